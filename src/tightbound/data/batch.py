@@ -1,0 +1,105 @@
+"""A split of a data set, and the batches cut from it."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import equinox as eqx
+import jax
+import numpy as np
+from jaxtyping import Array, Bool, Int, PyTree
+
+
+class Batch(eqx.Module):
+    """Sequences padded to one length. `rows` are their places in the split: the keys of every random
+    draw come from them, so a sequence's draws do not depend on its neighbours or on the padding."""
+
+    x: PyTree[Array]  # leaves have a leading batch axis; what one model call sees is a slice
+    mask: Bool[Array | np.ndarray, "batch time"]
+    num_units: Int[Array | np.ndarray, " batch"]
+    rows: Int[Array | np.ndarray, " batch"]
+
+
+@dataclass(frozen=True)
+class Split:
+    """One split of a data set, on the host.
+
+    `law` says how what a model sees is made from what is stored (for instance "dynamic
+    binarisation") and travels with every number computed on the split. `groups` label the rows
+    for `why` (digit classes, writers, lengths); None where there are none.
+    """
+
+    name: str  # "train", "valid" or "test"
+    x: Any  # pytree of arrays with a leading axis of rows
+    mask: np.ndarray  # (rows, time), True at real positions
+    num_units: np.ndarray  # (rows,)
+    law: str = ""
+    groups: np.ndarray | None = None
+    group_names: tuple[str, ...] = field(default=())
+
+    def __len__(self) -> int:
+        return len(self.mask)
+
+    def take(self, rows: np.ndarray) -> Batch:
+        """The batch of these rows."""
+        return Batch(
+            x=jax.tree.map(lambda leaf: leaf[rows], self.x),
+            mask=self.mask[rows],
+            num_units=self.num_units[rows],
+            rows=np.asarray(rows, np.int32),
+        )
+
+    @property
+    def description(self) -> str:
+        """The split with its law, as an `Estimate` states it: "test (dynamic binarisation)"."""
+        return f"{self.name} ({self.law})" if self.law else self.name
+
+
+def images(name: str, x: Any, *, law: str = "", labels: np.ndarray | None = None) -> Split:
+    """A split whose rows have no time axis: each is a sequence of one."""
+    num_rows = len(jax.tree.leaves(x)[0])
+    return Split(
+        name=name,
+        x=x,
+        mask=np.ones((num_rows, 1), bool),
+        num_units=np.ones(num_rows, np.int32),
+        law=law,
+        groups=labels,
+        group_names=() if labels is None else tuple(str(v) for v in range(int(labels.max()) + 1)),
+    )
+
+
+def steps_per_epoch(split: Split, batch_size: int) -> int:
+    """Full batches in one pass; the remainder is left for other epochs, whose order differs."""
+    return len(split) // batch_size
+
+
+def training_batches(
+    split: Split, batch_size: int, *, seed: int, start: int = 0
+) -> Iterator[Batch]:
+    """Shuffled batches without end, beginning with the batch of step `start`.
+
+    The order of epoch e is a function of (seed, e) alone, so a resumed run continues where it
+    stopped without replaying anything.
+    """
+    per_epoch = steps_per_epoch(split, batch_size)
+    if per_epoch == 0:
+        raise ValueError(
+            f"A batch of {batch_size} was asked for, but the {split.name} split has "
+            f"{len(split)} rows. Lower the batch size to at most {len(split)}."
+        )
+    epoch, position = divmod(start, per_epoch)
+    while True:
+        order = np.random.default_rng((seed, epoch)).permutation(len(split))
+        for index in range(position, per_epoch):
+            yield split.take(order[index * batch_size : (index + 1) * batch_size])
+        epoch, position = epoch + 1, 0
+
+
+def chunks(split: Split, size: int) -> Iterator[tuple[Batch, int]]:
+    """The whole split in order, as (batch, number of real rows): every batch has `size` rows, so
+    one compiled shape serves all; the last is filled up with row 0, to be cut off by the caller."""
+    for start in range(0, len(split), size):
+        rows = np.arange(start, min(start + size, len(split)))
+        filled = np.concatenate([rows, np.zeros(size - len(rows), rows.dtype)])
+        yield split.take(filled), len(rows)

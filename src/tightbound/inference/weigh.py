@@ -1,0 +1,123 @@
+"""Model x proposal x batch -> `LogTerms`. The only place that maps over samples and batch."""
+
+from typing import Any, Literal
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, PRNGKeyArray, PyTree
+
+from tightbound.data.batch import Batch
+from tightbound.models.base import AbstractModel, AbstractProposal, Distribution
+from tightbound.terms import Kind, LogTerms, Site
+
+GradientPath = Literal["full", "stop_proposal", "doubly"]
+
+
+def weigh(
+    model: AbstractModel,
+    proposal: AbstractProposal,
+    batch: Batch,
+    *,
+    num_samples: int,
+    key: PRNGKeyArray,
+    path: GradientPath = "full",
+) -> LogTerms:
+    """Score `num_samples` draws z ~ q(. | x) of every sequence, site by site, in nats.
+
+    The value is the same for every `path`; the gradient is not:
+
+    - "full": through the draw and through q's parameters in log q (values, probes and `why` use it);
+    - "stop_proposal": q's parameters are held constant inside log q. Sticking the landing, Roeder
+      et al. 2017 (arXiv:1703.09194), eq. 8. Unbiased for the ELBO only: `Objective` refuses it
+      for bounds with K > 1, where it is biased (Tucker et al. 2018, sec. 3);
+    - "doubly": as above, and the cotangent of z is scaled by its normalised weight. Doubly
+      reparameterised, Tucker et al. 2018 (arXiv:1810.04152), eq. 8. For the IWAE bound only.
+
+    The key of a draw is made from `key`, the row of its sequence and the index of the sample, so
+    neither padding nor neighbours change it.
+    """
+    if num_samples < 1:
+        raise ValueError(
+            f"`num_samples` is {num_samples}, but a bound needs at least one draw per sequence. "
+            "Give 1 for the ELBO, more for IWAE."
+        )
+
+    def one_sequence(x, mask, row):
+        keys = jax.random.split(jax.random.fold_in(key, row), num_samples)
+        q = proposal.proposal(x)
+        z = jax.vmap(q.sample)(keys)
+        scored_q = _stop(q) if path != "full" else q
+        if path == "doubly":
+            z = _scale_cotangent(z, _normalised_weights(model, _stop(q), x, mask, z))
+        log_p = jax.vmap(lambda z: model.score(x, z))(z)
+        log_q = jax.vmap(lambda z: proposal_score(model, scored_q, z))(z)
+        return log_p, log_q
+
+    mask = jnp.asarray(batch.mask)
+    log_p, log_q = jax.vmap(one_sequence, out_axes=1)(batch.x, mask, jnp.asarray(batch.rows))
+    return LogTerms(
+        sites=tuple(
+            _site(name, kind, log_p[name], log_q.get(name), mask)
+            for name, kind in model.kinds.items()
+        ),
+        num_units=jnp.asarray(batch.num_units),
+    )
+
+
+def proposal_score(
+    model: AbstractModel, q: Distribution, z: PyTree[Array]
+) -> dict[str, Float[Array, " time"]]:
+    """log q of every latent site, in nats; a jointly scored proposal is held by the first of them."""
+    log_q = q.log_prob(z)
+    if isinstance(log_q, dict):
+        return log_q
+    first = next((n for n, kind in model.kinds.items() if kind is not Kind.OBSERVED), None)
+    if first is None:
+        raise ValueError(
+            f"{type(model).__name__} has observed sites only, so there is nothing to propose. "
+            "Use its `log_marginal`."
+        )
+    return {first: jnp.atleast_1d(log_q)}
+
+
+def _normalised_weights(model, q, x, mask, z) -> Float[Array, " samples"]:
+    """softmax of the log-weights over the samples of one sequence, as constants."""
+
+    def total(term):
+        return jnp.where(site_mask(mask, term.shape), term, 0.0).sum()
+
+    def log_weight(z):
+        log_p, log_q = model.score(x, z), proposal_score(model, q, z)
+        return sum(map(total, log_p.values())) - sum(map(total, log_q.values()))
+
+    return jax.lax.stop_gradient(jax.nn.softmax(jax.vmap(log_weight)(z)))
+
+
+def _scale_cotangent(z: PyTree[Array], weight: Float[Array, " samples"]) -> PyTree[Array]:
+    """z itself, to the bit (z - z is 0), but its gradient is multiplied by its sample's weight."""
+
+    def scale(leaf):
+        constant = jax.lax.stop_gradient(leaf)
+        factor = weight.reshape(weight.shape + (1,) * (leaf.ndim - 1))
+        return constant + factor * (leaf - constant)
+
+    return jax.tree.map(scale, z)
+
+
+def _stop(tree: Any) -> Any:
+    """The same pytree with every array held constant under differentiation."""
+    arrays, static = eqx.partition(tree, eqx.is_array)
+    return eqx.combine(jax.lax.stop_gradient(arrays), static)
+
+
+def site_mask(mask: Bool[Array, "*batch time"], shape: tuple[int, ...]) -> Bool[Array, "..."]:
+    """The mask of a site whose scores have `shape`: one position per sequence is real wherever the
+    sequence has a real position."""
+    if shape[-1] != mask.shape[-1]:
+        mask = mask.any(-1, keepdims=True)
+    return jnp.broadcast_to(mask, shape)
+
+
+def _site(name: str, kind: Kind, log_p: Array, log_q: Array | None, mask: Array) -> Site:
+    return Site(name=name, kind=kind, log_p=log_p, log_q=log_q, mask=site_mask(mask, log_p.shape))
