@@ -46,12 +46,12 @@ def weigh(
     def one_sequence(x, mask, row):
         keys = jax.random.split(jax.random.fold_in(key, row), num_samples)
         q = proposal.proposal(x)
-        z = jax.vmap(q.sample)(keys)
+        z = _over_samples(q.sample)(keys)
         scored_q = _stop(q) if path != "full" else q
         if path == "doubly":
             z = _scale_cotangent(z, _normalised_weights(model, _stop(q), x, mask, z))
-        log_p = jax.vmap(lambda z: model.score(x, z))(z)
-        log_q = jax.vmap(lambda z: proposal_score(model, scored_q, z))(z)
+        log_p = _over_samples(lambda z: model.score(x, z))(z)
+        log_q = _over_samples(lambda z: proposal_score(model, scored_q, z))(z)
         return log_p, log_q
 
     mask = jnp.asarray(batch.mask)
@@ -63,6 +63,19 @@ def weigh(
         ),
         num_units=jnp.asarray(batch.num_units),
     )
+
+
+def _over_samples(function):
+    """`jax.vmap` over a leading axis of samples. A single sample is squeezed out and put back: the
+    axis of size one keeps XLA from folding the batch into one matrix product (15 % of a VAE's step)."""
+
+    def mapped(argument):
+        if len(jax.tree.leaves(argument)[0]) > 1:
+            return jax.vmap(function)(argument)
+        result = function(jax.tree.map(lambda leaf: leaf[0], argument))
+        return jax.tree.map(lambda leaf: leaf[None], result)
+
+    return mapped
 
 
 def proposal_score(
@@ -91,7 +104,7 @@ def _normalised_weights(model, q, x, mask, z) -> Float[Array, " samples"]:
         log_p, log_q = model.score(x, z), proposal_score(model, q, z)
         return sum(map(total, log_p.values())) - sum(map(total, log_q.values()))
 
-    return jax.lax.stop_gradient(jax.nn.softmax(jax.vmap(log_weight)(z)))
+    return jax.lax.stop_gradient(jax.nn.softmax(_over_samples(log_weight)(z)))
 
 
 def _scale_cotangent(z: PyTree[Array], weight: Float[Array, " samples"]) -> PyTree[Array]:

@@ -1,0 +1,392 @@
+"""Which data sets there are, where their files are looked for, and whether they are the published ones.
+
+A data root holds one folder per data set. Files are looked for below `$TIGHTBOUND_DATA`, then below
+the user's cache; only `fetch` ever opens a connection. Checksums are of the *content* (what
+compression holds), because two gzip programs give different bytes for the same data.
+"""
+
+import difflib
+import gzip
+import hashlib
+import http.client
+import importlib.util
+import os
+import urllib.request
+import zlib
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+_CHUNK = 1 << 20
+_LARGEST_DOWNLOAD = 1 << 30  # bytes; no origin here comes near it, an endless answer would
+_TIMEOUT = 60  # seconds without a byte
+
+Status = Literal["ok", "missing", "corrupt"]
+
+
+class DataError(ValueError):
+    """Data that is missing, corrupt or not in the format; the message says what to do."""
+
+
+@dataclass(frozen=True)
+class DataFile:
+    """One file: where it lies below a data root, and what it must hold.
+
+    The content is what compression holds: the bytes inside a `.gz`, the values of the arrays
+    inside a `.npz`, row by row. One URL is fetched as it is; several are text files of 0 and 1
+    (`.amat`), one per array of the `.npz` they become.
+    """
+
+    path: str  # "mnist/train-images-idx3-ubyte.gz"
+    sha256: str  # of the content
+    size: int  # bytes of content
+    urls: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """The file's name without its folder."""
+        return self.path.rpartition("/")[2]
+
+
+@dataclass(frozen=True)
+class DataSet:
+    """One data set: its terms, its origin and its files (none if a Python package ships it)."""
+
+    name: str
+    title: str
+    licence: str
+    origin: str
+    files: tuple[DataFile, ...] = ()
+    ships_with: str | None = None  # an importable module
+
+
+@dataclass(frozen=True)
+class FileStatus:
+    """What `verify` found: the file that was meant, its state, and the detail as half a sentence."""
+
+    file: str
+    status: Status
+    detail: str
+
+
+@dataclass(frozen=True)
+class DataRow:
+    """One line of `tightbound data list`."""
+
+    name: str
+    title: str
+    licence: str
+    origin: str
+    found: bool  # every file is somewhere (`verify` says whether it is also right)
+    where: str
+
+
+_MNIST_URL = "https://ossci-datasets.s3.amazonaws.com/mnist/"
+_STATIC_URL = "http://www.cs.toronto.edu/~larocheh/public/datasets/binarized_mnist/"
+
+
+def _idx_file(name: str, sha256: str, size: int) -> DataFile:
+    return DataFile(f"mnist/{name}", sha256, size, (_MNIST_URL + name,))
+
+
+CATALOGUE: dict[str, DataSet] = {
+    data_set.name: data_set
+    for data_set in (
+        DataSet(
+            name="digits",
+            title="8x8 handwritten digits, 17 grey levels",
+            licence="CC BY 4.0",
+            origin="UCI Optical Recognition of Handwritten Digits, test part; in scikit-learn",
+            ships_with="sklearn",
+        ),
+        DataSet(
+            name="mnist",
+            title="28x28 handwritten digits, 256 grey levels",
+            licence="CC BY-SA 3.0 (customary statement)",
+            origin="LeCun and Cortes, the four original idx files",
+            files=(
+                _idx_file(
+                    "train-images-idx3-ubyte.gz",
+                    "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
+                    47_040_016,
+                ),
+                _idx_file(
+                    "train-labels-idx1-ubyte.gz",
+                    "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5",
+                    60_008,
+                ),
+                _idx_file(
+                    "t10k-images-idx3-ubyte.gz",
+                    "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
+                    7_840_016,
+                ),
+                _idx_file(
+                    "t10k-labels-idx1-ubyte.gz",
+                    "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
+                    10_008,
+                ),
+            ),
+        ),
+        DataSet(
+            name="mnist-static",
+            title="28x28 handwritten digits, one fixed binarisation",
+            licence="as MNIST",
+            origin="Larochelle and Murray 2011, binarized_mnist_{train,valid,test}.amat",
+            files=(
+                DataFile(
+                    "mnist_static_binarized/binarized_mnist.npz",
+                    "c462f82a020638a4d5d8d44e4c83242ee0145ee1d125869d0e030c35011837e6",
+                    6_860_000,
+                    tuple(
+                        f"{_STATIC_URL}binarized_mnist_{split}.amat"
+                        for split in ("train", "valid", "test")
+                    ),
+                ),
+            ),
+        ),
+    )
+}
+
+
+def data_set(name: str) -> DataSet:
+    """The entry of this name; an unknown one raises `DataError` with the nearest names."""
+    if name in CATALOGUE:
+        return CATALOGUE[name]
+    near = difflib.get_close_matches(name, CATALOGUE, n=1)
+    meant = f"Did you mean `{near[0]}`? " if near else ""
+    raise DataError(
+        f"There is no data set `{name}`. {meant}The catalogue has {', '.join(sorted(CATALOGUE))}."
+    )
+
+
+def cache_root() -> Path:
+    """Where `fetch` writes: `$TIGHTBOUND_CACHE`, or the platform's folder for a user's caches."""
+    if chosen := os.environ.get("TIGHTBOUND_CACHE"):
+        return Path(chosen).expanduser()
+    import platformdirs  # an extra; a base installation that sets TIGHTBOUND_CACHE does without
+
+    return Path(platformdirs.user_cache_dir("tightbound"))
+
+
+def data_roots() -> tuple[Path, ...]:
+    """The folders that are searched, first match wins."""
+    chosen = os.environ.get("TIGHTBOUND_DATA")
+    return ((Path(chosen).expanduser(),) if chosen else ()) + (cache_root(),)
+
+
+def find(name: str, path: str | os.PathLike[str] | None = None) -> tuple[Path, ...]:
+    """The files of a data set, in the catalogue's order.
+
+    Without `path`: below the data roots, and their content must have the published checksum.
+    With `path`, a folder of the user's own files under the same names (a `.gz` may be unpacked):
+    no checksum, since they are not the published ones; the reader checks the format.
+    """
+    entry = data_set(name)
+    if path is not None:
+        return tuple(_own(file, Path(path)) for file in entry.files)
+    return tuple(_published(entry, file) for file in entry.files)
+
+
+def verify(name: str) -> list[FileStatus]:
+    """Compare every file of a data set with its published checksum. Nothing is raised or changed."""
+    return [_status(file) for file in data_set(name).files]
+
+
+def fetch(name: str) -> list[FileStatus]:
+    """Download what is missing or corrupt in the user's cache, and say what each file is now.
+
+    A file arrives under a temporary name, is verified, then renamed: an interrupted download
+    leaves nothing that could be mistaken for data. What `$TIGHTBOUND_DATA` holds is never
+    touched; if it is corrupt there, the caller is told to delete it, because it would be used.
+    """
+    entry = data_set(name)
+    for file in entry.files:
+        where = _locate(file)
+        fault = None if where is None else _fault(file, where)
+        if where is not None and fault is not None and not where.is_relative_to(cache_root()):
+            raise _corrupt(entry, where, fault)
+        if where is None or fault is not None:
+            _download(entry, file, cache_root() / file.path)
+    return verify(name)
+
+
+def list_data() -> list[DataRow]:
+    """Every entry with where it was found; fast, so nothing is read (`verify` does that)."""
+    return [_row(entry) for entry in CATALOGUE.values()]
+
+
+def pack_rows(text: Iterable[bytes], source: str) -> list[bytes]:
+    """Lines of 0 and 1 separated by spaces -> eight pixels a byte, the first in the highest bit.
+
+    The inverse of `numpy.unpackbits` along each row. Every line must be as long as the first, and
+    that a multiple of eight: padding could not be told from pixels.
+    """
+    rows: list[bytes] = []
+    for number, line in enumerate(text, start=1):
+        bits = line.translate(None, b" \t\r\n")
+        width, odd = divmod(len(bits), 8)
+        if width == 0 or odd or bits.translate(None, b"01") or (rows and width != len(rows[0])):
+            raise DataError(
+                f"Line {number} of {source} is not a row of 0 and 1, as long as the first and a "
+                "multiple of 8. Is this the .amat file of a binarised set?"
+            )
+        rows.append(int(bits, 2).to_bytes(width, "big"))
+    if not rows:
+        raise DataError(f"{source} is empty. Is this the .amat file of a binarised set?")
+    return rows
+
+
+def _own(file: DataFile, folder: Path) -> Path:
+    if not folder.is_dir():
+        raise DataError(
+            f"{folder} is not a folder. Give one that holds {file.name}, or leave the path out "
+            "to use the published files."
+        )
+    names = (file.name, file.name.removesuffix(".gz"))
+    for candidate in (folder / name for name in names):
+        if candidate.is_file():
+            return candidate
+    raise DataError(
+        f"{folder} has no {file.name}. Files of your own need the names of the published ones; "
+        "a .gz may also be unpacked."
+    )
+
+
+def _published(entry: DataSet, file: DataFile) -> Path:
+    where = _locate(file)
+    if where is None:
+        looked = " or ".join(str((root / file.path).parent) for root in data_roots())
+        raise DataError(
+            f"{entry.name} needs {file.name}, and there is none in {looked}. "
+            f"Run `tightbound data fetch {entry.name}`, or set TIGHTBOUND_DATA to a folder that "
+            f"holds {file.path}."
+        )
+    fault = _fault(file, where)
+    if fault is not None:
+        raise _corrupt(entry, where, fault)
+    return where
+
+
+def _corrupt(entry: DataSet, where: Path, fault: str) -> DataError:
+    return DataError(
+        f"{where} is corrupt: {fault}. "
+        f"Delete it and run `tightbound data fetch {entry.name}` to get it again."
+    )
+
+
+def _locate(file: DataFile) -> Path | None:
+    candidates = (root / file.path for root in data_roots())
+    return next((path for path in candidates if path.is_file()), None)
+
+
+def _status(file: DataFile) -> FileStatus:
+    where = _locate(file)
+    if where is None:
+        return FileStatus(file.path, "missing", "not in any data folder")
+    fault = _fault(file, where)
+    if fault is not None:
+        return FileStatus(file.path, "corrupt", f"{where}: {fault}")
+    return FileStatus(file.path, "ok", str(where))
+
+
+def _row(entry: DataSet) -> DataRow:
+    if entry.ships_with is not None:
+        found = importlib.util.find_spec(entry.ships_with) is not None
+        where = f"in the package {entry.ships_with}"
+    else:
+        places = [_locate(file) for file in entry.files]
+        found = None not in places
+        where = ", ".join(sorted({str(place.parent) for place in places if place is not None}))
+    return DataRow(entry.name, entry.title, entry.licence, entry.origin, found, where)
+
+
+def _fault(file: DataFile, path: Path) -> str | None:
+    """What is wrong with the content, as half a sentence; None where it is the published one."""
+    digest, size = hashlib.sha256(), 0
+    try:
+        for chunk in _content(path):
+            digest.update(chunk)
+            size += len(chunk)
+            if size > file.size:  # do not unpack a bomb to the end
+                return f"it holds more than the expected {file.size:,} bytes"
+    except (OSError, EOFError, zlib.error, ValueError) as error:
+        return f"it cannot be unpacked ({error})"
+    if digest.hexdigest() != file.sha256:
+        return f"expected sha256 {file.sha256}, found {digest.hexdigest()} in {size:,} bytes"
+    return None
+
+
+def _content(path: Path) -> Iterator[bytes]:
+    """What compression holds, a piece at a time."""
+    if path.suffix == ".npz":
+        yield from _array_bytes(path)
+        return
+    with gzip.open(path) if path.suffix == ".gz" else open(path, "rb") as stream:
+        while chunk := stream.read(_CHUNK):
+            yield chunk
+
+
+def _array_bytes(path: Path) -> Iterator[bytes]:
+    """The values of the arrays of a `.npz`, row by row whatever their order in memory."""
+    from tightbound.data.npz import read_arrays  # NumPy, so only where a file needs it
+
+    for array in read_arrays(path, limit=_LARGEST_DOWNLOAD).values():
+        yield array.tobytes()
+
+
+def _download(entry: DataSet, file: DataFile, target: Path) -> None:
+    if not file.urls:
+        raise DataError(
+            f"{file.name} of {entry.name} cannot be fetched: it comes from {entry.origin}. "
+            f"Put it at {target}."
+        )
+    partial = target.with_name(f".{os.getpid()}.partial-{target.name}")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if len(file.urls) == 1:
+            _save(file.urls[0], partial)
+        else:
+            _save_packed(file.urls, partial)
+        fault = _fault(file, partial)
+        if fault is not None:
+            raise DataError(
+                f"What {' and '.join(file.urls)} sent is not {file.name}: {fault}. Nothing was "
+                f"kept. Try again later, or put the file at {target} yourself."
+            )
+        os.replace(partial, target)
+    except (OSError, http.client.HTTPException) as error:  # URLError, a full disk are OSErrors
+        raise DataError(
+            f"{file.name} could not be fetched from {' and '.join(file.urls)} to {target}: "
+            f"{error}. Nothing was kept; try again, or put the file there yourself."
+        ) from error
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _save(url: str, path: Path) -> None:
+    size = 0
+    with urllib.request.urlopen(url, timeout=_TIMEOUT) as response, open(path, "wb") as file:
+        while chunk := response.read(_CHUNK):
+            size += len(chunk)
+            if size > _LARGEST_DOWNLOAD:
+                raise DataError(f"{url} sent more than {_LARGEST_DOWNLOAD:,} bytes; stopped.")
+            file.write(chunk)
+
+
+def _save_packed(urls: tuple[str, ...], path: Path) -> None:
+    """Text files of the splits -> one `.npz` with the bits of `train`, `valid` and `test`."""
+    import numpy as np  # only here: looking for files must not cost the import
+
+    arrays = {}
+    text = path.with_name(f"{path.name}.amat")
+    for name, url in zip(("train", "valid", "test"), urls, strict=True):
+        try:
+            _save(url, text)
+            with open(text, "rb") as lines:
+                rows = pack_rows(lines, url)
+        finally:
+            text.unlink(missing_ok=True)
+        arrays[name] = np.frombuffer(b"".join(rows), np.uint8).reshape(len(rows), -1)
+    with open(path, "wb") as file:
+        np.savez_compressed(file, **arrays)

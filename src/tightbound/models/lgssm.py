@@ -1,0 +1,207 @@
+"""Linear-Gaussian state space: the continuous family whose log p(x) a Kalman filter gives exactly."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
+from numpyro.distributions import MultivariateNormal
+
+from tightbound.models.base import AbstractModel
+from tightbound.models.sequential import AbstractSequential, Sequence, StepScores
+from tightbound.terms import Kind
+
+
+class LinearGaussianSSM(AbstractModel):
+    """z_0 ~ N(m, P),  z_t ~ N(A z_{t-1}, Q),  x_t ~ N(C z_t, R).   Kalman 1960.
+
+    Covariances are held as lower Cholesky factors, so every value of a factor with a positive
+    diagonal is a model. x is a `Sequence`; `num_steps` is the length of the chains that
+    `sample_prior` draws, and limits nothing else.
+    """
+
+    kinds = {"z": Kind.LATENT, "x": Kind.OBSERVED}  # noqa: RUF012
+
+    initial_mean: Float[Array, " latent"]  # m
+    initial_scale: Float[Array, "latent latent"]  # P = scale scale^T, and so below
+    transition_weight: Float[Array, "latent latent"]  # A
+    transition_scale: Float[Array, "latent latent"]  # Q
+    emission_weight: Float[Array, "obs latent"]  # C
+    emission_scale: Float[Array, "obs obs"]  # R
+    num_steps: int = eqx.field(static=True)
+
+    def initial(self) -> MultivariateNormal:
+        return MultivariateNormal(self.initial_mean, scale_tril=self.initial_scale)
+
+    def transition(self, z: Float[Array, " latent"]) -> MultivariateNormal:
+        return MultivariateNormal(self.transition_weight @ z, scale_tril=self.transition_scale)
+
+    def observation(self, z: Float[Array, " latent"]) -> MultivariateNormal:
+        return MultivariateNormal(self.emission_weight @ z, scale_tril=self.emission_scale)
+
+    def sample_prior(self, key: PRNGKeyArray) -> Float[Array, "time latent"]:
+        first_key, later_key = jax.random.split(key)
+
+        def step(z, key):
+            z = self.transition(z).sample(key)
+            return z, z
+
+        first = self.initial().sample(first_key)
+        _, later = jax.lax.scan(step, first, jax.random.split(later_key, self.num_steps - 1))
+        return jnp.concatenate([first[None], later])
+
+    def score(
+        self, x: Sequence, z: Float[Array, "time latent"]
+    ) -> dict[str, Float[Array, " time"]]:
+        first = self.initial().log_prob(z[0])
+        later = jax.vmap(lambda last, z: self.transition(last).log_prob(z))(z[:-1], z[1:])
+        seen = jax.vmap(lambda z, x_t: self.observation(z).log_prob(x_t))(z, x.values)
+        scores = {"z": jnp.concatenate([first[None], later]), "x": seen}
+        return {name: jnp.where(x.mask, log_p, 0.0) for name, log_p in scores.items()}
+
+    def sample_likelihood(self, z: Float[Array, "time latent"], key: PRNGKeyArray) -> Sequence:
+        keys = jax.random.split(key, len(z))
+        values = jax.vmap(lambda z, key: self.observation(z).sample(key))(z, keys)
+        return Sequence(values, jnp.ones(len(z), bool))
+
+    def log_marginal(self, x: Sequence) -> Float[Array, ""]:
+        """log p(x) = sum_t log N(x_t; C m_t, C P_t C^T + R), in nats, with the mean m_t and the
+        covariance P_t of z_t given x_{<t}: the Kalman filter (Kalman 1960)."""
+        return self._kalman_filter(x)[0].sum()
+
+    def posterior(self, x: Sequence) -> "LGSSMPosterior":
+        """p(z | x), by the gains of Rauch, Tung & Striebel 1965.
+
+            z_t | z_{t+1}, x  ~  N(m_t + J_t (z_{t+1} - A m_t),  P_t - J_t (A P_t A^T + Q) J_t^T)
+
+        with m_t, P_t given x_{<=t} and J_t = P_t A^T (A P_t A^T + Q)^-1.
+        """
+        _, means, covs = self._kalman_filter(x)
+        is_followed = jnp.append(x.mask[1:], False)
+
+        def kernel(mean, cov, is_followed):
+            predicted = self._predict(cov)
+            gain = jnp.linalg.solve(predicted, self.transition_weight @ cov).T
+            gain = jnp.where(is_followed, gain, 0.0)
+            offset = mean - gain @ self.transition_weight @ mean
+            return offset, gain, jnp.linalg.cholesky(cov - gain @ predicted @ gain.T)
+
+        return LGSSMPosterior(*jax.vmap(kernel)(means, covs, is_followed), mask=x.mask)
+
+    def _kalman_filter(
+        self, x: Sequence
+    ) -> tuple[Float[Array, " time"], Float[Array, "time latent"], Float[Array, "time latent latent"]]:
+        """log p(x_t | x_{<t}), and the mean and covariance of z_t given x_{<=t}. At padding the
+        first is 0 and the others are what was predicted."""
+
+        def step(carry, inputs):
+            mean, cov = carry
+            x_t, real = inputs
+            update = condition(mean, cov, self.emission_weight, self.emission_scale, x_t)
+            log_p = jnp.where(real, update[0], 0.0)
+            filtered = jnp.where(real, update[1], mean), jnp.where(real, update[2], cov)
+            following = self.transition_weight @ filtered[0], self._predict(filtered[1])
+            return following, (log_p, *filtered)
+
+        initial = self.initial_mean, self.initial_scale @ self.initial_scale.T
+        return jax.lax.scan(step, initial, (x.values, x.mask))[1]
+
+    def _predict(self, cov: Float[Array, "latent latent"]) -> Float[Array, "latent latent"]:
+        noise = self.transition_scale @ self.transition_scale.T
+        return self.transition_weight @ cov @ self.transition_weight.T + noise
+
+
+def condition(
+    mean: Float[Array, " latent"],
+    cov: Float[Array, "latent latent"],
+    weight: Float[Array, "obs latent"],
+    scale: Float[Array, "obs obs"],
+    x_t: Float[Array, " obs"],
+) -> tuple[Float[Array, ""], Float[Array, " latent"], Float[Array, "latent latent"]]:
+    """For z ~ N(mean, cov) and x_t | z ~ N(C z, R): log p(x_t), in nats, and the mean and
+    covariance of z given x_t. Joseph's form keeps the covariance symmetric and positive."""
+    noise = scale @ scale.T
+    innovation = weight @ cov @ weight.T + noise
+    gain = jnp.linalg.solve(innovation, weight @ cov).T
+    kept = jnp.eye(len(mean)) - gain @ weight
+    return (
+        MultivariateNormal(weight @ mean, covariance_matrix=innovation).log_prob(x_t),
+        mean + gain @ (x_t - weight @ mean),
+        kept @ cov @ kept.T + gain @ noise @ gain.T,
+    )
+
+
+class LGSSMPosterior(eqx.Module):
+    """p(z | x) of a linear-Gaussian model, as a Markov chain backward in time:
+
+        z_t | z_{t+1}, x  ~  N(offset_t + gain_t z_{t+1}, scale_t scale_t^T)
+
+    The last real position has no gain; what stands at padding is never scored.
+    """
+
+    offset: Float[Array, "time latent"]
+    gain: Float[Array, "time latent latent"]
+    scale: Float[Array, "time latent latent"]
+    mask: Bool[Array, " time"]
+
+    def sample(self, key: PRNGKeyArray) -> Float[Array, "time latent"]:
+        def step(following, inputs):
+            offset, gain, scale, noise = inputs
+            z = offset + gain @ following + scale @ noise
+            return z, z
+
+        noise = jax.random.normal(key, self.offset.shape)
+        kernels = (self.offset, self.gain, self.scale, noise)
+        return jax.lax.scan(step, jnp.zeros_like(self.offset[0]), kernels, reverse=True)[1]
+
+    def log_prob(self, value: Float[Array, "time latent"]) -> dict[str, Float[Array, " time"]]:
+        """log p(z_t | z_{t+1}, x), in nats, position by position; 0 at padding."""
+
+        def kernel(offset, gain, scale, z, following):
+            return MultivariateNormal(offset + gain @ following, scale_tril=scale).log_prob(z)
+
+        following = jnp.concatenate([value[1:], jnp.zeros_like(value[:1])])
+        log_p = jax.vmap(kernel)(self.offset, self.gain, self.scale, value, following)
+        return {"z": jnp.where(self.mask, log_p, 0.0)}
+
+    def marginals(
+        self,
+    ) -> tuple[Float[Array, "time latent"], Float[Array, "time latent latent"]]:
+        """Mean and covariance of every z_t given x: the Rauch-Tung-Striebel smoother."""
+
+        def step(following, kernel):
+            offset, gain, scale = kernel
+            mean, cov = following
+            smoothed = offset + gain @ mean, gain @ cov @ gain.T + scale @ scale.T
+            return smoothed, smoothed
+
+        start = jnp.zeros_like(self.offset[0]), jnp.zeros_like(self.gain[0])
+        kernels = (self.offset, self.gain, self.scale)
+        return jax.lax.scan(step, start, kernels, reverse=True)[1]
+
+
+class LGSSMOptimal(AbstractSequential):
+    """The proposal p(z_t | z_{t-1}, x_t), for which the increment of a weight does not depend on
+    the draw: Doucet, Godsill & Andrieu 2000, Proposition 2. `models.sequential.Bootstrap` is the plain one."""
+
+    kinds = {"z": Kind.LATENT, "x": Kind.OBSERVED}  # noqa: RUF012
+
+    model: LinearGaussianSSM
+
+    def init(self, key: PRNGKeyArray) -> Float[Array, " latent"]:
+        return jnp.zeros_like(self.model.initial_mean)  # never read: clock 0 starts from p(z_0)
+
+    def step(
+        self, state: Float[Array, " latent"], x_t: Sequence, clock: Int[Array, ""], key: PRNGKeyArray
+    ) -> tuple[Float[Array, " latent"], StepScores]:
+        model = self.model
+        mean = jnp.where(clock == 0, model.initial_mean, model.transition_weight @ state)
+        scale = jnp.where(clock == 0, model.initial_scale, model.transition_scale)
+        _, updated, cov = condition(
+            mean, scale @ scale.T, model.emission_weight, model.emission_scale, x_t.values
+        )
+        q = MultivariateNormal(updated, covariance_matrix=cov)
+        z = q.sample(key)
+        return z, {
+            "z": (MultivariateNormal(mean, scale_tril=scale).log_prob(z), q.log_prob(z)),
+            "x": (model.observation(z).log_prob(x_t.values), None),
+        }

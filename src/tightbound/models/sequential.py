@@ -1,0 +1,113 @@
+"""What a filter needs of a family: a state per particle, and one step that moves and scores it."""
+
+from abc import abstractmethod
+from collections.abc import Mapping
+from typing import Any, ClassVar, Protocol
+
+import equinox as eqx
+import jax
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree
+
+from tightbound.models.base import Distribution
+from tightbound.terms import Kind
+
+StepScores = dict[str, tuple[Any, Any]]
+"""{site: (log_p, log_q)} of one step, in nats; log_q is None where the site is not proposed."""
+
+
+class Sequence(eqx.Module):
+    """One padded sequence: its values and which of them are real. Padding comes last.
+
+    A batch of sequences is the same record with a leading axis on every leaf, so it can be the
+    `x` of a `Batch`, whose own `mask` is then this one.
+    """
+
+    values: PyTree[Array]  # leaves have a time axis
+    mask: Bool[Array, "*batch time"]
+
+
+class AbstractSequential(eqx.Module):
+    """A family with its proposal, one particle at a time; `inference.filter` adds particles and batch.
+
+    The state is an opaque pytree of arrays: everything that later steps read (the last choice, a
+    recurrent state, a cache). When a particle is copied, all of it is copied.
+    """
+
+    kinds: ClassVar[Mapping[str, Kind]]
+
+    @abstractmethod
+    def init(self, key: PRNGKeyArray) -> PyTree[Array]:
+        """The state before the first step. Nothing drawn here is scored, so it must come from
+        the model itself (or be a placeholder that the step at clock 0 overwrites)."""
+
+    @abstractmethod
+    def step(
+        self, state: PyTree[Array], x_t: PyTree[Array], clock: Int[Array, ""], key: PRNGKeyArray
+    ) -> tuple[PyTree[Array], StepScores]:
+        """Draw this step's latents from the proposal, score them and x_t: the next state, and
+        (log p, log q) of every site as scalars.
+
+        `clock` is the index of the step, the same for the whole batch: a branch on it stays a
+        branch (`lax.cond`), one on data becomes a select that pays for both sides.
+        """
+
+
+class AbstractPopulation(eqx.Module):
+    """The same, over all particles of one sequence at once: every leaf of the state and every
+    score has a leading axis of particles, and one key serves them all.
+
+    For families whose draws are cheaper made together; the particles must stay independent given
+    their own states, or the filter's evidence means nothing.
+    """
+
+    kinds: ClassVar[Mapping[str, Kind]]
+
+    @abstractmethod
+    def init(self, num_particles: int, key: PRNGKeyArray) -> PyTree[Array]:
+        """The states of `num_particles` particles before the first step."""
+
+    @abstractmethod
+    def step(
+        self, state: PyTree[Array], x_t: PyTree[Array], clock: Int[Array, ""], key: PRNGKeyArray
+    ) -> tuple[PyTree[Array], dict[str, tuple[Float[Array, " particles"], Any]]]:
+        """One step of every particle: the next states, and (log p, log q) of every site."""
+
+
+class StateSpace(Protocol):
+    """A Markov chain seen through noise: p(z_0), p(z_t | z_{t-1}), p(x_t | z_t)."""
+
+    def initial(self) -> Distribution: ...
+
+    def transition(self, z: Any, /) -> Distribution: ...
+
+    def observation(self, z: Any, /) -> Distribution: ...
+
+
+class Bootstrap(AbstractSequential):
+    """A state-space model that proposes from its own transition, so a weight is p(x_t | z_t).
+
+    Gordon, Salmond & Smith 1993. Its x is a `Sequence`. The latent site is scored on both sides,
+    where it cancels, so that the sites can be read one by one.
+    """
+
+    kinds = {"z": Kind.LATENT, "x": Kind.OBSERVED}  # noqa: RUF012
+
+    model: StateSpace
+
+    def init(self, key: PRNGKeyArray) -> PyTree[Array]:
+        return self.model.initial().sample(key)  # a placeholder: clock 0 draws anew and scores it
+
+    def step(
+        self, state: PyTree[Array], x_t: Sequence, clock: Int[Array, ""], key: PRNGKeyArray
+    ) -> tuple[PyTree[Array], StepScores]:
+        def draw(q):
+            z = q.sample(key)
+            return z, q.log_prob(z)
+
+        z, log_p = jax.lax.cond(
+            clock == 0,
+            lambda: draw(self.model.initial()),
+            lambda: draw(self.model.transition(state)),
+        )
+        log_likelihood = self.model.observation(z).log_prob(x_t.values)
+        return z, {"z": (log_p, log_p), "x": (log_likelihood, None)}

@@ -1,0 +1,55 @@
+"""Output laws: from a network's raw features to a distribution of one observation."""
+
+from abc import abstractmethod
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpyro.distributions as dist
+from jaxtyping import Array, Float
+
+
+class AbstractOutput(eqx.Module):
+    """The law p(x | features) of a vector x. Calling it gives a numpyro distribution, one event."""
+
+    @abstractmethod
+    def __call__(self, features: Float[Array, " obs"]) -> dist.Distribution:
+        """The distribution of one observation."""
+
+
+class BernoulliOutput(AbstractOutput):
+    """x_d ~ Bernoulli(sigmoid(features_d)), independent given the features."""
+
+    def __call__(self, features: Float[Array, " obs"]) -> dist.Distribution:
+        return dist.Bernoulli(logits=features).to_event(1)  # pyright: ignore[reportAttributeAccessIssue]
+
+
+class GaussianOutput(AbstractOutput):
+    """x_d ~ N(features_d, s^2), one scale s for all d, with the floor s >= `min_scale`.
+
+    The floor is part of the law: without it a perfectly reconstructed pixel sends the density
+    to infinity. `learned` False holds s at its first value.
+    """
+
+    raw_scale: Float[Array, ""]  # s = min_scale + softplus(raw_scale)
+    min_scale: float = eqx.field(static=True)
+    learned: bool = eqx.field(static=True)
+
+    def __init__(self, *, scale: float = 1.0, min_scale: float = 0.0, learned: bool = True):
+        if not scale > min_scale >= 0:
+            raise ValueError(
+                f"The output scale is {scale} and its floor {min_scale}, but the scale must lie "
+                "above the floor and the floor must not be negative. Raise the scale."
+            )
+        self.raw_scale = jnp.log(jnp.expm1(jnp.asarray(scale - min_scale, float)))
+        self.min_scale = min_scale
+        self.learned = learned
+
+    @property
+    def scale(self) -> Float[Array, ""]:
+        """s, in units of the data."""
+        raw = self.raw_scale if self.learned else jax.lax.stop_gradient(self.raw_scale)
+        return self.min_scale + jax.nn.softplus(raw)
+
+    def __call__(self, features: Float[Array, " obs"]) -> dist.Distribution:
+        return dist.Normal(features, self.scale).to_event(1)
