@@ -35,7 +35,7 @@ def image_baselines(
 def uniform(held_out: Split) -> Estimate:
     """-D log 2: every binary image is as likely as any other. The same for all, so without error."""
     num_pixels = image_of(held_out.x).shape[1]
-    return _estimate(np.full(len(held_out), -num_pixels * math.log(2)), "uniform", held_out)
+    return _estimate(-num_pixels * math.log(2), 0.0, "uniform", held_out)
 
 
 def independent_pixels(train: Split, held_out: Split, levels: int) -> Estimate:
@@ -51,7 +51,8 @@ def independent_pixels(train: Split, held_out: Split, levels: int) -> Estimate:
     frequency = (1 + total) / (2 + len(train))
     log_on, log_off = np.log(frequency), np.log1p(-frequency)
     held = _scaled(image_of(held_out.x), levels)
-    return _estimate(held @ (log_on - log_off) + log_off.sum(), "independent-pixel", held_out)
+    nats = held @ (log_on - log_off) + log_off.sum()
+    return _estimate(nats.mean(), _error(nats), "independent-pixel", held_out)
 
 
 def independent_gaussians(train: Split, held_out: Split, levels: int) -> Estimate:
@@ -75,7 +76,8 @@ def independent_gaussians(train: Split, held_out: Split, levels: int) -> Estimat
         variance = variance + noise
     constant = np.log(2 * math.pi * variance) + noise / variance
     squares = (held - mean[None]) ** 2 @ (1 / variance)
-    return _estimate(-0.5 * (squares + constant.sum()), "independent-gaussian", held_out)
+    nats = -0.5 * (squares + constant.sum())
+    return _estimate(nats.mean(), _error(nats), "independent-gaussian", held_out)
 
 
 def _pixel_sums(train: Split, levels: int) -> tuple[np.ndarray, np.ndarray]:
@@ -93,11 +95,14 @@ def _scaled(x: np.ndarray, levels: int) -> np.ndarray:
     return np.asarray(x, np.float64) / levels
 
 
-def _estimate(nats: Float[np.ndarray, " rows"], estimator: str, held_out: Split) -> Estimate:
-    """The mean with its error over sequences, which one sequence cannot tell."""
-    error = None if len(nats) < 2 else float(nats.std(ddof=1) / math.sqrt(len(nats)))
+def _error(nats: Float[np.ndarray, " rows"]) -> float | None:
+    """Standard error of the mean over sequences, which one sequence cannot tell."""
+    return None if len(nats) < 2 else float(nats.std(ddof=1) / math.sqrt(len(nats)))
+
+
+def _estimate(value: float, error: float | None, estimator: str, held_out: Split) -> Estimate:
     return Estimate(
-        value=float(nats.mean()),
+        value=float(value),
         standard_error=error,
         monte_carlo_error=None,
         unit="nats per sequence",

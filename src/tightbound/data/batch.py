@@ -1,13 +1,13 @@
 """A split of a data set, and the batches cut from it."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 import equinox as eqx
 import jax
 import numpy as np
-from jaxtyping import Array, Bool, Int, PyTree
+from jaxtyping import Array, Bool, Int, PRNGKeyArray, PyTree
 
 
 class Batch(eqx.Module):
@@ -18,6 +18,9 @@ class Batch(eqx.Module):
     mask: Bool[Array | np.ndarray, "batch time"]
     num_units: Int[Array | np.ndarray, " batch"]
     rows: Int[Array | np.ndarray, " batch"]
+
+
+Noise = Callable[[Batch, PRNGKeyArray], Batch]  # drawn on the device each time a batch is seen
 
 
 @dataclass(frozen=True)

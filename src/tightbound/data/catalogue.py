@@ -238,10 +238,10 @@ def pack_rows(text: Iterable[bytes], source: str) -> list[bytes]:
 
 
 def _own(file: DataFile, folder: Path) -> Path:
-    if not folder.is_dir():
+    if not folder.exists():
         raise DataError(
-            f"{folder} is not a folder. Give one that holds {file.name}, or leave the path out "
-            "to use the published files."
+            f"There is no {folder}. Give a path that holds {file.name}, or leave the path out to "
+            "use the published files."
         )
     names = (file.name, file.name.removesuffix(".gz"))
     for candidate in (folder / name for name in names):
@@ -344,24 +344,30 @@ def _download(entry: DataSet, file: DataFile, target: Path) -> None:
     partial = target.with_name(f".{os.getpid()}.partial-{target.name}")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        if len(file.urls) == 1:
-            _save(file.urls[0], partial)
-        else:
-            _save_packed(file.urls, partial)
-        fault = _fault(file, partial)
-        if fault is not None:
-            raise DataError(
-                f"What {' and '.join(file.urls)} sent is not {file.name}: {fault}. Nothing was "
-                f"kept. Try again later, or put the file at {target} yourself."
-            )
-        os.replace(partial, target)
+        try:
+            _receive(file, partial)
+            os.replace(partial, target)
+        finally:
+            partial.unlink(missing_ok=True)
     except (OSError, http.client.HTTPException) as error:  # URLError, a full disk are OSErrors
         raise DataError(
             f"{file.name} could not be fetched from {' and '.join(file.urls)} to {target}: "
             f"{error}. Nothing was kept; try again, or put the file there yourself."
         ) from error
-    finally:
-        partial.unlink(missing_ok=True)
+
+
+def _receive(file: DataFile, partial: Path) -> None:
+    """Bring one file to `partial` and make sure that it is the published one."""
+    if len(file.urls) == 1:
+        _save(file.urls[0], partial)
+    else:
+        _save_packed(file.urls, partial)
+    fault = _fault(file, partial)
+    if fault is not None:
+        raise DataError(
+            f"What {' and '.join(file.urls)} sent is not {file.name}: {fault}. Nothing was kept. "
+            "Try again later, or get the file from elsewhere."
+        )
 
 
 def _save(url: str, path: Path) -> None:

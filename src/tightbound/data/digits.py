@@ -63,12 +63,11 @@ def read_digits(path: str | os.PathLike[str]) -> tuple[np.ndarray, np.ndarray]:
     text = _read_text(Path(path))
     rows = []
     for number, line in enumerate(text.splitlines(), start=1):
-        cells = line.split(b",")
-        values = [int(cell) if cell.strip().isdigit() else -1 for cell in cells]
-        inside = len(values) == _PIXELS + 1 and all(
-            0 <= value <= DIGITS_LEVELS for value in values[:-1]
-        )
-        if not inside or not 0 <= values[-1] <= 255:
+        cells = [cell.strip() for cell in line.split(b",")]
+        short = all(cell.isdigit() and len(cell) <= 3 for cell in cells)
+        values = [int(cell) for cell in cells] if short else []
+        right = len(values) == _PIXELS + 1 and max(values[:-1]) <= DIGITS_LEVELS
+        if not right or values[-1] > 255:
             raise DataError(
                 f"Line {number} of {path} is not {_PIXELS} grey values from 0 to {DIGITS_LEVELS} "
                 "and a label, whole numbers separated by commas. Correct or remove it."

@@ -5,11 +5,11 @@ labels: 00 00 08 01, rows (4 bytes), then one byte a label
 """
 
 import gzip
+import io
 import math
 import os
 import zlib
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 from jaxtyping import UInt8
@@ -87,7 +87,7 @@ def _read_idx(path: Path, num_axes: int) -> UInt8[np.ndarray, "..."]:
         ) from error
 
 
-def _parse(stream: BinaryIO | gzip.GzipFile, path: Path, num_axes: int) -> np.ndarray:
+def _parse(stream: io.BufferedIOBase, path: Path, num_axes: int) -> np.ndarray:
     """Header, then exactly the bytes it announces. No more memory is taken than really arrives."""
     kind = {1: "labels", 3: "images"}[num_axes]
     magic = bytes([0, 0, 8, num_axes])

@@ -77,9 +77,6 @@ class Dequantise(eqx.Module):
         return _with_image(batch, _by_row(draw, batch, key))
 
 
-Noising = Binarise | AsFloat | Rescale | Dequantise
-
-
 def validate_images(
     x: Real[Array | np.ndarray, "rows pixels"], name: str, levels: int = 255
 ) -> None:

@@ -46,10 +46,12 @@ def _read_packed(path: Path) -> dict[str, np.ndarray]:
         raise DataError(f"{path} has no array {error}. {_ADVICE}") from error
     except ValueError as error:
         raise DataError(f"{path} cannot be read: {error}. {_ADVICE}") from error
-    widths = {array.shape[1:] for array in packed.values()}
     for name, array in packed.items():
-        if array.dtype != np.uint8 or array.ndim != 2 or array.size == 0 or len(widths) != 1:
+        if array.dtype != np.uint8 or array.ndim != 2 or array.size == 0:
             raise DataError(
                 f"{path} has `{name}` of type {array.dtype} and shape {array.shape}. {_ADVICE}"
             )
+    widths = [array.shape[1] for array in packed.values()]
+    if len(set(widths)) != 1:
+        raise DataError(f"{path} has splits of {widths} bytes per row, which must agree. {_ADVICE}")
     return packed

@@ -3,7 +3,7 @@
 Pure functions without a model in sight. What is differentiated is in `surrogates.py`.
 """
 
-from typing import Literal, get_args
+from typing import Literal
 
 import equinox as eqx
 import jax
@@ -12,13 +12,12 @@ import numpy as np
 from jax.scipy.special import logsumexp
 from jaxtyping import Array, Float, Int
 
-from tightbound.estimators.estimate import Bound, Estimate
-from tightbound.estimators.units import bits_per_unit, per_sequence, per_unit, perplexity
+from tightbound.estimators.estimate import Estimate
+from tightbound.estimators.units import Unit, in_unit
 from tightbound.estimators.weights import log_mean_variance
 from tightbound.terms import Site, StepTerms
 
 BoundName = Literal["elbo", "iwae", "renyi", "cubo"]
-Unit = Literal["nats per sequence", "nats per unit", "bits per unit", "perplexity"]
 
 
 def elbo(log_weights: Float[Array, "samples batch"]) -> Float[Array, " batch"]:
@@ -26,7 +25,7 @@ def elbo(log_weights: Float[Array, "samples batch"]) -> Float[Array, " batch"]:
 
         L = 1/K sum_k log w_k,   log w_k = log p(x, z_k) - log q(z_k | x)
 
-    Kingma & Welling 2014 (arXiv:1312.6114), eq. 2 and 5. E[L] = log p(x) - KL(q || posterior),
+    Kingma & Welling 2014 (arXiv:1312.6114), eq. 2 and 6. E[L] = log p(x) - KL(q || posterior),
     whatever K; more samples only lower its variance. A single draw can lie above log p(x).
 
     One sample with zero weight (-inf) makes it -inf. NaN is passed on, not hidden.
@@ -120,29 +119,19 @@ def bound_estimate(
 
     `log_weights` may be chunks of a split, concatenated on the host.
     """
-    if bound not in get_args(BoundName):
-        raise ValueError(f"`bound` is {bound!r}, but it must be one of {get_args(BoundName)}.")
-    if (order is not None) != (bound in ("renyi", "cubo")):
-        raise ValueError(
-            f"`order` is {order} for `bound={bound!r}`: 'renyi' needs one (its alpha), 'cubo' "
-            "needs one (its n), 'elbo' and 'iwae' have none."
-        )
-    if unit != "nats per sequence" and num_units is None:
-        raise ValueError(
-            f"{unit!r} divides by the number of units, but `num_units` is missing.\n"
-            "Pass the `num_units` of the same sequences, or ask for 'nats per sequence'."
-        )
     values, power = _named_bound(jnp.asarray(log_weights), bound, order)
     host_weights = np.asarray(log_weights, np.float64)
-    return _in_unit(
+    num_samples = len(host_weights)
+    suffix = "" if order is None else f"({order:g})"
+    return in_unit(
         np.asarray(values, np.float64),
-        _draw_variance(host_weights, power),
         unit,
-        None if num_units is None else np.asarray(num_units),
+        num_units=None if num_units is None else np.asarray(num_units),
+        draw_variance=_draw_variance(host_weights, power),
         # A power mean of order at most 1 never exceeds the mean, whose log has mean <= log p(x).
-        claim="lower" if power <= 1.0 and bound != "cubo" else "none",
-        estimator=_estimator_name(bound, order, len(host_weights)),
-        num_samples=len(host_weights),
+        bound="lower" if power <= 1.0 and bound != "cubo" else "none",
+        estimator="elbo" if bound == "elbo" else f"{bound}{suffix}-{num_samples}",
+        num_samples=num_samples,
         split=split,
     )
 
@@ -150,12 +139,20 @@ def bound_estimate(
 def _named_bound(
     log_weights: Float[Array, "samples batch"], bound: BoundName, order: float | int | None
 ) -> tuple[Float[Array, " batch"], float]:
-    """Its value per sequence, and the power of the weights whose mean it is."""
-    if bound == "elbo" or order is None:
-        return (elbo(log_weights), 0.0) if bound == "elbo" else (iwae_bound(log_weights), 1.0)
-    if bound == "renyi":
-        return renyi_bound(log_weights, order), 1.0 - order
-    return cubo(log_weights, order), float(order)
+    """The bound of every sequence, and the power of the weights whose mean it is the log of."""
+    match bound, order:
+        case "elbo", None:
+            return elbo(log_weights), 0.0
+        case "iwae", None:
+            return iwae_bound(log_weights), 1.0
+        case "renyi", float() | int():
+            return renyi_bound(log_weights, order), 1.0 - order
+        case "cubo", float() | int():
+            return cubo(log_weights, order), float(order)
+    raise ValueError(
+        f"`bound={bound!r}` with `order={order}` names no bound.\n"
+        "Use 'elbo' or 'iwae' without an order, or 'renyi' (its alpha) or 'cubo' (its n) with one."
+    )
 
 
 def _draw_variance(
@@ -170,57 +167,17 @@ def _draw_variance(
     return log_mean_variance(power * log_weights) / power**2
 
 
-def _in_unit(
-    values: Float[np.ndarray, " batch"],
-    draw_variance: Float[np.ndarray, " batch"] | None,
-    unit: Unit,
-    num_units: Int[np.ndarray, " batch"] | None,
-    *,
-    claim: Bound,
-    estimator: str,
-    num_samples: int,
-    split: str,
-) -> Estimate:
-    if unit == "nats per sequence" or num_units is None:
-        return per_sequence(
-            values,
-            draw_variance=draw_variance,
-            bound=claim,
-            estimator=estimator,
-            num_samples=num_samples,
-            split=split,
-        )
-    nats_per_unit = per_unit(
-        -values,
-        num_units,
-        draw_variance=draw_variance,
-        bound="upper" if claim == "lower" else claim,
-        estimator=estimator,
-        num_samples=num_samples,
-        split=split,
-    )
-    if unit == "bits per unit":
-        return bits_per_unit(nats_per_unit)
-    return perplexity(nats_per_unit) if unit == "perplexity" else nats_per_unit
-
-
-def _estimator_name(bound: BoundName, order: float | int | None, num_samples: int) -> str:
-    if bound == "elbo":
-        return "elbo"
-    return f"{bound}-{num_samples}" if order is None else f"{bound}({order:g})-{num_samples}"
-
-
 def filtering_log_marginal(terms: StepTerms) -> Float[Array, " batch"]:
     """Lower bound on log p(x) from a population of particles, in nats per sequence.
 
         log p^ = sum_t log sum_n W_{t-1,n} exp(increment_{t,n})
 
-    Del Moral 2004, sec. 7.4; as a bound: Maddison et al. 2017 (arXiv:1705.09279), eq. 3 and
-    Naesseth et al. 2018, Le et al. 2018. W_{t-1} are the normalised weights before step t: uniform
-    where the step resampled, those after step t - 1 where it did not. Leaving out W is the usual
-    mistake when resampling is adaptive. p^ is unbiased for p(x), so its log is a lower bound in
-    expectation. Never resampled it is the IWAE bound of the summed increments; with one particle,
-    resampled or not, the ELBO.
+    Maddison et al. 2017 (arXiv:1705.09279), Algorithm 1. W_{t-1} are the normalised weights before
+    step t: uniform where the step resampled, those after step t - 1 where it did not. Leaving W
+    out is the usual mistake when resampling is adaptive. p^ is unbiased for p(x) (Del Moral 2004,
+    Theorem 7.4.2), so its log is a lower bound in expectation; a single run can lie above it.
+    Never resampled it is the IWAE bound of the summed increments; with one particle, resampled or
+    not, the ELBO.
 
     Masked steps change nothing, not even where `resampled` is set or the increments are NaN. A
     step at which every particle has zero weight makes the bound -inf.
@@ -279,6 +236,12 @@ def filtering_decomposition(terms: StepTerms) -> FilteringDecomposition:
             "`filtering_decomposition` splits the bound by site, but these StepTerms have no "
             "sites.\nRun the filter so that it keeps them, or use `filtering_log_marginal`."
         )
+    if any(site.log_p.shape[-1] != terms.mask.shape[0] for site in terms.sites):
+        raise ValueError(
+            f"`filtering_decomposition` weighs every step, but of {terms.mask.shape[0]} steps the "
+            f"sites have {[(site.name, site.log_p.shape[-1]) for site in terms.sites]}.\n"
+            "Give every site one position per step, masked where it has nothing to score."
+        )
     evidence, log_weights = _step_evidence_and_weights(terms)
     weights = jnp.where(terms.mask[:, None], jnp.exp(log_weights), 0.0)
     bound = evidence.sum(axis=0)
@@ -289,8 +252,10 @@ def filtering_decomposition(terms: StepTerms) -> FilteringDecomposition:
     )
 
 
-def _weighted_total(site: Site, weights: Float[Array, "time particles batch"]) -> Array:
+def _weighted_total(
+    site: Site, weights: Float[Array, "time particles batch"]
+) -> Float[Array, " batch"]:
     term = site.log_p if site.log_q is None else site.log_p - site.log_q
     weights = jnp.moveaxis(weights, 0, -1)  # particles batch time, as the site
     counts = site.mask & (weights > 0.0)
-    return jnp.where(counts, weights * jnp.where(counts, term, 0.0), 0.0).sum(axis=(0, 2))
+    return (weights * jnp.where(counts, term, 0.0)).sum(axis=(0, 2))

@@ -7,14 +7,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from tightbound.estimators.estimate import Bound, Estimate
-from tightbound.estimators.units import (
-    bits_per_unit,
-    per_sequence,
-    per_unit,
-    perplexity,
-    ratio_influence,
-    standard_error,
-)
+from tightbound.estimators.units import in_unit, ratio_influence, standard_error
 
 ComparedUnit = Literal[
     "nats per sequence", "nats per unit", "bits per unit", "perplexity", "nats per character"
@@ -33,7 +26,9 @@ class SequenceScores:
     bound: Bound  # on which side of log p(x) `log_p` lies
     estimator: str
     num_samples: int
-    num_characters: Int[np.ndarray, " batch"] | None = None  # of text: the same for any tokenisation
+    num_characters: Int[np.ndarray, " batch"] | None = (
+        None  # of text: the same for any tokenisation
+    )
 
 
 @dataclass(frozen=True)
@@ -170,28 +165,16 @@ def _nats_and_units(
 
 
 def _estimate(scores: SequenceScores, unit: ComparedUnit) -> Estimate:
-    nats, units = _nats_and_units(scores, unit)
-    if unit == "nats per sequence":
-        return per_sequence(
-            nats,
-            bound=scores.bound,
-            estimator=scores.estimator,
-            num_samples=scores.num_samples,
-            split=scores.split,
-        )
-    flipped: dict[Bound, Bound] = {"lower": "upper", "upper": "lower"}
-    estimate = per_unit(
-        nats,
-        units,
-        bound=flipped.get(scores.bound, scores.bound),
+    characters = unit == "nats per character"
+    estimate = in_unit(
+        scores.log_p,
+        "nats per unit" if characters else unit,
+        num_units=_nats_and_units(scores, unit)[1],
+        bound=scores.bound,
         estimator=scores.estimator,
         num_samples=scores.num_samples,
         split=scores.split,
     )
-    if unit == "bits per unit":
-        return bits_per_unit(estimate)
-    if unit == "perplexity":
-        return perplexity(estimate)
     return replace(estimate, unit=unit)
 
 

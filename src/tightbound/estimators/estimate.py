@@ -29,18 +29,16 @@ class Estimate:
 
     def to_json(self) -> dict[str, Any]:
         """The document every `--json` uses. Non-finite numbers become strings: JSON has none."""
-        return {name: _finite_or_text(value) for name, value in asdict(self).items()}
+        return {name: finite_or_text(value) for name, value in asdict(self).items()}
 
     @staticmethod
     def from_json(document: dict[str, Any]) -> "Estimate":
         """Inverse of `to_json`."""
-        numbers = ("value", "standard_error", "monte_carlo_error")
-        return Estimate(
-            **{
-                name: float(value) if name in numbers and value is not None else value
-                for name, value in document.items()
-            }
-        )
+        fields: dict[str, Any] = dict(document)
+        for name in ("value", "standard_error", "monte_carlo_error"):
+            if fields[name] is not None:
+                fields[name] = float(fields[name])
+        return Estimate(**fields)
 
     def __str__(self) -> str:
         """As printed in tables: `-102.31 ± 0.52 (draws 0.01) nats per sequence, lower bound`."""
@@ -66,5 +64,5 @@ def _digits(error: float | None) -> int:
     return min(max(1 - math.floor(math.log10(error)), 0), 8)
 
 
-def _finite_or_text(value: Any) -> Any:
+def finite_or_text(value: Any) -> Any:
     return str(value) if isinstance(value, float) and not math.isfinite(value) else value

@@ -7,9 +7,9 @@ differentiated, which is chosen where z is drawn:
 - sticking the landing: `pathwise_elbo` of `weigh(..., path="stop_proposal")`;
 - doubly reparameterised IWAE: `pathwise_iwae` of `weigh(..., path="doubly")`.
 
-The others differentiate log p and log q at draws that carry no gradient. The draws of a discrete
-proposal are such. Those of a reparameterised one are not: gradient would also flow through z, and
-the sum of both paths is no estimator of anything.
+`vimco` and the wake phases differentiate log p and log q at draws that carry no gradient. The draws
+of a discrete proposal are such; those of a reparameterised one need `weigh(..., path="stop_draw")`:
+otherwise gradient flows through z as well, and the sum of both paths estimates nothing.
 """
 
 import jax
@@ -35,7 +35,7 @@ def pathwise_elbo(terms: LogTerms) -> Float[Array, ""]:
 def pathwise_iwae(terms: LogTerms) -> Float[Array, ""]:
     """Gradient of the K-sample bound through reparameterised draws.
 
-    Burda et al. 2016 (arXiv:1509.00519), eq. 13 and 14. The proposal's signal-to-noise ratio falls
+    Burda et al. 2016 (arXiv:1509.00519), sec. 3. The proposal's signal-to-noise ratio falls
     with K. The doubly reparameterised gradient (Tucker et al. 2018, arXiv:1810.04152, eq. 8) does
     not have that fault and is the same function of terms weighed with `path="doubly"`.
     """
@@ -94,7 +94,8 @@ def vimco(terms: LogTerms) -> Float[Array, ""]:
     not the mean. It is a K x K table per sequence: meant for K up to hundreds.
 
     K = 1 leaves no other draw to make a baseline from and is refused. A draw with zero weight
-    makes the geometric mean of the others 0, which is still independent of z_k.
+    takes the geometric mean to 0; where all others have zero weight the baseline would be -inf,
+    and 0 nats, which depends on z_k no more, stands in for it.
     """
     log_weights = terms.log_weights
     num_samples = log_weights.shape[0]
@@ -104,7 +105,9 @@ def vimco(terms: LogTerms) -> Float[Array, ""]:
             f"sequence, but the terms hold {num_samples}.\nRaise `num_samples` in `weigh(...)`."
         )
     bound = iwae_bound(log_weights)
-    signal = stop_gradient(bound[None] - _leave_one_out_bound(log_weights))
+    baseline = _leave_one_out_bound(log_weights)
+    baseline = jnp.where(jnp.isneginf(baseline), 0.0, baseline)
+    signal = stop_gradient(bound[None] - baseline)
     return ((signal * terms.log_proposal).sum(axis=0) + bound).mean()
 
 

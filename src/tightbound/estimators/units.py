@@ -1,16 +1,64 @@
 """Per-sequence nats -> one reported number in the unit a reader expects, with both its errors.
 
 NumPy only. Corpus figures are sum over sum, so they do not depend on how the corpus was cut into
-batches. Style of signs: `nats per sequence` is quoted as log p(x) (larger is better), everything
-per unit as a negative log-likelihood (smaller is better); the caller passes the sign it quotes.
+batches. In nats per sequence a model is quoted by its log p(x) (larger is better), in every other
+unit by its negative log-likelihood (smaller is better); `in_unit` turns the sign.
 """
 
 from dataclasses import replace
+from typing import Literal
 
 import numpy as np
 from jaxtyping import Float, Int
 
 from tightbound.estimators.estimate import Bound, Estimate
+
+Unit = Literal["nats per sequence", "nats per unit", "bits per unit", "perplexity"]
+TURNED: dict[Bound, Bound] = {"lower": "upper", "exact": "exact", "upper": "lower", "none": "none"}
+
+
+def in_unit(
+    log_p: Float[np.ndarray, " batch"],
+    unit: Unit,
+    *,
+    num_units: Int[np.ndarray, " batch"] | None = None,
+    draw_variance: Float[np.ndarray, " batch"] | None = None,
+    bound: Bound,
+    estimator: str,
+    num_samples: int,
+    split: str,
+) -> Estimate:
+    """log p(x) of every sequence (or a bound on it, in nats) as the number that `unit` asks for.
+
+    `bound` is the side of log p(x) on which `log_p` lies. Every unit but nats per sequence quotes
+    -log p(x), so there a lower bound becomes an upper one.
+    """
+    if unit == "nats per sequence":
+        return per_sequence(
+            log_p,
+            draw_variance=draw_variance,
+            bound=bound,
+            estimator=estimator,
+            num_samples=num_samples,
+            split=split,
+        )
+    if num_units is None:
+        raise ValueError(
+            f"{unit!r} divides by the number of units, but `num_units` is missing.\n"
+            "Pass the `num_units` of the same sequences, or ask for 'nats per sequence'."
+        )
+    nats_per_unit = per_unit(
+        -log_p,
+        num_units,
+        draw_variance=draw_variance,
+        bound=TURNED[bound],
+        estimator=estimator,
+        num_samples=num_samples,
+        split=split,
+    )
+    if unit == "bits per unit":
+        return bits_per_unit(nats_per_unit)
+    return perplexity(nats_per_unit) if unit == "perplexity" else nats_per_unit
 
 
 def per_sequence(
@@ -22,7 +70,7 @@ def per_sequence(
     num_samples: int,
     split: str,
 ) -> Estimate:
-    """Mean of `nats` over sequences, in nats per sequence.
+    """Mean of `nats` over sequences, in nats per sequence; for a model, its log p(x).
 
         standard_error = sd_b(n_b) / sqrt(B),   monte_carlo_error = sqrt(sum_b v_b) / B
 
@@ -89,7 +137,8 @@ def per_unit(
 def bits_per_unit(nats_per_unit: Estimate) -> Estimate:
     """The same figure in bits: everything over log 2. Pixels as units give bits per dimension."""
     _require_nats_per_unit(nats_per_unit, "bits_per_unit")
-    return _rescaled(nats_per_unit, nats_per_unit.value / np.log(2.0), 1.0 / np.log(2.0), "bits")
+    value, slope = nats_per_unit.value / np.log(2.0), 1.0 / np.log(2.0)
+    return _rescaled(nats_per_unit, value, slope, "bits per unit")
 
 
 def perplexity(nats_per_unit: Estimate) -> Estimate:
@@ -142,5 +191,5 @@ def _rescaled(estimate: Estimate, value: float, slope: float, unit: str) -> Esti
         value=float(value),
         standard_error=scaled(estimate.standard_error),
         monte_carlo_error=scaled(estimate.monte_carlo_error),
-        unit="bits per unit" if unit == "bits" else unit,
+        unit=unit,
     )

@@ -7,8 +7,10 @@ import numpy as np
 from jaxtyping import Float
 from scipy.special import logsumexp
 
-# Weights whose tail is flatter than this (relative) differ by rounding, not by a mismatch of q.
-FLAT = 1e-9
+# A tail whose log-weights differ by less than this many units in the last place is rounding.
+ROUNDING = 64
+# A weight below this share of the largest is nothing: the tail's fit divides by such differences.
+NEGLIGIBLE = 1e-290
 
 
 def normalised_weights(
@@ -76,7 +78,7 @@ def pareto_shape(
     proposal over a few discrete values) and NaN weights give NaN.
     """
     # Not at the top: it costs half a second, and the other functions here do not need it.
-    from arviz_stats.base import array_stats
+    from arviz_stats.base.array import array_stats
 
     num_samples = log_weights.shape[0]
     if num_samples < 25:
@@ -101,15 +103,15 @@ def _shape_without_a_fit(
     """`pareto_shape` of the sequences that have no tail to fit; 0 where a fit is to be made."""
     num_samples = log_weights.shape[0]
     tail_size = int(min(num_samples / 5, 3 * np.sqrt(num_samples)))
-    ordered = np.sort(log_weights, axis=0)
+    ordered = np.sort(log_weights.astype(np.float64), axis=0)
     cutoff, tail = ordered[-tail_size - 1], ordered[-tail_size:]
-    # The fit divides by the excess of the tail's lower quartile over the cutoff, at the scale of
-    # the largest weight.
-    with np.errstate(invalid="ignore"):
-        quartile = np.exp(tail[tail_size // 4] - tail[-1])
-        excess = quartile - np.exp(cutoff - tail[-1])
-        flat = np.exp(tail[0] - tail[-1]) > 1.0 - FLAT
-    shape = np.where(excess > 0.0, 0.0, np.nan)
+    largest, lower_quartile = tail[-1], tail[int(tail_size / 4 + 0.5) - 1]
+    rounding = ROUNDING * np.finfo(log_weights.dtype).eps * np.maximum(1.0, np.abs(largest))
+    with np.errstate(invalid="ignore"):  # inf - inf: all weights zero, or one infinite
+        too_few = ~(lower_quartile - largest > np.log(NEGLIGIBLE)) & ~np.isposinf(largest)
+        flat = largest - tail[0] <= rounding
+    # The fit divides by the excess of the tail's lower quartile over the cutoff.
+    shape = np.where(lower_quartile > cutoff, 0.0, np.nan)
     shape = np.where(flat, -np.inf, shape)
-    shape = np.where(quartile == 0.0, np.inf, shape)
+    shape = np.where(too_few, np.inf, shape)
     return np.where(np.isnan(log_weights).any(axis=0), np.nan, shape)

@@ -1,16 +1,14 @@
 """Sequential family x batch -> `StepTerms`: a population of particles, resampled on the way."""
 
-import functools
-from typing import Any
-
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree
 
 from tightbound.data.batch import Batch
 from tightbound.inference.resampling import SCHEMES, Scheme
-from tightbound.models.sequential import AbstractPopulation, AbstractSequential
-from tightbound.terms import Site, StepTerms
+from tightbound.models.sequential import AbstractPopulation, AbstractSequential, StepScores
+from tightbound.terms import Kind, Site, StepTerms
 
 
 def filter(
@@ -25,73 +23,194 @@ def filter(
 ) -> StepTerms:
     """Run `num_particles` particles through every sequence: log-increments in nats, step by step.
 
-        log p-hat(x) = sum_t log sum_n W_{t-1}^n w_t^n,   W normalised, or 1/N after resampling
+        log p-hat(x) = sum_t log sum_n W_{t-1}^n w_t^n,   W normalised, 1/N after resampling
 
-    is a lower bound on log p(x) in expectation, and exp of it is unbiased, for any rule of
-    resampling: the filtering bound, Maddison et al. 2017 (arXiv:1705.09279), eq. 4, and Le et al.
-    2018 (arXiv:1705.10306), eq. 3 (`estimators.bounds.filtering_log_marginal`).
+    is in expectation a lower bound on log p(x), and its exp is unbiased for p(x), whatever the
+    rule of resampling: the filtering bound, Maddison et al. 2017 (arXiv:1705.09279), sec. 3, and
+    Le et al. 2018 (arXiv:1705.10306), eq. 3. `estimators.bounds` reads it from the record.
 
-    Particles are resampled before a step if their effective number is below `threshold` times
-    `num_particles` and the step's index is a multiple of `every`. Threshold 1 resamples always,
-    0 never: that is the importance-weighted bound, and with one particle the ELBO.
-    `resampling` is "multinomial", "residual", "stratified", "systematic" or a function
-    (key, weights) -> ancestors.
+    Before a step whose index is a multiple of `every`, a sequence whose effective number of
+    particles is below `threshold * num_particles` is resampled. Threshold 1 resamples always;
+    0 never, which is the importance-weighted bound and, with one particle, the ELBO.
+    `resampling` names a scheme of `inference.resampling`, or is one: (key, weights) -> ancestors.
 
-    Steps outside the mask leave states and weights alone. The keys of a particle come from `key`,
-    the row of its sequence and the step, so neither padding nor neighbours change it. If all
-    weights of a sequence are zero its effective number is 0, and the bound -inf.
+    Steps outside the mask leave states and weights alone. The keys of a sequence come from `key`,
+    its row and the step, so neither padding nor neighbours change its draws. If all its weights
+    are zero, its effective number is 0 and its bound -inf. NaN is passed on, not hidden.
 
-    Call it under `eqx.filter_jit` with whatever reads the record: parts that nobody reads (sites,
-    ancestors) are then never stored.
+    Call it under `eqx.filter_jit` together with what reads the record: parts that nobody reads
+    (sites, ancestors) are then never stored.
     """
     _refuse_what_cannot_be_meant(num_particles, threshold, every)
     scheme = _scheme(resampling)
-    may_resample = threshold > 0 and num_particles > 1
-    num_sequences, num_steps = batch.mask.shape
+    population = model if isinstance(model, AbstractPopulation) else _Each(model, num_particles)
+    mask = jnp.asarray(batch.mask)
+    num_sequences, num_steps = mask.shape
     identity = jnp.broadcast_to(jnp.arange(num_particles), (num_sequences, num_particles))
 
-    def init(row_key):
-        return _init(model, num_particles, jax.random.fold_in(row_key, num_steps_key))
-
-    def is_due(clock, ess):
-        due = (clock > 0) & (clock % every == 0)
-        return due & (jnp.ones_like(ess, bool) if threshold == 1 else ess < threshold * num_particles)
+    def is_needy(ess, real, clock):
+        poor = ess < threshold * num_particles if threshold < 1 else jnp.ones_like(real)
+        return real & poor & (clock > 0) & (clock % every == 0)
 
     def resample(state, log_weights, keys, needy):
         weights = jax.vmap(_relative_weights)(jax.lax.stop_gradient(log_weights))
         drawn = jax.vmap(scheme)(keys, weights).astype(identity.dtype)
         ancestors = jnp.where(needy[:, None], drawn, identity)
-        return (
-            _gather(state, ancestors),
-            jnp.where(needy[:, None], 0.0, log_weights),
-            ancestors,
-        )
+        log_weights = jnp.where(needy[:, None], 0.0, log_weights)
+        return _gather(state, ancestors), log_weights, ancestors
 
-    def body(carry, inputs):
+    def keep(state, log_weights, keys, needy):
+        return state, log_weights, identity
+
+    def step(carry, inputs):
         state, log_weights, ess = carry
-        x_t, real, clock = inputs
-        keys = jax.vmap(lambda row_key: jax.random.split(jax.random.fold_in(row_key, clock)))(
-            row_keys
-        )
+        x_t, real, clock, keys = inputs
         needy, ancestors = jnp.zeros_like(real), identity
-        if may_resample:
-            needy = real & is_due(clock, ess)
-            # One scalar decides for the batch: under vmap the branch would become a select that
-            # always pays for the resampling.
+        if threshold > 0 and num_particles > 1:
+            needy = is_needy(ess, real, clock)
+            # One scalar decides for the whole batch. A decision per sequence, under vmap, would
+            # turn the branch into a select that resamples at every step and throws it away.
             state, log_weights, ancestors = jax.lax.cond(
-                needy.any(),
-                resample,
-                lambda state, log_weights, keys, needy: (state, log_weights, identity),
-                *(state, log_weights, keys[:, 0], needy),
+                needy.any(), resample, keep, state, log_weights, keys[:, 0], needy
             )
-        moved, scores = jax.vmap(_step, in_axes=(None, 0, 0, None, 0))(
-            model, state, x_t, clock, keys[:, 1]
+        moved, scores = jax.vmap(population.step, in_axes=(0, 0, None, 0))(
+            state, x_t, clock, keys[:, 1]
         )
         increments = jnp.where(real[:, None], _log_increments(scores), 0.0)
-        state = jax.tree.map(functools.partial(_select, real), moved, state)
         log_weights = log_weights + increments
         ess = jax.vmap(_ess)(log_weights)
-        return (state, log_weights, ess), (increments, ancestors, needy, ess, scores)
+        carry = _select(real, moved, state), log_weights, ess
+        return carry, (increments, ancestors, needy, ess, scores)
 
-    mask = jnp.asarray(batch.mask)
-    row_keys = jax.vmap(lambda row: jax.random.fold_in(key, row))(jnp.asarray(batch.rows))
+    init_keys, step_keys = _keys(key, jnp.asarray(batch.rows), num_steps)
+    start = (
+        jax.vmap(lambda key: population.init(num_particles, key))(init_keys),
+        jnp.zeros((num_sequences, num_particles)),
+        jnp.full(num_sequences, float(num_particles)),
+    )
+    by_time = jax.tree.map(lambda leaf: jnp.swapaxes(leaf, 0, 1), batch.x)
+    inputs = (by_time, mask.T, jnp.arange(num_steps), step_keys)
+    _, (increments, ancestors, resampled, ess, scores) = jax.lax.scan(step, start, inputs)
+    return StepTerms(
+        log_increments=jnp.swapaxes(increments, 1, 2),
+        ancestors=jnp.swapaxes(ancestors, 1, 2),
+        resampled=resampled,
+        mask=mask.T,
+        ess=ess,
+        num_units=jnp.asarray(batch.num_units),
+        sites=tuple(_site(name, kind, *scores[name], mask) for name, kind in model.kinds.items()),
+    )
+
+
+class _Each(AbstractPopulation):
+    """The population of a family written for one particle: a key for each."""
+
+    particle: AbstractSequential
+    num_particles: int = eqx.field(static=True)
+
+    def init(self, num_particles, key):
+        return jax.vmap(self.particle.init)(jax.random.split(key, num_particles))
+
+    def step(self, state, x_t, clock, key):
+        keys = jax.random.split(key, self.num_particles)
+        return jax.vmap(self.particle.step, in_axes=(0, None, None, 0))(state, x_t, clock, keys)
+
+
+def _keys(
+    key: PRNGKeyArray, rows: Int[Array, " batch"], num_steps: int
+) -> tuple[PRNGKeyArray, PRNGKeyArray]:
+    """A key per sequence to start with; per step and sequence, one to resample and one to move."""
+
+    def of_sequence(row):
+        init_key, steps_key = jax.random.split(jax.random.fold_in(key, row))
+        # Not `split` into `num_steps`: the keys of the real steps must not depend on the padding.
+        of_step = jax.vmap(lambda clock: jax.random.split(jax.random.fold_in(steps_key, clock)))
+        return init_key, of_step(jnp.arange(num_steps))
+
+    return jax.vmap(of_sequence, out_axes=(0, 1))(rows)
+
+
+def _gather(state: PyTree[Array], ancestors: Int[Array, "batch particles"]) -> PyTree[Array]:
+    """Every leaf of the state of every particle's ancestor: a part left behind would belong to
+    another particle."""
+    return jax.tree.map(
+        lambda leaf: jax.vmap(lambda own, index: own[index])(leaf, ancestors), state
+    )
+
+
+def _select(real: Bool[Array, " batch"], moved: PyTree[Array], state: PyTree[Array]):
+    """The state after the step where the step is real, the one before it at padding."""
+
+    def select(new, old):
+        return jnp.where(real.reshape(real.shape + (1,) * (new.ndim - 1)), new, old)
+
+    return jax.tree.map(select, moved, state)
+
+
+def _log_increments(scores: StepScores) -> Float[Array, "batch particles"]:
+    """Sum over sites of log p - log q, in nats."""
+    terms = [log_p if log_q is None else log_p - log_q for log_p, log_q in scores.values()]
+    return jnp.sum(jnp.stack(terms), axis=0)
+
+
+def _relative_weights(log_weights: Float[Array, " particles"]) -> Float[Array, " particles"]:
+    """Weights scaled by the largest; all zero where all are zero."""
+    largest = log_weights.max()
+    return jnp.exp(log_weights - jnp.where(jnp.isneginf(largest), 0.0, largest))
+
+
+def _ess(log_weights: Float[Array, " particles"]) -> Float[Array, ""]:
+    """(sum w)^2 / sum w^2, from 1 to the number of particles; 0 where all weights are zero."""
+    weights = _relative_weights(log_weights)
+    return weights.sum() ** 2 / jnp.maximum((weights**2).sum(), jnp.finfo(weights.dtype).tiny)
+
+
+def _site(
+    name: str,
+    kind: Kind,
+    log_p: Float[Array, "time batch particles"],
+    log_q: Float[Array, "time batch particles"] | None,
+    mask: Bool[Array, "batch time"],
+) -> Site:
+    return Site(
+        name=name,
+        kind=kind,
+        log_p=_particles_first(log_p),
+        log_q=None if log_q is None else _particles_first(log_q),
+        mask=jnp.broadcast_to(mask, (log_p.shape[-1], *mask.shape)),
+    )
+
+
+def _particles_first(
+    term: Float[Array, "time batch particles"],
+) -> Float[Array, "particles batch time"]:
+    return term.transpose(2, 1, 0)
+
+
+def _scheme(resampling: str | Scheme) -> Scheme:
+    if callable(resampling):
+        return resampling
+    if resampling not in SCHEMES:
+        raise ValueError(
+            f"`resampling` is {resampling!r}, but the schemes are {', '.join(SCHEMES)}.\n"
+            "Name one of them, or give a function (key, weights) -> ancestors."
+        )
+    return SCHEMES[resampling]
+
+
+def _refuse_what_cannot_be_meant(num_particles: int, threshold: float, every: int) -> None:
+    if num_particles < 1:
+        raise ValueError(
+            f"`num_particles` is {num_particles}, but a filter needs at least one particle per "
+            "sequence. Give 1 for the ELBO, more for the filtering bound."
+        )
+    if not 0 <= threshold <= 1:
+        raise ValueError(
+            f"`threshold` is {threshold}, but it is a fraction of `num_particles`.\n"
+            "Give 0 to never resample, 1 to resample at every step, 0.5 for the usual rule."
+        )
+    if every < 1:
+        raise ValueError(
+            f"`every` is {every}, but it counts steps between resamplings. Give 1 to consider "
+            "every step, or `threshold=0` to never resample."
+        )

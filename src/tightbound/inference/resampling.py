@@ -16,25 +16,19 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 Scheme = Callable[[PRNGKeyArray, Float[Array, " particles"]], Int[Array, " particles"]]
 
 
-def multinomial(
-    key: PRNGKeyArray, weights: Float[Array, " particles"]
-) -> Int[Array, " particles"]:
+def multinomial(key: PRNGKeyArray, weights: Float[Array, " particles"]) -> Int[Array, " particles"]:
     """Independent draws: the plainest and the noisiest (Gordon, Salmond & Smith 1993)."""
     uniforms = jax.random.uniform(key, weights.shape, weights.dtype)
     return jnp.searchsorted(_cumulative(weights), uniforms, side="right")
 
 
-def systematic(
-    key: PRNGKeyArray, weights: Float[Array, " particles"]
-) -> Int[Array, " particles"]:
+def systematic(key: PRNGKeyArray, weights: Float[Array, " particles"]) -> Int[Array, " particles"]:
     """One uniform, N equally spaced points: the fastest. A particle has floor(N w) or ceil(N w)
     children (Kitagawa 1996, appendix)."""
     return _at_offsets(jax.random.uniform(key, (), weights.dtype), weights)
 
 
-def stratified(
-    key: PRNGKeyArray, weights: Float[Array, " particles"]
-) -> Int[Array, " particles"]:
+def stratified(key: PRNGKeyArray, weights: Float[Array, " particles"]) -> Int[Array, " particles"]:
     """One uniform point in each of N equal strata (Kitagawa 1996, appendix)."""
     return _at_offsets(jax.random.uniform(key, weights.shape, weights.dtype), weights)
 

@@ -11,7 +11,7 @@ from tightbound.data.batch import Batch
 from tightbound.models.base import AbstractModel, AbstractProposal, Distribution
 from tightbound.terms import Kind, LogTerms, Site
 
-GradientPath = Literal["full", "stop_proposal", "doubly"]
+GradientPath = Literal["full", "stop_proposal", "doubly", "stop_draw"]
 
 
 def weigh(
@@ -32,7 +32,8 @@ def weigh(
       et al. 2017 (arXiv:1703.09194), eq. 8. Unbiased for the ELBO only: `Objective` refuses it
       for bounds with K > 1, where it is biased (Tucker et al. 2018, sec. 3);
     - "doubly": as above, and the cotangent of z is scaled by its normalised weight. Doubly
-      reparameterised, Tucker et al. 2018 (arXiv:1810.04152), eq. 8. For the IWAE bound only.
+      reparameterised, Tucker et al. 2018 (arXiv:1810.04152), eq. 8. For the IWAE bound only;
+    - "stop_draw": the draw is a constant, as the score-function and wake-sleep surrogates need it.
 
     The key of a draw is made from `key`, the row of its sequence and the index of the sample, so
     neither padding nor neighbours change it.
@@ -47,7 +48,9 @@ def weigh(
         keys = jax.random.split(jax.random.fold_in(key, row), num_samples)
         q = proposal.proposal(x)
         z = _over_samples(q.sample)(keys)
-        scored_q = _stop(q) if path != "full" else q
+        if path == "stop_draw":
+            z = _stop(z)
+        scored_q = _stop(q) if path in ("stop_proposal", "doubly") else q
         if path == "doubly":
             z = _scale_cotangent(z, _normalised_weights(model, _stop(q), x, mask, z))
         log_p = _over_samples(lambda z: model.score(x, z))(z)

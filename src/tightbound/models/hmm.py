@@ -117,8 +117,8 @@ class HiddenMarkovModel(AbstractModel):
     def posterior(self, x: Sequence) -> "HMMPosterior":
         """p(z | x): the backward recursion in log space, Rabiner 1989, eq. 25.
 
-            m_t(k) = log p(x_{t:} | z_t = k)
-                   = log p(x_t | k) + log sum_j p(j | k) exp m_{t+1}(j)
+        m_t(k) = log p(x_{t:} | z_t = k)
+               = log p(x_t | k) + log sum_j p(j | k) exp m_{t+1}(j)
         """
         log_transition = jax.nn.log_softmax(self.transition_logits, axis=-1)
 

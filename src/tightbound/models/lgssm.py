@@ -89,7 +89,9 @@ class LinearGaussianSSM(AbstractModel):
 
     def _kalman_filter(
         self, x: Sequence
-    ) -> tuple[Float[Array, " time"], Float[Array, "time latent"], Float[Array, "time latent latent"]]:
+    ) -> tuple[
+        Float[Array, " time"], Float[Array, "time latent"], Float[Array, "time latent latent"]
+    ]:
         """log p(x_t | x_{<t}), and the mean and covariance of z_t given x_{<=t}. At padding the
         first is 0 and the others are what was predicted."""
 
@@ -191,7 +193,11 @@ class LGSSMOptimal(AbstractSequential):
         return jnp.zeros_like(self.model.initial_mean)  # never read: clock 0 starts from p(z_0)
 
     def step(
-        self, state: Float[Array, " latent"], x_t: Sequence, clock: Int[Array, ""], key: PRNGKeyArray
+        self,
+        state: Float[Array, " latent"],
+        x_t: Sequence,
+        clock: Int[Array, ""],
+        key: PRNGKeyArray,
     ) -> tuple[Float[Array, " latent"], StepScores]:
         model = self.model
         mean = jnp.where(clock == 0, model.initial_mean, model.transition_weight @ state)

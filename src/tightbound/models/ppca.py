@@ -57,9 +57,13 @@ class ProbabilisticPCA(AbstractModel):
         factor = self._factor()
         projected = self.weight.T @ residual
         variance = jnp.exp(2 * self.log_scale)
-        distance = (residual @ residual - projected @ cho_solve((factor, True), projected)) / variance
+        distance = (
+            residual @ residual - projected @ cho_solve((factor, True), projected)
+        ) / variance
         # |W W^T + s^2 I| = |M| s^(2 (obs - latent))
-        log_det = 2 * jnp.log(jnp.diag(factor)).sum() + 2 * self.log_scale * (obs_size - latent_size)
+        log_det = 2 * jnp.log(jnp.diag(factor)).sum() + 2 * self.log_scale * (
+            obs_size - latent_size
+        )
         return -0.5 * (distance + log_det + obs_size * jnp.log(2 * jnp.pi))
 
     def posterior(self, x: Float[Array, " obs"]) -> MultivariateNormal:

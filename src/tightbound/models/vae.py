@@ -62,6 +62,10 @@ class VAE(AbstractModel):
     ) -> Float[Array, " obs"]:
         return jnp.asarray(self.likelihood(z).sample(key), float)
 
+    def residual(self, x: Float[Array, " obs"], z: Float[Array, " latent"]) -> Float[Array, " obs"]:
+        """What was observed less the mean of the output, in units of the data."""
+        return x - self.likelihood(z).mean
+
 
 class GaussianProposal(AbstractProposal):
     """q(z | x) = N(m(x), diag s(x)^2), the mean and log-scale from one MLP, for any array x.
@@ -86,7 +90,9 @@ class GaussianProposal(AbstractProposal):
         fixed_scale: float | None = None,
         key: PRNGKeyArray,
     ):
-        self.encoder = eqx.nn.MLP(obs_size, 2 * latent_size, hidden_size, depth, activation, key=key)
+        self.encoder = eqx.nn.MLP(
+            obs_size, 2 * latent_size, hidden_size, depth, activation, key=key
+        )
         self.min_scale = min_scale
         self.fixed_scale = fixed_scale
 

@@ -12,11 +12,9 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
-from tightbound.data.batch import Batch
+from tightbound.data.batch import Batch, Noise
 from tightbound.models.base import AbstractModel, AbstractProposal
 from tightbound.train.objective import AbstractObjective
-
-Noise = Callable[[Batch, PRNGKeyArray], Batch]
 
 
 class TrainState(eqx.Module):
@@ -32,7 +30,7 @@ class TrainState(eqx.Module):
 class StepEvidence(eqx.Module):
     """The small evidence every compiled step returns, whether or not anybody reads it."""
 
-    loss: Float[Array, ""]  # minus the mean surrogate: what was differentiated
+    loss: Float[Array, ""]  # minus the surrogate: what was differentiated
     log_p: dict[str, Float[Array, "samples batch"]]  # by site, nats per sequence
     log_q: dict[str, Float[Array, "samples batch"]]
     log_weights: Float[Array, "samples batch"]
@@ -137,8 +135,8 @@ def train_step(
 
     def loss(parameters):
         model, proposal = eqx.combine(parameters, static)
-        values, terms = objective(model, proposal, batch, key=draw_key, step=state.step)
-        return -values.mean(), terms
+        surrogate, terms = objective(model, proposal, batch, key=draw_key, step=state.step)
+        return -surrogate, terms
 
     (loss_value, terms), gradient = jax.value_and_grad(loss, has_aux=True)(parameters)
     updates, opt_state = optimiser.update(gradient, state.opt_state, parameters)

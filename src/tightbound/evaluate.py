@@ -1,0 +1,89 @@
+"""Model x proposal x split -> numbers: the same bound, in the same units, whatever trained it."""
+
+from dataclasses import dataclass
+
+import equinox as eqx
+import jax
+import numpy as np
+from jaxtyping import Array, Float, Int, PRNGKeyArray
+
+from tightbound.data.batch import Batch, Noise, Split, chunks
+from tightbound.inference.weigh import weigh
+from tightbound.models.base import AbstractModel, AbstractProposal
+from tightbound.terms import Kind
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The scored sites of a whole split, summed over positions, on the host. Everything reported
+    about the split is computed from this."""
+
+    kinds: dict[str, Kind]
+    log_p: dict[str, Float[np.ndarray, "samples rows"]]  # nats per sequence
+    log_q: dict[str, Float[np.ndarray, "samples rows"]]
+    num_units: Int[np.ndarray, " rows"]
+    rows: Int[np.ndarray, " rows"]
+    split: str  # with its law
+
+    @property
+    def log_weights(self) -> Float[np.ndarray, "samples rows"]:
+        """log p(x, z) - log q(z | x), in nats per sequence."""
+        return sum(self.log_p.values()) - sum(self.log_q.values())
+
+    @property
+    def site_means(self) -> dict[str, Float[np.ndarray, " rows"]]:
+        """What each site adds to the ELBO: the mean over draws of log p - log q, per sequence."""
+        return {
+            name: (log_p - self.log_q[name] if name in self.log_q else log_p).mean(0)
+            for name, log_p in self.log_p.items()
+        }
+
+
+def evaluate(
+    model: AbstractModel,
+    proposal: AbstractProposal,
+    split: Split,
+    *,
+    num_samples: int,
+    key: PRNGKeyArray,
+    noise: Noise | None = None,
+    max_draws: int = 32_768,
+) -> Evaluation:
+    """Weigh every sequence of `split` with `num_samples` draws each.
+
+    `noise` is drawn once per row from `key`, so two models evaluated with one key see the same
+    data and can be compared pair by pair. Works in chunks of at most `max_draws` draws.
+    """
+    size = int(np.clip(max_draws // num_samples, 1, len(split)))
+    noise_key, draw_key = jax.random.split(key)
+    pieces = []
+    for batch, real in chunks(split, size):
+        totals = _site_totals(model, proposal, batch, num_samples, noise_key, draw_key, noise)
+        pieces.append(jax.tree.map(lambda leaf, real=real: np.asarray(leaf)[:, :real], totals))
+    log_p, log_q = jax.tree.map(lambda *leaves: np.concatenate(leaves, axis=1), *pieces)
+    return Evaluation(
+        kinds=dict(model.kinds),
+        log_p=log_p,
+        log_q=log_q,
+        num_units=np.asarray(split.num_units),
+        rows=np.arange(len(split)),
+        split=split.description,
+    )
+
+
+@eqx.filter_jit
+def _site_totals(
+    model: AbstractModel,
+    proposal: AbstractProposal,
+    batch: Batch,
+    num_samples: int,
+    noise_key: PRNGKeyArray,
+    draw_key: PRNGKeyArray,
+    noise: Noise | None,
+) -> tuple[dict[str, Array], dict[str, Array]]:
+    if noise is not None:
+        batch = noise(batch, noise_key)
+    terms = weigh(model, proposal, batch, num_samples=num_samples, key=draw_key)
+    log_p = {site.name: site.total_log_p for site in terms.sites}
+    log_q = {site.name: site.total_log_q for site in terms.sites if site.log_q is not None}
+    return log_p, log_q

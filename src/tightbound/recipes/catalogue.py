@@ -1,0 +1,61 @@
+"""Every recipe by name, and the way from a name (or a user's own file) to its settings."""
+
+import difflib
+import importlib.util
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from tightbound.errors import UserError
+from tightbound.recipes import vae
+from tightbound.train.settings import RunSettings
+
+if TYPE_CHECKING:
+    from tightbound.train.setup import Setup
+
+
+class Recipe(Protocol):
+    """A frozen dataclass of settings that can build a run. A user's own need not come from here."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def summary(self) -> str: ...
+    @property
+    def run(self) -> RunSettings: ...
+    def build(self, seed: int) -> "Setup": ...
+
+
+RECIPES: Mapping[str, Recipe] = {**vae.RECIPES}
+
+
+def find_recipe(name: str) -> Recipe:
+    """The recipe of this name, or the object in a user's own file: `path/to/file.py:recipe`."""
+    if name in RECIPES:
+        return RECIPES[name]
+    path, colon, attribute = name.rpartition(":")
+    if colon and path.endswith(".py"):
+        return _from_file(Path(path), attribute)
+    close = difflib.get_close_matches(name, RECIPES, n=1, cutoff=0.4)
+    hint = f"Did you mean {close[0]!r}? " if close else ""
+    raise UserError(
+        f"There is no recipe {name!r}. {hint}`tightbound recipes` lists them; your own is named "
+        "path/to/file.py:variable."
+    )
+
+
+def _from_file(path: Path, attribute: str) -> Recipe:
+    if not path.exists():
+        raise UserError(f"{path} does not exist, so no recipe can be read from it.")
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    if spec is None or spec.loader is None:
+        raise UserError(f"{path} is not a Python file that can be imported.")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    recipe = getattr(module, attribute, None)
+    if recipe is None or not hasattr(recipe, "build"):
+        raise UserError(
+            f"{path} has no recipe called {attribute!r}: a frozen dataclass with `name`, `summary`, "
+            "`run` and `build(seed)` was meant."
+        )
+    return recipe

@@ -1,0 +1,70 @@
+"""From settings to Optax: learning-rate and KL-weight schedules, and the optimiser itself."""
+
+import jax.numpy as jnp
+import optax
+
+from tightbound.train.objective import Schedule, always_one
+from tightbound.train.settings import ObjectiveSettings, OptimiserSettings
+
+
+def learning_rate_schedule(settings: OptimiserSettings, steps: int) -> optax.Schedule:
+    """Linear warm-up, then the decay, over `steps` or over each `restart_every` of them."""
+    length = settings.restart_every or steps
+    rate, warmup = settings.learning_rate, settings.warmup_steps
+    decay_steps = max(length - warmup, 1)
+    match settings.decay:
+        case "constant":
+            falling = optax.constant_schedule(rate)
+        case "cosine":
+            falling = optax.cosine_decay_schedule(rate, decay_steps, settings.final_fraction)
+        case "linear":
+            falling = optax.linear_schedule(rate, rate * settings.final_fraction, decay_steps)
+    if warmup > 0:
+        rising = optax.linear_schedule(0.0, rate, warmup)
+        falling = optax.join_schedules([rising, falling], [warmup])
+    if settings.restart_every is None:
+        return falling
+    return lambda step: falling(step % length)
+
+
+def kl_weight_schedule(settings: ObjectiveSettings) -> Schedule:
+    """The weight of the KL at a step: constant, linear warm-up (Bowman et al. 2016,
+    arXiv:1511.06349, sec. 3.1), or warm-ups in cycles (Fu et al. 2019, arXiv:1903.10145, eq. 6)."""
+    final, warmup, cycle = settings.kl_weight, settings.kl_warmup_steps, settings.kl_cycle_steps
+    if final == 1.0 and warmup == 0:
+        return always_one
+
+    def weight(step):
+        if cycle is not None:
+            step = step % cycle
+        rising = jnp.minimum((step + 1) / warmup, 1.0) if warmup > 0 else jnp.ones(())
+        return final * rising
+
+    return weight
+
+
+def optimiser(settings: OptimiserSettings, steps: int) -> optax.GradientTransformation:
+    """Clipping (entries first, then the norm), then the named rule with its schedule."""
+    rate = learning_rate_schedule(settings, steps)
+    match settings.name:
+        case "adam":
+            rule = optax.adam(rate)
+        case "adamw":
+            rule = optax.adamw(rate, weight_decay=settings.weight_decay)
+        case "adagrad":
+            rule = optax.adagrad(rate)
+        case "rmsprop":
+            rule = optax.rmsprop(rate)
+        case "sgd":
+            rule = optax.sgd(rate)
+    if settings.weight_decay > 0 and settings.name != "adamw":
+        raise ValueError(
+            f"`weight_decay` is {settings.weight_decay}, but the optimiser is '{settings.name}', "
+            "which has none. Use 'adamw', or leave weight_decay at 0."
+        )
+    clips = []
+    if settings.clip_value is not None:
+        clips.append(optax.clip(settings.clip_value))
+    if settings.clip_norm is not None:
+        clips.append(optax.clip_by_global_norm(settings.clip_norm))
+    return optax.chain(*clips, rule) if clips else rule

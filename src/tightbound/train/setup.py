@@ -1,0 +1,62 @@
+"""Everything a run is made of, built: what `check`, `train`, `why` and the planted faults work on."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import optax
+from jaxtyping import PRNGKeyArray
+
+from tightbound.data.batch import Noise, Split
+from tightbound.estimators.estimate import Estimate
+from tightbound.evaluate import Evaluation, evaluate
+from tightbound.models.base import AbstractModel, AbstractProposal
+from tightbound.train.objective import AbstractObjective
+from tightbound.train.settings import RunSettings
+
+
+class Evaluator(Protocol):
+    """What turns a model and a split into scored sites; `evaluate` is the one everybody should use."""
+
+    def __call__(
+        self,
+        model: AbstractModel,
+        proposal: AbstractProposal,
+        split: Split,
+        *,
+        num_samples: int,
+        key: PRNGKeyArray,
+        noise: Noise | None = None,
+    ) -> Evaluation: ...
+
+
+@dataclass(frozen=True)
+class Twin:
+    """The same family shrunken until its sums and integrals can be done: few observations, one or
+    two standard-normal latents. `observations` lists every value of x, or a grid of them whose
+    cells have `cell_volume`."""
+
+    model: AbstractModel
+    proposal: AbstractProposal
+    observations: object  # pytree with a leading axis: all x, or a grid
+    log_cell_volume: float = 0.0  # 0 for a sum
+
+
+@dataclass(frozen=True)
+class Setup:
+    """A run before it starts. `objective_claim` says what the objective's value is meant to be, so
+    that the doctor can hold it against the sites: ("elbo", kl_weight schedule) and the like."""
+
+    name: str
+    model: AbstractModel
+    proposal: AbstractProposal
+    data: Mapping[str, Split]  # "train", "valid", "test"
+    objective: AbstractObjective
+    optimiser: optax.GradientTransformation
+    run: RunSettings = field(default_factory=RunSettings)
+    noise: Noise | None = None
+    evaluator: Evaluator = evaluate
+    baselines: Mapping[str, Estimate] = field(default_factory=dict)
+    twin: Callable[[PRNGKeyArray], Twin] | None = None
+    is_bound: bool = True  # False where a debugging setting makes the terms something else
+    seed: int = 0
