@@ -35,10 +35,9 @@ def splits():
     )
 
 
-def _frequencies(train):
+def _smoothed(train):
     """Laplace's rule written as what it means: two more images, one black, one white."""
-    smoothed = np.concatenate([train / LEVELS, np.zeros((1, 3)), np.ones((1, 3))])
-    return smoothed
+    return np.concatenate([train / LEVELS, np.zeros((1, 3)), np.ones((1, 3))])
 
 
 def test_uniform_is_the_log_of_one_over_the_number_of_images(splits):
@@ -53,7 +52,7 @@ def test_independent_pixels_are_an_exact_expectation_over_binarisation(splits):
     """Oracle: every binarisation of every test image enumerated, with its probability. Planted:
     scoring the thresholded image, and frequencies without smoothing, give something else."""
     train, test = splits
-    frequency = _frequencies(train.x).mean(0)
+    frequency = _smoothed(train.x).mean(0)
     expected = []
     for grey in test.x / LEVELS:
         total = 0.0
@@ -87,7 +86,7 @@ def test_on_bits_the_expectation_is_the_log_probability_itself():
 def test_independent_gaussians_are_scipys_normal_with_smoothed_moments(splits):
     """Oracle: scipy's normal, moments of the training rows and the two pseudo-images."""
     train, test = splits
-    smoothed = _frequencies(train.x)
+    smoothed = _smoothed(train.x)
     nats = stats.norm.logpdf(test.x / LEVELS, smoothed.mean(0), smoothed.std(0)).sum(1)
     found = image_baselines(train, test, "gaussian", LEVELS)
     assert set(found) == {"independent-gaussian"}
@@ -101,7 +100,7 @@ def test_dequantised_levels_are_scored_in_expectation_over_their_noise(splits):
     train, test = (images(split.name, split.x, law="dequantised grey levels") for split in splits)
     node, weight = np.polynomial.legendre.leggauss(4)
     node, weight = (node + 1) / 2, weight / 2
-    smoothed = (_frequencies(train.x) * LEVELS + 0.5) / (LEVELS + 1)
+    smoothed = (_smoothed(train.x) * LEVELS + 0.5) / (LEVELS + 1)
     scale = np.sqrt(smoothed.var(0) + 1 / (12 * (LEVELS + 1) ** 2))
     y = (test.x[:, :, None] + node) / (LEVELS + 1)
     logpdf = stats.norm.logpdf(y, smoothed.mean(0)[:, None], scale[:, None])

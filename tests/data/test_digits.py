@@ -28,6 +28,9 @@ def test_the_splits_are_all_of_scikit_learns_digits_once():
     np.testing.assert_array_equal(
         ours[np.lexsort(ours.T)], theirs[np.lexsort(theirs.T)].astype(np.uint8)
     )
+    order = fixed_order(1797)
+    np.testing.assert_array_equal(splits["train"].x, theirs[order[:1297], :-1])
+    np.testing.assert_array_equal(splits["valid"].x, theirs[order[1297:1497], :-1])
     assert all(split.x.dtype == np.uint8 and split.x.max() == 16 for split in splits.values())
 
 
@@ -67,6 +70,7 @@ def test_a_file_of_ones_own_gives_what_was_written(tmp_path, pack):
         (LINE.replace(b",7", b",700"), "Line 1 of"),
         (b"\x1f\x8bnot gzip", "cannot be read"),
     ],
+    ids=["empty", "short line", "too bright", "no number", "negative", "label", "damaged gzip"],
 )
 def test_text_that_is_no_file_of_digits_is_refused(tmp_path, text, sentence):
     (tmp_path / "digits.csv").write_bytes(text)

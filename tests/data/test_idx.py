@@ -99,7 +99,7 @@ def test_unpacked_files_of_ones_own_are_read_too(folder):
 def test_a_folder_without_the_files_and_no_folder_are_told_apart(folder):
     path, _ = folder
     with pytest.raises(
-        DataError, match=r"nowhere is not a folder. Give one that holds train-images"
+        DataError, match=r"There is no .*nowhere. Give a path that holds train-images"
     ):
         load_mnist(path / "nowhere")
     (path / "t10k-labels-idx1-ubyte.gz").unlink()
@@ -146,6 +146,10 @@ GOOD = idx(np.arange(24).reshape(2, 3, 4))
         (gzip.compress(GOOD)[:-9], "cannot be read"),
         (gzip.compress(GOOD) + b"rest", "cannot be read: Not a gzipped file"),
         (gzip.compress(GOOD)[:-8] + b"\1" * 8, "cannot be read: CRC check failed"),
+    ],
+    ids=[
+        *("empty", "another format", "labels for images", "half a header", "one byte short"),
+        *("one byte over", "absurd sizes", "no rows", "gzip cut", "gzip and more", "gzip changed"),
     ],
 )
 def test_bytes_that_are_no_idx_file_are_refused_with_their_fault(tmp_path, content, sentence):

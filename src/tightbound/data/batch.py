@@ -14,7 +14,9 @@ class Batch(eqx.Module):
     """Sequences padded to one length. `rows` are their places in the split: the keys of every random
     draw come from them, so a sequence's draws do not depend on its neighbours or on the padding."""
 
-    x: PyTree[Array]  # leaves have a leading batch axis; what one model call sees is a slice
+    x: PyTree[
+        Array | np.ndarray
+    ]  # leaves have a leading batch axis; what one model call sees is a slice
     mask: Bool[Array | np.ndarray, "batch time"]
     num_units: Int[Array | np.ndarray, " batch"]
     rows: Int[Array | np.ndarray, " batch"]

@@ -68,10 +68,9 @@ def pareto_shape(
     """Tail index k of each sequence's weights: how many of their moments exist is about 1 / k.
 
     A generalised Pareto distribution is fitted to the largest min(K / 5, 3 sqrt(K)) weights of
-    each sequence. Vehtari et al. 2024 (arXiv:1507.02646), sec. 3 and appendix; the fit is
-    arviz-stats', whose weak prior pulls k towards 1/2 when K is small. Weights are trustworthy
-    below min(1 - 1 / log10(K), 0.7), sec. 3.2.4. It is per datum: pooled over a batch it means
-    nothing for an amortised proposal.
+    each sequence. Vehtari et al. 2024 (arXiv:1507.02646), sec. 3; the fit is arviz-stats', whose weak prior pulls k towards 1/2 when K is small. Weights are trustworthy
+    below min(1 - 1 / log10(K), 0.7). It is per datum: pooled over a batch it means nothing for an
+    amortised proposal.
 
     Equal weights in the tail have no tail to fit and give -inf. Fewer positive weights than the
     tail needs give +inf: nothing computed from them can be trusted. Ties that hide the tail (a
@@ -110,8 +109,9 @@ def _shape_without_a_fit(
     with np.errstate(invalid="ignore"):  # inf - inf: all weights zero, or one infinite
         too_few = ~(lower_quartile - largest > np.log(NEGLIGIBLE)) & ~np.isposinf(largest)
         flat = largest - tail[0] <= rounding
-    # The fit divides by the excess of the tail's lower quartile over the cutoff.
-    shape = np.where(lower_quartile > cutoff, 0.0, np.nan)
+        # The fit divides by the excess of the tail's lower quartile over the cutoff.
+        has_excess = np.exp(lower_quartile - largest) > np.exp(cutoff - largest)
+    shape = np.where(has_excess, 0.0, np.nan)
     shape = np.where(flat, -np.inf, shape)
     shape = np.where(too_few, np.inf, shape)
     return np.where(np.isnan(log_weights).any(axis=0), np.nan, shape)

@@ -63,7 +63,8 @@ def _at_offsets(
     stratum n, there are floor(N C_i) points below for certain, and one more if the offset of
     that stratum says so: no search is needed.
     """
-    scaled = len(weights) * _cumulative(weights)
+    sums = jax.lax.associative_scan(jnp.add, weights)
+    scaled = len(weights) * (sums / sums[-1])
     whole = jnp.floor(scaled)
     offset = offsets
     if offsets.ndim:
@@ -83,7 +84,7 @@ def _continue_from(
     num_particles = len(starts)
     places = jnp.where(has_weight, starts, num_particles)
     marks = jnp.zeros(num_particles, int).at[places].max(jnp.arange(num_particles), mode="drop")
-    return jax.lax.cummax(marks)
+    return jax.lax.associative_scan(jnp.maximum, marks)
 
 
 def _cumulative(weights: Float[Array, " particles"]) -> Float[Array, " particles"]:

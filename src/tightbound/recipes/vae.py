@@ -83,20 +83,22 @@ class VAERecipe:
         obs_size = image_of(splits["train"].x).shape[1]
         init_key, _, _ = run_keys(seed)
         model, proposal = _pair(self.model, self.objective, obs_size, init_key)
+        objective = Objective(
+            estimator=self.objective.estimator,
+            num_samples=self.objective.num_samples,
+            path=self.objective.path,
+            alpha=self.objective.alpha,
+            kl_weight=kl_weight_schedule(self.objective),
+            free_bits=self.objective.free_bits,
+        )
         return Setup(
             name=self.name,
             model=model,
             proposal=proposal,
             data=splits,
             noise=noise,
-            objective=Objective(
-                estimator=self.objective.estimator,
-                num_samples=self.objective.num_samples,
-                path=self.objective.path,
-                alpha=self.objective.alpha,
-                kl_weight=kl_weight_schedule(self.objective),
-                free_bits=self.objective.free_bits,
-            ),
+            objective=objective,
+            claim=objective,
             optimiser=optimiser(self.optimiser, self.run.steps),
             run=self.run,
             baselines=image_baselines(splits["train"], splits["valid"], self.model.output, levels),

@@ -11,7 +11,7 @@ from tightbound.data.batch import Noise, Split
 from tightbound.estimators.estimate import Estimate
 from tightbound.evaluate import Evaluation, evaluate
 from tightbound.models.base import AbstractModel, AbstractProposal
-from tightbound.train.objective import AbstractObjective
+from tightbound.train.objective import AbstractObjective, Objective
 from tightbound.train.settings import RunSettings
 
 
@@ -44,14 +44,16 @@ class Twin:
 
 @dataclass(frozen=True)
 class Setup:
-    """A run before it starts. `objective_claim` says what the objective's value is meant to be, so
-    that the doctor can hold it against the sites: ("elbo", kl_weight schedule) and the like."""
+    """A run before it starts. `claim` is what `objective` is meant to be: the doctor holds one
+    against the other. For a built-in recipe they are the same; who writes an objective of their own
+    names the built-in one it implements, or None."""
 
     name: str
     model: AbstractModel
     proposal: AbstractProposal
     data: Mapping[str, Split]  # "train", "valid", "test"
     objective: AbstractObjective
+    claim: Objective | None
     optimiser: optax.GradientTransformation
     run: RunSettings = field(default_factory=RunSettings)
     noise: Noise | None = None

@@ -1,0 +1,230 @@
+"""What probes gather and checks judge: small groups of NumPy arrays, saved one file per step.
+
+A group is None where it could not be gathered; the checks that read it then say NOT_RUN.
+"""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+from jaxtyping import Bool, Float, Int, Shaped
+
+from tightbound.errors import UserError
+
+
+@dataclass(frozen=True)
+class Sites:
+    """The scored sites of the probe's held-out rows, in nats per sequence."""
+
+    names: Shaped[np.ndarray, " site"]
+    observed: Bool[np.ndarray, " site"]
+    log_p: Float[np.ndarray, "site samples rows"]
+    log_q: Float[np.ndarray, "site samples rows"]  # 0 where a site has none
+    num_units: Int[np.ndarray, " rows"]
+
+    @property
+    def log_weights(self) -> Float[np.ndarray, "samples rows"]:
+        return (self.log_p - self.log_q).sum(0)
+
+    @property
+    def kl(self) -> Float[np.ndarray, " rows"]:
+        """Mean log q - log p of the latent sites: KL(q(z | x) || p(z)), in nats."""
+        return (self.log_q - self.log_p)[~self.observed].sum(0).mean(0)
+
+
+@dataclass(frozen=True)
+class Latents:
+    """First two moments of the draws of every row, all latents in one row of numbers."""
+
+    mean: Float[np.ndarray, "rows latent"]
+    scale: Float[np.ndarray, "rows latent"]
+
+
+@dataclass(frozen=True)
+class Twin:
+    """The shrunken twin, whose sums and integrals were done."""
+
+    log_likelihood: Float[np.ndarray, "latents observations"]  # log p(x | z), all x of some z
+    log_cell_volume: float
+    obs_size: int
+    relative_weight: Float[
+        np.ndarray, " observations"
+    ]  # mean weight in a box over p(x, z in box): 1
+    relative_error: Float[np.ndarray, " observations"]  # its standard error over draws
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Does a law draw what it scores? Stein's identity: E[(z - c) d log q / dz + 1] = 0."""
+
+    proposal: Float[np.ndarray, " rows"]  # mean of the left side over draws and latents, per row
+    prior: Float[np.ndarray, " repeats"]
+    proposal_spread: float  # largest spread of the draws of one row; 0 means no noise at all
+    likelihood_slope: float  # largest change of log p(x | z) when z is replaced by another draw
+
+
+@dataclass(frozen=True)
+class Objective:
+    """The objective held against what it claims to be, on the same draws, in nats."""
+
+    estimator: str
+    kl_weight: float
+    surrogate: Float[np.ndarray, " rows"]  # of each row alone
+    claimed: Float[np.ndarray, " rows"]
+    batch_surrogate: float  # of all rows together
+    batch_claimed: float
+    log_likelihood: Float[np.ndarray, "samples rows"]
+    log_prior: Float[np.ndarray, "samples rows"]
+    log_proposal: Float[np.ndarray, "samples rows"]
+    neighbour_change: float  # largest change of a row's log-weight when the other rows change
+    slopes: Float[np.ndarray, "directions two"]  # autodiff and finite difference; (0, 2) if none
+    slope_modules: Shaped[np.ndarray, " directions"]  # which module a direction moves
+
+
+@dataclass(frozen=True)
+class Evaluator:
+    """The run's evaluator against the plain one, on the same rows and draws, in nats."""
+
+    names: Shaped[np.ndarray, " site"]
+    reported: Float[np.ndarray, "site rows"]
+    expected: Float[np.ndarray, "site rows"]
+    reported_saturated: Float[np.ndarray, "site rows"]  # on images that binarising leaves alone
+    expected_saturated: Float[np.ndarray, "site rows"]
+    parameters_changed: bool
+
+
+@dataclass(frozen=True)
+class Optimiser:
+    """How the optimiser answers to made-up gradients: no model in it."""
+
+    unanswered_share: float  # entries whose update is the same for a tenth of the gradient
+    late_motion: float  # size of the update after 60 zero gradients, over the first one's
+    ignored_share: float  # how often one gradient among zeros never moves anything
+    moved: Bool[np.ndarray, " modules"]  # does a gradient move this module at all
+    modules: Shaped[np.ndarray, " modules"]
+
+
+@dataclass(frozen=True)
+class Data:
+    """The data as stored and as the model sees it."""
+
+    split_names: Shaped[np.ndarray, " split"]
+    mean: Float[np.ndarray, " split"]  # of all numbers the model sees
+    scale: Float[np.ndarray, " split"]
+    smallest: Float[np.ndarray, " split"]
+    largest: Float[np.ndarray, " split"]
+    spread_of_means: Float[np.ndarray, " split"]  # standard error of `mean` over rows
+    bad_rows: Int[np.ndarray, " split"]  # first row with a value that is not finite, or -1
+    duplicate_share: Float[np.ndarray, " split"]  # rows that stand elsewhere in the split
+    overlap_share: Float[np.ndarray, " split"]  # rows that stand in the training split too
+    off_support_share: float  # of the training numbers the likelihood gives zero density
+    label_accuracy: float  # nearest class mean on held-out rows; NaN without labels
+    label_chance: float
+
+
+@dataclass(frozen=True)
+class Gradients:
+    """Module by module: gradient, update and parameter norms; and where the gradient points."""
+
+    modules: Shaped[np.ndarray, " module"]
+    norm: Float[np.ndarray, " module"]
+    update_norm: Float[np.ndarray, " module"]
+    parameter_norm: Float[np.ndarray, " module"]
+    cosine_with_bound: float  # training gradient against the bound's, both on the probe's batch
+    cosine_of_halves: float  # the bound's gradient on two halves: the ceiling noise leaves
+
+
+@dataclass(frozen=True)
+class Line:
+    """The bound of the same and of other rows along the actual update, fixed draws, in nats."""
+
+    multiples: Float[np.ndarray, " multiple"]  # of the update; 0 and 1 among them
+    same: Float[np.ndarray, "multiple rows"]
+    other: Float[np.ndarray, "multiple rows"]
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """Everything gathered at one step."""
+
+    step: int
+    sites: Sites | None = None
+    latents: Latents | None = None
+    twin: Twin | None = None
+    scores: Scores | None = None
+    objective: Objective | None = None
+    evaluator: Evaluator | None = None
+    optimiser: Optimiser | None = None
+    data: Data | None = None
+    gradients: Gradients | None = None
+    line: Line | None = None
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """One `.npz` of arrays called "group.field", readable by NumPy alone."""
+        arrays: dict[str, Any] = {"format": np.array(_FORMAT), "step": np.array(self.step)}
+        for name in _GROUPS:
+            group = getattr(self, name)
+            if group is not None:
+                arrays |= {
+                    f"{name}.{field.name}": np.asarray(getattr(group, field.name))
+                    for field in fields(group)
+                }
+        path = Path(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_name(f".{path.name}.partial")
+        with open(partial, "wb") as file:
+            np.savez_compressed(file, **arrays)
+        os.replace(partial, path)
+
+    @staticmethod
+    def load(path: str | os.PathLike[str]) -> "Evidence":
+        """Inverse of `save`; UserError where the file is something else."""
+        arrays = read_npz(path)
+        if str(arrays.get("format")) != _FORMAT:
+            raise UserError(
+                f"{path} holds {arrays.get('format', 'no format entry')}, but {_FORMAT} was meant."
+            )
+        groups = {name: _load_group(kind, name, arrays) for name, kind in _GROUPS.items()}
+        return Evidence(step=int(arrays["step"]), **groups)
+
+
+_FORMAT = "tightbound.Evidence/1"
+_GROUPS: Mapping[str, type] = {
+    "sites": Sites,
+    "latents": Latents,
+    "twin": Twin,
+    "scores": Scores,
+    "objective": Objective,
+    "evaluator": Evaluator,
+    "optimiser": Optimiser,
+    "data": Data,
+    "gradients": Gradients,
+    "line": Line,
+}
+
+Group = TypeVar("Group")
+
+
+def _load_group(kind: type[Group], name: str, arrays: Mapping[str, np.ndarray]) -> Group | None:
+    found = {
+        f.name: arrays[f"{name}.{f.name}"] for f in fields(kind) if f"{name}.{f.name}" in arrays
+    }  # pyright: ignore[reportArgumentType]
+    if not found:
+        return None
+    return kind(**{key: value.item() if value.ndim == 0 else value for key, value in found.items()})
+
+
+def read_npz(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
+    """All arrays of a `.npz`, without pickles; UserError where it is none."""
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return {name: file[name] for name in file.files}
+    except FileNotFoundError:
+        raise UserError(f"{path} does not exist.") from None
+    except Exception as error:  # zipfile, zlib, struct and NumPy each raise their own
+        raise UserError(
+            f"{path} cannot be read as a NumPy .npz without pickles ({error})."
+        ) from error

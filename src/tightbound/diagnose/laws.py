@@ -1,0 +1,474 @@
+"""Evidence that needs no training: does a setup obey the laws of a probability model and of its parts?
+
+Each function asks one question of a setup and answers with numbers; `diagnose.checks` judges them.
+"""
+
+import itertools
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax.flatten_util import ravel_pytree
+from jax.scipy.special import logsumexp
+from jaxtyping import Array, Float, PRNGKeyArray, PyTree
+
+from tightbound.data.batch import Batch, Split
+from tightbound.data.labelled import Labelled, image_of
+from tightbound.diagnose import evidence as ev
+from tightbound.diagnose.probes import (
+    Pair,
+    make_probe,
+    module_names,
+    module_of,
+    modules,
+    probe_batches,
+)
+from tightbound.evaluate import evaluate
+from tightbound.inference.weigh import proposal_score, weigh
+from tightbound.terms import Kind
+from tightbound.train.loop import TrainState
+from tightbound.train.run import first_state
+from tightbound.train.setup import Setup
+
+_TWIN_SAMPLES = 4096
+_TWIN_OBSERVATIONS = 8
+
+
+def gather_laws(setup: Setup, state: TrainState | None = None) -> ev.Evidence:
+    """Everything that can be asked before the first step (or of a state in between)."""
+    state = first_state(setup) if state is None else state
+    key = jax.random.fold_in(jax.random.key(setup.seed), 0x1A3)
+    keys = iter(jax.random.split(key, 8))
+    probe = make_probe(setup)(state)
+    pair = (state.model, state.proposal)
+    return ev.Evidence(
+        step=int(state.step),
+        sites=probe.sites,
+        latents=probe.latents,
+        gradients=probe.gradients,
+        line=probe.line,
+        twin=twin(setup, next(keys)),
+        scores=scores(setup, pair, next(keys)),
+        objective=objective(setup, state, next(keys)),
+        evaluator=evaluator(setup, pair, next(keys)),
+        optimiser=optimiser(setup, pair),
+        data=data(setup, pair, next(keys)),
+    )
+
+
+# --- the shrunken twin ---------------------------------------------------------------------------
+
+
+def twin(setup: Setup, key: PRNGKeyArray) -> ev.Twin | None:
+    """The mass of p(x | z) over all x for some z, and the mean weight over its exact value for some
+    x, both on the twin."""
+    if setup.twin is None:
+        return None
+    build_key, prior_key, weigh_key = jax.random.split(key, 3)
+    small = setup.twin(build_key)
+    x: Any = jax.tree.map(jnp.asarray, small.observations)
+    num_observations = len(jax.tree.leaves(x)[0])
+    observed = [name for name, kind in small.model.kinds.items() if kind is Kind.OBSERVED]
+
+    @eqx.filter_jit
+    def masses(model):
+        z = jax.vmap(model.sample_prior)(jax.random.split(prior_key, 8))
+        score = jax.vmap(jax.vmap(model.score, in_axes=(0, None)), in_axes=(None, 0))(x, z)
+        return sum(score[name].sum(-1) for name in observed)
+
+    some = np.linspace(
+        0, num_observations - 1, min(_TWIN_OBSERVATIONS, num_observations), dtype=int
+    )
+    batch = Batch(
+        x=jax.tree.map(lambda leaf: leaf[some], x),
+        mask=np.ones((len(some), 1), bool),
+        num_units=np.ones(len(some), np.int32),
+        rows=np.arange(len(some), dtype=np.int32),
+    )
+
+    @eqx.filter_jit
+    def relative(model, proposal):
+        terms = weigh(model, proposal, batch, num_samples=_TWIN_SAMPLES, key=weigh_key)
+
+        def one_row(x, row, log_weights):
+            keys = jax.random.split(jax.random.fold_in(weigh_key, row), _TWIN_SAMPLES)
+            draws = jax.vmap(lambda key: ravel_pytree(proposal.proposal(x).sample(key))[0])(keys)
+            first, second = jnp.split(draws, 2)
+            low, high = jnp.quantile(first, jnp.array([0.1, 0.9]), axis=0)
+            inside = ((second > low) & (second < high)).all(-1)
+            log_mass = log_mass_in_box(model, x, low, high)
+            ratio = jnp.where(inside, jnp.exp(jnp.split(log_weights, 2)[1] - log_mass), 0.0)
+            return ratio.mean(), ratio.std() / np.sqrt(len(ratio))
+
+        return jax.vmap(one_row, in_axes=(0, 0, 1))(batch.x, batch.rows, terms.log_weights)
+
+    weight, error = relative(small.model, small.proposal)
+    return ev.Twin(
+        log_likelihood=np.asarray(masses(small.model)),
+        log_cell_volume=small.log_cell_volume,
+        obs_size=image_of(small.observations).shape[-1],
+        relative_weight=np.asarray(weight),
+        relative_error=np.asarray(error),
+    )
+
+
+def log_mass_in_box(
+    model: Any,
+    x: PyTree[Array],
+    low: Float[Array, " latent"],
+    high: Float[Array, " latent"],
+    *,
+    num_nodes: int = 48,
+) -> Float[Array, ""]:
+    """log of the integral of p(x, z) over a box of one or two real latents, by Gauss-Legendre.
+
+    Uses nothing of the model but `score`: it is a referee. A box, not the whole space, because
+    importance weights are bounded there: E_q[w 1(z in box)] then has a small variance whatever q is.
+    """
+    example, unravel = ravel_pytree(model.sample_prior(jax.random.key(0)))
+    nodes, weights = np.polynomial.legendre.leggauss(num_nodes)
+    grid = np.stack(np.meshgrid(*[nodes] * example.size, indexing="ij"), -1)
+    log_weight = np.log(np.stack(np.meshgrid(*[weights] * example.size, indexing="ij"), -1))
+    centre, half = (low + high) / 2, (high - low) / 2
+    points = jax.vmap(lambda node: centre + half * node)(
+        jnp.asarray(grid.reshape(-1, example.size))
+    )
+
+    def log_joint(point):
+        return sum(term.sum() for term in model.score(x, unravel(point)).values())
+
+    log_terms = jax.vmap(log_joint)(points) + jnp.asarray(log_weight.sum(-1).ravel())
+    return logsumexp(log_terms) + jnp.log(half).sum()
+
+
+# --- sampling and scoring ------------------------------------------------------------------------
+
+
+def scores(setup: Setup, pair: Pair, key: PRNGKeyArray) -> ev.Scores:
+    """Stein's identity for q and for the prior, on the real model; and whether x listens to z."""
+    model, proposal = pair
+    noise_key, q_key, prior_key = jax.random.split(key, 3)
+    batch, _, _ = probe_batches(setup)
+    num_draws = 64
+
+    def identity(log_density, draws):
+        """(z - c) d log density / dz + 1, averaged; c from the other half of the draws."""
+        flat = jax.vmap(lambda z: ravel_pytree(z)[0])(draws)
+        slope = jax.vmap(lambda z: ravel_pytree(jax.grad(log_density)(z))[0])(draws)
+        centre = flat[: num_draws // 2].mean(0)
+        half = slice(num_draws // 2, None)
+        return ((flat[half] - centre) * slope[half] + 1.0).mean(), flat.std(0).max()
+
+    def total(terms, kinds):
+        return sum(
+            terms[n].sum() for n, kind in model.kinds.items() if n in terms and kind in kinds
+        )
+
+    @eqx.filter_jit
+    def gather(model, proposal, batch):
+        if setup.noise is not None:
+            batch = setup.noise(batch, noise_key)
+
+        def one_row(x, row):
+            q = proposal.proposal(x)
+            z = jax.vmap(q.sample)(jax.random.split(jax.random.fold_in(q_key, row), num_draws))
+            log_q = lambda z: total(proposal_score(model, q, z), set(Kind))  # noqa: E731
+            log_likelihood = jax.vmap(lambda z: total(model.score(x, z), {Kind.OBSERVED}))(z)
+            return *identity(log_q, z), jnp.ptp(log_likelihood)
+
+        x0 = jax.tree.map(lambda leaf: leaf[0], batch.x)
+        latent = {kind for kind in Kind if kind is not Kind.OBSERVED}
+        log_prior = lambda z: total(model.score(x0, z), latent)  # noqa: E731
+
+        def one_repeat(key):
+            z = jax.vmap(model.sample_prior)(jax.random.split(key, num_draws))
+            return identity(log_prior, z)[0]
+
+        rows = jax.vmap(one_row)(batch.x, jnp.asarray(batch.rows))
+        return rows, jax.vmap(one_repeat)(jax.random.split(prior_key, 64))
+
+    (of_proposal, spread, slope), of_prior = gather(model, proposal, batch)
+    return ev.Scores(
+        proposal=np.asarray(of_proposal),
+        prior=np.asarray(of_prior),
+        proposal_spread=float(jnp.max(spread)),
+        likelihood_slope=float(jnp.max(slope)),
+    )
+
+
+# --- the objective -------------------------------------------------------------------------------
+
+
+def objective(setup: Setup, state: TrainState, key: PRNGKeyArray) -> ev.Objective | None:
+    """The objective and its claim on the same rows and draws, alone and together."""
+    claim = setup.claim
+    if claim is None:
+        return None
+    noise_key, draw_key, direction_key = jax.random.split(key, 3)
+    batch, other, _ = probe_batches(setup)
+    size = min(32, len(batch.rows))
+    batch, other = (jax.tree.map(lambda leaf: leaf[:size], b) for b in (batch, other))
+    half = size // 2
+    if setup.noise is not None:
+        batch, other = (jax.jit(setup.noise)(b, noise_key) for b in (batch, other))
+    mixed = jax.tree.map(lambda a, b: jnp.concatenate([a[:half], b[half:]]), batch, other)
+    at_step = jnp.asarray(state.step)
+
+    @eqx.filter_jit
+    def both(model, proposal, batch):
+        surrogate, terms = setup.objective(model, proposal, batch, key=draw_key, step=at_step)
+        claimed, _ = claim(model, proposal, batch, key=draw_key, step=at_step)
+        return surrogate, claimed, terms.log_weights
+
+    pair = (state.model, state.proposal)
+    alone = [
+        both(*pair, jax.tree.map(lambda leaf, row=row: leaf[row : row + 1], batch))
+        for row in range(size)
+    ]
+    together, together_mixed = both(*pair, batch), both(*pair, mixed)
+    terms = eqx.filter_jit(weigh)(
+        *pair, batch, num_samples=claim.num_samples, key=draw_key, path="full"
+    )
+    change = jnp.abs(together[2][:, :half] - together_mixed[2][:, :half]).max()
+    slopes, slope_modules = _slopes(setup, state, batch, draw_key, direction_key)
+    return ev.Objective(
+        estimator=claim.estimator,
+        kl_weight=float(claim.kl_weight(at_step)),
+        surrogate=np.array([float(s) for s, _, _ in alone]),
+        claimed=np.array([float(c) for _, c, _ in alone]),
+        batch_surrogate=float(together[0]),
+        batch_claimed=float(together[1]),
+        log_likelihood=np.asarray(terms.log_likelihood),
+        log_prior=np.asarray(terms.log_prior),
+        log_proposal=np.asarray(terms.log_proposal),
+        neighbour_change=float(change),
+        slopes=slopes,
+        slope_modules=slope_modules,
+    )
+
+
+def _slopes(
+    setup: Setup,
+    state: TrainState,
+    batch: Batch,
+    key: PRNGKeyArray,
+    direction_key: PRNGKeyArray,
+) -> tuple[Float[np.ndarray, "directions two"], np.ndarray]:
+    """The objective's slope along one random direction per module: autodiff, and a central
+    difference of its value on the same draws. Only where the value itself is differentiated."""
+    assert setup.claim is not None
+    if setup.claim.estimator in ("vimco", "wake-sleep") or setup.claim.path != "full":
+        return np.zeros((0, 2)), np.zeros(0, np.str_)
+    parameters, static = eqx.partition((state.model, state.proposal), eqx.is_inexact_array)
+    names = module_names(parameters)
+
+    def value(parameters):
+        model, proposal = eqx.combine(parameters, static)
+        return setup.objective(model, proposal, batch, key=key, step=jnp.asarray(state.step))[0]
+
+    def direction(name, key):
+        """A random direction of unit length within one module."""
+        flat, unravel = ravel_pytree(parameters)
+        noise = unravel(jax.random.normal(key, flat.shape))
+        inside = jax.tree_util.tree_map_with_path(
+            lambda path, leaf: leaf if module_of(path) == name else jnp.zeros_like(leaf), noise
+        )
+        return optax.tree.scale(1 / optax.tree.norm(inside), inside)
+
+    @jax.jit
+    def slopes(parameters, direction):
+        gradient = jax.grad(value)(parameters)
+        autodiff = sum(
+            jnp.vdot(g, d)
+            for g, d in zip(jax.tree.leaves(gradient), jax.tree.leaves(direction), strict=True)
+        )
+        width = 0.02
+        up, down = (
+            value(jax.tree.map(lambda p, d: p + sign * width * d, parameters, direction))
+            for sign in (1.0, -1.0)
+        )
+        return jnp.stack([autodiff, (up - down) / (2 * width)])
+
+    pairs = []
+    for name, repeat in itertools.product(names, range(3)):
+        key_here = jax.random.fold_in(direction_key, 100 * names.index(name) + repeat)
+        pairs.append(np.asarray(slopes(parameters, direction(name, key_here))))
+    return np.array(pairs), np.repeat(np.array(names), 3)
+
+
+# --- the evaluator -------------------------------------------------------------------------------
+
+
+def evaluator(setup: Setup, pair: Pair, key: PRNGKeyArray) -> ev.Evaluator:
+    """The run's evaluator and the plain one, on 64 held-out rows and on images that noise leaves
+    alone (every pixel empty or full)."""
+    valid = setup.data["valid"]
+    few = _rows_of(valid, np.arange(min(64, len(valid))))
+    before = [np.array(leaf) for leaf in jax.tree.leaves(eqx.filter(pair, eqx.is_array))]
+
+    def site_rows(function, split):
+        found = function(*pair, split, num_samples=4, key=key, noise=setup.noise)
+        return np.stack(list(found.site_means.values()))
+
+    reported, expected = site_rows(setup.evaluator, few), site_rows(evaluate, few)
+    extreme = _saturated(few)
+    after = [np.array(leaf) for leaf in jax.tree.leaves(eqx.filter(pair, eqx.is_array))]
+    return ev.Evaluator(
+        names=np.array(list(pair[0].kinds)),
+        reported=reported,
+        expected=expected,
+        reported_saturated=site_rows(setup.evaluator, extreme),
+        expected_saturated=site_rows(evaluate, extreme),
+        parameters_changed=not all(map(np.array_equal, before, after)),
+    )
+
+
+def _rows_of(split: Split, rows: np.ndarray) -> Split:
+    """A split of these rows only."""
+    batch = split.take(rows)
+    groups = None if split.groups is None else split.groups[rows]
+    return Split(
+        split.name,
+        batch.x,
+        np.asarray(batch.mask),
+        np.asarray(batch.num_units),
+        split.law,
+        groups,
+        split.group_names,
+    )
+
+
+def _saturated(split: Split) -> Split:
+    """The same images with every number at its smallest or largest."""
+    image = np.asarray(image_of(split.x))
+    low, high = image.min(), image.max()
+    extreme = np.where(image > (float(low) + float(high)) / 2, high, low).astype(image.dtype)
+    x = Labelled(extreme, split.x.label) if isinstance(split.x, Labelled) else extreme
+    return Split(split.name, x, split.mask, split.num_units, split.law)
+
+
+# --- the optimiser -------------------------------------------------------------------------------
+
+
+def optimiser(setup: Setup, pair: Pair) -> ev.Optimiser:
+    """How the optimiser answers made-up gradients, from a fresh state."""
+    parameters = eqx.filter(pair, eqx.is_inexact_array)
+    flat, unravel = ravel_pytree(parameters)
+    # sizes over six decades, both signs: whatever a clip's threshold is, some entries lie below
+    sizes = 10.0 ** jax.random.uniform(jax.random.key(1), flat.shape, minval=-6.0, maxval=0.0)
+    sign = jnp.where(jax.random.bernoulli(jax.random.key(2), 0.5, flat.shape), 1.0, -1.0)
+    gradient = sign * sizes
+
+    @jax.jit
+    def answers(gradients):
+        """The updates to a sequence of gradients, each given as a multiple of `gradient`."""
+
+        def one(state, multiple):
+            update, state = setup.optimiser.update(unravel(multiple * gradient), state, parameters)
+            return state, ravel_pytree(update)[0]
+
+        return jax.lax.scan(one, setup.optimiser.init(parameters), gradients)[1]
+
+    num_steps = 64
+    constant = answers(jnp.ones(num_steps))
+    falling = answers(jnp.ones(num_steps).at[1:].set(0.1))
+    once = answers(jnp.zeros(num_steps).at[0].set(1.0))
+    moving = jnp.abs(constant[1]) > 0
+    unanswered = moving & (constant[1] == falling[1])
+    positions = (0, 1, 2, 3)
+    totals = [
+        float(jnp.abs(answers(jnp.zeros(num_steps).at[position].set(1.0))).sum())
+        for position in positions
+    ]
+    size_first = float(jnp.linalg.norm(constant[:8], axis=1).max())
+    late = float(jnp.linalg.norm(once[-1])) / size_first if size_first > 0 else 0.0
+    moved_tree = unravel(jnp.abs(constant).max(0))
+    moved = [
+        max(float(leaf.max()) for leaf in leaves) > 0 for leaves in modules(moved_tree).values()
+    ]
+    return ev.Optimiser(
+        unanswered_share=float(unanswered.sum() / jnp.maximum(moving.sum(), 1)),
+        late_motion=late,
+        ignored_share=float(np.mean([total == 0.0 for total in totals])),
+        moved=np.array(moved),
+        modules=np.array(module_names(parameters)),
+    )
+
+
+# --- the data ------------------------------------------------------------------------------------
+
+
+def data(setup: Setup, pair: Pair, key: PRNGKeyArray, num_rows: int = 1024) -> ev.Data:
+    """The splits as the model sees them, duplicates within and across them, and their labels."""
+    names = [name for name in ("train", "valid", "test") if name in setup.data]
+    stored = {
+        n: np.asarray(image_of(setup.data[n].x)).reshape(len(setup.data[n]), -1) for n in names
+    }
+    seen = {n: _as_seen(setup, setup.data[n], key, num_rows) for n in names}
+    hashes = {n: [row.tobytes() for row in np.ascontiguousarray(stored[n])] for n in names}
+    training = set(hashes["train"])
+    row_means = {n: x.mean(1) for n, x in seen.items()}
+    accuracy, chance = _label_accuracy(setup, num_rows)
+    array = lambda values: np.array(list(values))  # noqa: E731
+    return ev.Data(
+        split_names=np.array(names),
+        mean=array(x.mean() for x in seen.values()),
+        scale=array(x.std() for x in seen.values()),
+        smallest=array(x.min() for x in seen.values()),
+        largest=array(x.max() for x in seen.values()),
+        spread_of_means=array(m.std() / np.sqrt(len(m)) for m in row_means.values()),
+        bad_rows=array(_first_bad_row(x) for x in stored.values()),
+        duplicate_share=array(1 - len(set(h)) / len(h) for h in hashes.values()),
+        overlap_share=array(
+            0.0 if n == "train" else float(np.mean([h in training for h in hashes[n]]))
+            for n in names
+        ),
+        off_support_share=_off_support_share(setup, pair, key),
+        label_accuracy=accuracy,
+        label_chance=chance,
+    )
+
+
+def _as_seen(setup: Setup, split: Split, key: PRNGKeyArray, num_rows: int) -> np.ndarray:
+    batch = split.take(np.arange(min(num_rows, len(split))))
+    if setup.noise is not None:
+        batch = setup.noise(batch, key)
+    image = np.asarray(image_of(batch.x), np.float64)
+    return image.reshape(len(image), -1)
+
+
+def _first_bad_row(x: np.ndarray) -> int:
+    bad = ~np.isfinite(x).all(axis=1)
+    return int(bad.argmax()) if bad.any() else -1
+
+
+def _off_support_share(setup: Setup, pair: Pair, key: PRNGKeyArray) -> float:
+    """Of the numbers the model sees, the share that a draw of the model could never be: judged by
+    whether the model's own draws are bits."""
+    model, _ = pair
+    keys = jax.random.split(key, 8)
+    drawn = [image_of(model.sample_likelihood(model.sample_prior(k), k)) for k in keys]
+    if not np.isin(np.asarray(drawn), (0.0, 1.0)).all():
+        return 0.0
+    seen = _as_seen(setup, setup.data["train"], key, 256)
+    return float(1.0 - np.isin(seen, (0.0, 1.0)).mean())
+
+
+def _label_accuracy(setup: Setup, num_rows: int) -> tuple[float, float]:
+    """How often the nearest class mean of the training rows has the label that a held-out row's
+    model is given, and the share of the commonest label."""
+    train, valid = setup.data["train"], setup.data["valid"]
+    if not (isinstance(train.x, Labelled) and isinstance(valid.x, Labelled)):
+        return float("nan"), float("nan")
+    x = np.asarray(train.x.image, np.float64)
+    y = np.asarray(train.x.label)
+    classes = np.unique(y)
+    means = np.stack([x[y == c].mean(0) for c in classes])
+    held_x = np.asarray(valid.x.image[:num_rows], np.float64)
+    held_y = np.asarray(valid.x.label[:num_rows])
+    nearest = classes[((held_x[:, None] - means) ** 2).sum(-1).argmin(1)]
+    chance = np.bincount(held_y).max() / len(held_y)
+    return float((nearest == held_y).mean()), float(chance)

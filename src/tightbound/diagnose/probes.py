@@ -1,0 +1,201 @@
+"""Evidence from a model in training: jitted apart from the step, on fixed rows, with keys of its own.
+
+Probes never touch the state they look at, so training is the same to the bit with or without them.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax.flatten_util import ravel_pytree
+from jaxtyping import Array, Float, PRNGKeyArray, PyTree
+
+from tightbound.data.batch import Batch
+from tightbound.diagnose import evidence as ev
+from tightbound.inference.weigh import weigh
+from tightbound.models.base import AbstractModel, AbstractProposal
+from tightbound.terms import Kind
+from tightbound.train.loop import TrainState
+from tightbound.train.setup import Setup
+
+NUM_ROWS = 64
+NUM_SAMPLES = 32
+MULTIPLES = (0.0, 1 / 30, 0.1, 1 / 3, 1.0, 3.0, 10.0, 30.0)
+
+Pair = tuple[AbstractModel, AbstractProposal]
+
+
+def is_probe_step(step: int) -> bool:
+    """Steps 0, 1, 2, 4, ... 64, 100, 200, 300, ..."""
+    return step % 100 == 0 or (step < 100 and step & (step - 1) == 0)
+
+
+@dataclass(frozen=True)
+class Probe:
+    """The compiled probe of a run and the batches it always looks at."""
+
+    same: Batch  # rows of the training split
+    other: Batch
+    held_out: Batch
+    key: PRNGKeyArray
+    gather: Callable[..., Any]
+
+    def __call__(self, state: TrainState) -> ev.Evidence:
+        """Enqueue, wait, and bring the evidence to the host."""
+        sites, latents, gradients, line = jax.device_get(
+            self.gather(state, self.same, self.other, self.held_out, self.key)
+        )
+        return ev.Evidence(
+            step=int(state.step),
+            sites=sites_on_host(state.model, sites, self.held_out),
+            latents=ev.Latents(*latents),
+            gradients=ev.Gradients(
+                modules=np.array(module_names((state.model, state.proposal))),
+                norm=gradients["norm"],
+                update_norm=gradients["update_norm"],
+                parameter_norm=gradients["parameter_norm"],
+                cosine_with_bound=float(gradients["cosine_with_bound"]),
+                cosine_of_halves=float(gradients["cosine_of_halves"]),
+            ),
+            line=ev.Line(multiples=np.array(MULTIPLES), same=line[0], other=line[1]),
+        )
+
+
+def make_probe(setup: Setup) -> Probe:
+    """The probe of this setup: fixed rows of its splits, a key no other part uses."""
+    key = jax.random.fold_in(jax.random.key(setup.seed), 0xD0C)
+
+    @eqx.filter_jit
+    def gather(state, same, other, held_out, key):
+        noise_key, draw_key = jax.random.split(key)
+        if setup.noise is not None:
+            same, other, held_out = (setup.noise(b, noise_key) for b in (same, other, held_out))
+        pair = (state.model, state.proposal)
+        gradient, gradients = _gradients(setup, state, same, draw_key)
+        update, _ = setup.optimiser.update(
+            gradient, state.opt_state, eqx.filter(pair, eqx.is_inexact_array)
+        )
+        update = optax.tree.scale(state.learning_rate_scale, update)
+        gradients["update_norm"] = _norms(update)
+        terms = weigh(*pair, held_out, num_samples=NUM_SAMPLES, key=draw_key)
+        latents = _latents(state.proposal, held_out, draw_key)
+        line = tuple(_along(pair, update, batch, draw_key) for batch in (same, other))
+        return terms, latents, gradients, line
+
+    return Probe(*probe_batches(setup), key, gather)
+
+
+def probe_batches(setup: Setup) -> tuple[Batch, Batch, Batch]:
+    """Two disjoint batches of the training split and one of the held-out split."""
+    train, valid = setup.data["train"], setup.data["valid"]
+    order = np.random.default_rng((setup.seed, 0xD0C)).permutation(len(train))
+    size = min(NUM_ROWS, len(train) // 2)
+    held_out = np.arange(min(NUM_ROWS, len(valid)))
+    return train.take(order[:size]), train.take(order[size : 2 * size]), valid.take(held_out)
+
+
+def sites_on_host(model: AbstractModel, terms: Any, batch: Batch) -> ev.Sites:
+    """The sites of a batch, stacked."""
+    sites = terms.sites
+    return ev.Sites(
+        names=np.array([site.name for site in sites]),
+        observed=np.array([site.kind is Kind.OBSERVED for site in sites]),
+        log_p=np.stack([np.asarray(site.total_log_p) for site in sites]),
+        log_q=np.stack([np.asarray(site.total_log_q) for site in sites]),
+        num_units=np.asarray(batch.num_units),
+    )
+
+
+def modules(tree: PyTree) -> dict[str, list[Array]]:
+    """The arrays of every part a person would name, of a tree shaped like (model, proposal): every
+    field that holds parameters, "decoder", "output", ..., with "q." before the proposal's."""
+    parts: dict[str, list[Array]] = {}
+    paths, _ = jax.tree_util.tree_flatten_with_path(eqx.filter(tree, eqx.is_inexact_array))
+    for path, leaf in paths:
+        parts.setdefault(module_of(path), []).append(leaf)
+    return parts
+
+
+def module_of(path: tuple[Any, ...]) -> str:
+    """The module a leaf of (model, proposal) belongs to; a wrapper is not what a person would name."""
+    owner, *fields = path
+    field = next(key.name for key in fields if getattr(key, "name", "inner") != "inner")
+    return f"q.{field}" if owner.idx == 1 else field
+
+
+def module_names(pair: PyTree) -> list[str]:
+    """The names of `modules`, in order."""
+    return list(modules(pair))
+
+
+def _norms(tree: PyTree) -> Float[Array, " module"]:
+    """The norm of every module's part of a tree shaped like the parameters."""
+    return jnp.stack([optax.tree.norm(leaves) for leaves in modules(tree).values()])
+
+
+def _gradients(
+    setup: Setup, state: TrainState, batch: Batch, key: PRNGKeyArray
+) -> tuple[PyTree, dict[str, Array]]:
+    """The training gradient, and how it compares with the gradient of the bound itself."""
+    parameters, static = eqx.partition((state.model, state.proposal), eqx.is_inexact_array)
+
+    def loss(parameters):
+        model, proposal = eqx.combine(parameters, static)
+        return -setup.objective(model, proposal, batch, key=key, step=state.step)[0]
+
+    def bound_loss(parameters, rows):
+        model, proposal = eqx.combine(parameters, static)
+        half = jax.tree.map(lambda leaf: leaf[rows], batch)
+        return -weigh(model, proposal, half, num_samples=8, key=key).log_weights.mean()
+
+    middle = len(batch.rows) // 2
+    gradient = jax.grad(loss)(parameters)
+    halves = [
+        jax.grad(bound_loss)(parameters, rows)
+        for rows in (slice(None, middle), slice(middle, 2 * middle))
+    ]
+    flat = [ravel_pytree(tree)[0] for tree in (gradient, *halves)]
+    return gradient, {
+        "norm": _norms(gradient),
+        "parameter_norm": _norms(parameters),
+        "cosine_with_bound": _cosine(flat[0], flat[1] + flat[2]),
+        "cosine_of_halves": _cosine(flat[1], flat[2]),
+    }
+
+
+def _cosine(a: Float[Array, " n"], b: Float[Array, " n"]) -> Float[Array, ""]:
+    """The cosine of two directions; NaN where one has no length."""
+    return a @ b / (jnp.linalg.norm(a) * jnp.linalg.norm(b))
+
+
+def _latents(
+    proposal: AbstractProposal, batch: Batch, key: PRNGKeyArray
+) -> tuple[Float[Array, "rows latent"], Float[Array, "rows latent"]]:
+    """Mean and scale of the draws of every row, over all latents in one vector."""
+
+    def one_row(x, row):
+        keys = jax.random.split(jax.random.fold_in(key, row), NUM_SAMPLES)
+        q = proposal.proposal(x)
+        draws = jax.vmap(lambda key: ravel_pytree(q.sample(key))[0])(keys)
+        return draws.mean(0), draws.std(0)
+
+    return jax.vmap(one_row)(batch.x, jnp.asarray(batch.rows))
+
+
+def _along(
+    pair: Pair, update: PyTree, batch: Batch, key: PRNGKeyArray
+) -> Float[Array, "multiple rows"]:
+    """The ELBO of every row at the parameters plus a multiple of the update, on fixed draws."""
+    parameters, static = eqx.partition(pair, eqx.is_inexact_array)
+
+    def at(multiple):
+        moved = jax.tree.map(lambda p, u: p + multiple * u, parameters, update)
+        model, proposal = eqx.combine(moved, static)
+        return weigh(model, proposal, batch, num_samples=4, key=key).log_weights.mean(0)
+
+    return jax.lax.map(at, jnp.array(MULTIPLES))

@@ -1,0 +1,66 @@
+"""Findings in plain words: their order, what was measured, and always what was not checked."""
+
+from collections.abc import Sequence
+
+from tightbound.diagnose.finding import Finding, Verdict
+
+ORDER = (Verdict.FAULT, Verdict.UNDECIDED, Verdict.NOT_RUN, Verdict.OK)
+WORDS = {
+    Verdict.FAULT: "FAULT",
+    Verdict.UNDECIDED: "UNDECIDED",
+    Verdict.NOT_RUN: "NOT RUN",
+    Verdict.OK: "OK",
+}
+
+
+def by_verdict(findings: Sequence[Finding]) -> list[Finding]:
+    """What needs a person first: faults, then undecided, not run and passed; by code within each."""
+    return sorted(findings, key=lambda finding: (ORDER.index(finding.verdict), finding.code))
+
+
+def summary(findings: Sequence[Finding]) -> str:
+    """One line: `1 FAULT, 0 UNDECIDED, 2 NOT RUN, 9 OK`."""
+    count = {verdict: sum(f.verdict is verdict for f in findings) for verdict in ORDER}
+    return ", ".join(f"{count[verdict]} {WORDS[verdict]}" for verdict in ORDER)
+
+
+def measurement(finding: Finding) -> str:
+    """Measured against threshold, with the unit and the place; empty where nothing was measured."""
+    parts = []
+    if finding.measured is not None:
+        parts.append(f"measured {_quantity(finding.measured, finding.unit)}")
+    if finding.threshold is not None:
+        parts.append(f"threshold {_quantity(finding.threshold, finding.unit)}")
+    text = ", ".join(parts)
+    return f"{text} ({finding.where})" if text and finding.where else text or finding.where
+
+
+def not_checked(findings: Sequence[Finding]) -> list[str]:
+    """Everything the findings left out, each once, with the check that left it out."""
+    gaps = (f"{f.code} {f.check}: {gap}" for f in by_verdict(findings) for gap in f.not_checked)
+    return list(dict.fromkeys(gaps))
+
+
+def findings_text(findings: Sequence[Finding]) -> str:
+    """All of it as plain text that ends in a newline. Skipped is not passed: the last paragraph
+    says what was not checked, even where that is nothing."""
+    blocks = [summary(findings), *map(_block, by_verdict(findings))]
+    gaps = not_checked(findings) or ["nothing was left out by these checks"]
+    blocks.append("\n".join(["Not checked:", *(f"  - {gap}" for gap in gaps)]))
+    return "\n\n".join(blocks) + "\n"
+
+
+def _block(finding: Finding) -> str:
+    lines = [f"{WORDS[finding.verdict]}  {finding.code} {finding.check}", f"  {finding.meaning}"]
+    if measurement(finding):
+        lines.append(f"  {measurement(finding)}")
+    if finding.causes:
+        lines.append("  Causes, likeliest first:")
+    for rank, cause in enumerate(finding.causes, start=1):
+        lines.append(f"    {rank}. {cause.name}: {cause.meaning}")
+        lines.append(f"       To change: {cause.advice}")
+    return "\n".join(lines)
+
+
+def _quantity(value: float, unit: str) -> str:
+    return f"{value:.4g} {unit}".rstrip()
