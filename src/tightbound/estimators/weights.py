@@ -68,8 +68,9 @@ def pareto_shape(
     """Tail index k of each sequence's weights: how many of their moments exist is about 1 / k.
 
     A generalised Pareto distribution is fitted to the largest min(K / 5, 3 sqrt(K)) weights of
-    each sequence. Vehtari et al. 2024 (arXiv:1507.02646), sec. 3; the fit is arviz-stats', whose weak prior pulls k towards 1/2 when K is small. Weights are trustworthy
-    below min(1 - 1 / log10(K), 0.7). It is per datum: pooled over a batch it means nothing for an
+    each sequence. Vehtari et al. 2024 (arXiv:1507.02646), sec. 3; the fit is arviz-stats',
+    whose weak prior pulls k towards 1/2 when K is small. Weights are trustworthy below
+    min(1 - 1 / log10(K), 0.7). It is per datum: pooled over a batch it means nothing for an
     amortised proposal.
 
     Equal weights in the tail have no tail to fit and give -inf. Fewer positive weights than the

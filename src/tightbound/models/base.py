@@ -2,7 +2,7 @@
 
 from abc import abstractmethod
 from collections.abc import Mapping
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import equinox as eqx
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
@@ -36,6 +36,7 @@ class AbstractModel(eqx.Module):
         """One draw x ~ p(x | z)."""
 
 
+@runtime_checkable
 class Distribution(Protocol):
     """What `proposal(x)` returns: numpyro's distributions are such, and so is any pytree that can do this.
 

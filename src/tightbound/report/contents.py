@@ -1,6 +1,5 @@
 """What a run folder holds, read for a report: every part but the recipe may be missing."""
 
-import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -145,7 +144,7 @@ def read_arrays(evidence: Path, names: Sequence[str]) -> dict[str, np.ndarray]:
     try:
         with np.load(evidence, allow_pickle=False) as file:
             return {name: file[name] for name in names if name in file.files}
-    except (zipfile.BadZipFile, ValueError, OSError) as error:
+    except Exception as error:  # zipfile, zlib, struct and NumPy each raise their own
         raise UserError(
             f"The evidence file {evidence} is damaged ({error}). Delete it; the report draws the rest."
         ) from error
