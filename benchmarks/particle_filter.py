@@ -9,7 +9,8 @@ their estimates of log p(x) must agree within their Monte Carlo errors, or nothi
 """
 
 import os
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import ClassVar
 
 import equinox as eqx
 import jax
@@ -35,7 +36,7 @@ TARGETS = {1_000: 5.0, 10_000: 3.5}
 class StochasticVolatility(AbstractPopulation):
     """The latent is proposed from the model itself, so it cancels and only x is scored."""
 
-    kinds = {"x": Kind.OBSERVED}  # noqa: RUF012
+    kinds: ClassVar[Mapping[str, Kind]] = {"x": Kind.OBSERVED}
 
     mu: Float[Array, ""]
     rho: Float[Array, ""]

@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from tightbound.data.batch import Batch, Noise, Split, chunks
+from tightbound.errors import UserError
 from tightbound.inference.weigh import weigh
 from tightbound.models.base import AbstractModel, AbstractProposal
 from tightbound.terms import Kind
@@ -54,6 +55,11 @@ def evaluate(
     `noise` is drawn once per row from `key`, so two models evaluated with one key see the same
     data and can be compared pair by pair. Works in chunks of at most `max_draws` draws.
     """
+    if num_samples < 1:
+        raise UserError(
+            f"`num_samples` is {num_samples}, but a bound needs at least one draw per sequence. "
+            "Give 1 for the ELBO, more for IWAE."
+        )
     size = int(np.clip(max_draws // num_samples, 1, len(split)))
     noise_key, draw_key = jax.random.split(key)
     pieces = []

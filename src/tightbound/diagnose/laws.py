@@ -286,11 +286,11 @@ def _slopes(
             for g, d in zip(jax.tree.leaves(gradient), jax.tree.leaves(direction), strict=True)
         )
         width = 0.02
-        up, down = (
-            value(jax.tree.map(lambda p, d: p + sign * width * d, parameters, direction))
-            for sign in (1.0, -1.0)
-        )
-        return jnp.stack([autodiff, (up - down) / (2 * width)])
+
+        def moved(distance):
+            return value(jax.tree.map(lambda p, d: p + distance * d, parameters, direction))
+
+        return jnp.stack([autodiff, (moved(width) - moved(-width)) / (2 * width)])
 
     pairs = []
     for name, repeat in itertools.product(names, range(3)):

@@ -114,6 +114,12 @@ class TwoLayerDistribution(eqx.Module):
     low: dist.Distribution
     top: eqx.nn.MLP
 
+    @property
+    def mean(self) -> TwoLayers:
+        """The mean of z1, and of z2 given it: what a deterministic pass gives, not E[z2]."""
+        z1 = self.low.mean
+        return TwoLayers(z1=z1, z2=gaussian(self.top(z1)).mean)
+
     def sample(self, key: PRNGKeyArray) -> TwoLayers:
         low_key, top_key = jax.random.split(key)
         z1 = self.low.sample(low_key)

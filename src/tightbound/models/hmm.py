@@ -1,13 +1,14 @@
 """Hidden Markov models: a discrete chain seen through noise, summed exactly in one scan."""
 
 from abc import abstractmethod
-from typing import Any
+from collections.abc import Mapping
+from typing import ClassVar
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int, PRNGKeyArray
-from numpyro.distributions import Categorical, Normal
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
+from numpyro.distributions import CategoricalLogits, Normal
 
 from tightbound.models.base import AbstractModel, Distribution
 from tightbound.models.sequential import Sequence
@@ -27,8 +28,8 @@ class CategoricalEmission(AbstractEmission):
 
     logits: Float[Array, "state symbol"]
 
-    def __call__(self, z: Int[Array, ""]) -> Categorical:
-        return Categorical(logits=self.logits[z])
+    def __call__(self, z: Int[Array, ""]) -> CategoricalLogits:
+        return CategoricalLogits(self.logits[z])
 
 
 class GaussianEmission(AbstractEmission):
@@ -49,18 +50,18 @@ class HiddenMarkovModel(AbstractModel):
     chains that `sample_prior` draws, and limits nothing else.
     """
 
-    kinds = {"z": Kind.LATENT, "x": Kind.OBSERVED}  # noqa: RUF012
+    kinds: ClassVar[Mapping[str, Kind]] = {"z": Kind.LATENT, "x": Kind.OBSERVED}
 
     initial_logits: Float[Array, " state"]
     transition_logits: Float[Array, "state state"]  # a row per previous state
     emission: AbstractEmission
     num_steps: int = eqx.field(static=True)
 
-    def initial(self) -> Categorical:
-        return Categorical(logits=self.initial_logits)
+    def initial(self) -> CategoricalLogits:
+        return CategoricalLogits(self.initial_logits)
 
-    def transition(self, z: Int[Array, ""]) -> Categorical:
-        return Categorical(logits=self.transition_logits[z])
+    def transition(self, z: Int[Array, ""]) -> CategoricalLogits:
+        return CategoricalLogits(self.transition_logits[z])
 
     def observation(self, z: Int[Array, ""]) -> Distribution:
         return self.emission(z)
@@ -151,7 +152,7 @@ class HMMPosterior(eqx.Module):
     initial_logits: Float[Array, " state"]
     log_transition: Float[Array, "state state"]
     messages: Float[Array, "time state"]  # m
-    mask: Any  # True at real positions
+    mask: Bool[Array, " time"]  # True at real positions
 
     def sample(self, key: PRNGKeyArray) -> Int[Array, " time"]:
         first_key, later_key = jax.random.split(key)

@@ -1,5 +1,8 @@
 """Linear-Gaussian state space: the continuous family whose log p(x) a Kalman filter gives exactly."""
 
+from collections.abc import Mapping
+from typing import ClassVar
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -19,7 +22,7 @@ class LinearGaussianSSM(AbstractModel):
     `sample_prior` draws, and limits nothing else.
     """
 
-    kinds = {"z": Kind.LATENT, "x": Kind.OBSERVED}  # noqa: RUF012
+    kinds: ClassVar[Mapping[str, Kind]] = {"z": Kind.LATENT, "x": Kind.OBSERVED}
 
     initial_mean: Float[Array, " latent"]  # m
     initial_scale: Float[Array, "latent latent"]  # P = scale scale^T, and so below
@@ -185,7 +188,7 @@ class LGSSMOptimal(AbstractSequential):
     """The proposal p(z_t | z_{t-1}, x_t), for which the increment of a weight does not depend on
     the draw: Doucet, Godsill & Andrieu 2000, Proposition 2. `models.sequential.Bootstrap` is the plain one."""
 
-    kinds = {"z": Kind.LATENT, "x": Kind.OBSERVED}  # noqa: RUF012
+    kinds: ClassVar[Mapping[str, Kind]] = {"z": Kind.LATENT, "x": Kind.OBSERVED}
 
     model: LinearGaussianSSM
 

@@ -1,5 +1,8 @@
 """Probabilistic principal component analysis: one linear layer, everything in closed form."""
 
+from collections.abc import Mapping
+from typing import ClassVar
+
 import jax
 import jax.numpy as jnp
 from jax.scipy.linalg import cho_solve
@@ -17,7 +20,7 @@ class ProbabilisticPCA(AbstractModel):
     The smallest family with a closed-form log p(x), so most tests start here.
     """
 
-    kinds = {"z": Kind.LATENT, "x": Kind.OBSERVED}  # noqa: RUF012
+    kinds: ClassVar[Mapping[str, Kind]] = {"z": Kind.LATENT, "x": Kind.OBSERVED}
 
     weight: Float[Array, "obs latent"]  # W
     bias: Float[Array, " obs"]  # b

@@ -90,7 +90,7 @@ class Bootstrap(AbstractSequential):
     where it cancels, so that the sites can be read one by one.
     """
 
-    kinds = {"z": Kind.LATENT, "x": Kind.OBSERVED}  # noqa: RUF012
+    kinds: ClassVar[Mapping[str, Kind]] = {"z": Kind.LATENT, "x": Kind.OBSERVED}
 
     model: StateSpace
 

@@ -6,6 +6,7 @@ says so.
 
 from typing import Any
 
+import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
@@ -21,15 +22,13 @@ class Noiseless(AbstractProposal):
         return _AtMean(self.inner.proposal(x))
 
 
-class _AtMean:
-    def __init__(self, inner: Any):
-        self.inner = inner
+class _AtMean(eqx.Module):
+    inner: Any  # a distribution with a mean
 
-    def sample(self, key: PRNGKeyArray) -> Array:
-        del key
+    def sample(self, key: PRNGKeyArray) -> PyTree[Array]:
         return self.inner.mean
 
-    def log_prob(self, value: Array) -> Array:
+    def log_prob(self, value: PyTree[Array]) -> Any:
         return self.inner.log_prob(value)
 
 

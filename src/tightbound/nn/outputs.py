@@ -41,7 +41,8 @@ class GaussianOutput(AbstractOutput):
                 f"The output scale is {scale} and its floor {min_scale}, but the scale must lie "
                 "above the floor and the floor must not be negative. Raise the scale."
             )
-        self.raw_scale = jnp.log(jnp.expm1(jnp.asarray(scale - min_scale, float)))
+        above = jnp.asarray(scale - min_scale, float)
+        self.raw_scale = above + jnp.log(-jnp.expm1(-above))  # softplus^-1; e^above may overflow
         self.min_scale = min_scale
         self.learned = learned
 

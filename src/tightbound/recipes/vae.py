@@ -12,6 +12,7 @@ from tightbound.train.settings import (
 )
 
 if TYPE_CHECKING:  # a recipe is looked up without JAX; only `build` needs it
+    import numpy as np
     from jaxtyping import PRNGKeyArray
 
     from tightbound.models.base import AbstractModel, AbstractProposal
@@ -104,6 +105,7 @@ class VAERecipe:
             baselines=image_baselines(splits["train"], splits["valid"], self.model.output, levels),
             twin=lambda key: _twin(self.model, self.objective, key),
             is_bound=self.objective.latent_noise and not self.objective.squared_error,
+            collapse_is_best=_collapse_is_best(self, image_of(splits["train"].x), levels),
             seed=seed,
         )
 
@@ -140,6 +142,22 @@ def _load(data: ImageData, *, conditional: bool):
     if conditional:
         splits = {name: labelled(split) for name, split in splits.items()}
     return splits, noising, levels
+
+
+def _collapse_is_best(recipe: VAERecipe, stored: "np.ndarray", levels: int) -> bool:
+    """Whether the settings make the trivial solution stable, so that a KL of zero is no fault.
+
+    A KL weight above 1 can; so does a fixed output noise s with s^2 above the largest eigenvalue of
+    the data's covariance (Lucas et al. 2019, arXiv:1911.02469, sec. 4: for a linear decoder).
+    """
+    import numpy as np
+
+    if recipe.objective.kl_weight > 1.0:
+        return True
+    if recipe.model.output != "gaussian" or recipe.model.learn_output_scale:
+        return False
+    x = np.asarray(stored[:1000], np.float64) / levels
+    return recipe.model.output_scale**2 > np.linalg.eigvalsh(np.cov(x.T))[-1]
 
 
 def _pair(

@@ -24,16 +24,19 @@ from tightbound.report.scales import (
     log_ticks,
     padded,
     span,
+    tick_labels,
     ticks,
 )
 
-NUM_COLOURS = 6
+NUM_COLOURS = 8
 MARKED = 60  # a curve of fewer points shows them
 
-# A drawing inside the drawing cuts off what lies outside the frame, without an id to refer to.
+# A drawing inside the drawing cuts off what lies outside the frame, without an id to refer to. It is
+# a little wider than the frame, for the dots at its ends.
 _INSIDE = (
-    f'<svg x="{LEFT}" y="{TOP}" width="{WIDTH - LEFT - RIGHT}" height="{HEIGHT - TOP - BOTTOM}" '
-    f'viewBox="{LEFT} {TOP} {WIDTH - LEFT - RIGHT} {HEIGHT - TOP - BOTTOM}">'
+    f'<svg x="{LEFT - 4}" y="{TOP}" width="{WIDTH - LEFT - RIGHT + 8}" '
+    f'height="{HEIGHT - TOP - BOTTOM}" '
+    f'viewBox="{LEFT - 4} {TOP} {WIDTH - LEFT - RIGHT + 8} {HEIGHT - TOP - BOTTOM}">'
 )
 
 
@@ -211,11 +214,12 @@ def change_chart(
     frame = Frame(padded(ends[np.isfinite(ends)]), (0.0, 1.0))
     zero = float(frame.across(np.array(0.0)))
     drawing, points = [], []
-    for tick in ticks(*frame.x):
+    x_ticks = ticks(*frame.x)
+    for tick, label in zip(x_ticks, tick_labels(x_ticks), strict=True):
         x = float(frame.across(np.array(tick)))
         drawing.append(
             f'<line class="grid" x1="{x:.1f}" x2="{x:.1f}" y1="{TOP}" y2="{bottom}"/>'
-            f'<text x="{x:.1f}" y="{bottom + 18}" text-anchor="middle">{tick:g}</text>'
+            f'<text x="{x:.1f}" y="{bottom + 18}" text-anchor="middle">{label}</text>'
         )
     rows = zip(names, values, whiskers, labels, strict=True)
     for i, (name, value, whisker, label) in enumerate(rows):
@@ -237,15 +241,15 @@ def change_chart(
 
 
 def _figure(title: str, note: str, legend: str, drawing: str) -> str:
-    caption = f"<strong>{escape(title)}</strong>" + (f" <span>{escape(note)}</span>" if note else "")
+    caption = f"<strong>{escape(title)}</strong>" + (
+        f" <span>{escape(note)}</span>" if note else ""
+    )
     return f'<figure class="chart"><figcaption>{caption}</figcaption>{legend}{drawing}</figure>'
 
 
 def _svg(drawing: Sequence[str], points: Sequence[list], *, height: float = HEIGHT) -> str:
     data = escape(json.dumps(list(points), ensure_ascii=False))
-    pointer = (
-        f'<line class="pointer" x1="0" x2="0" y1="{TOP}" y2="{height - BOTTOM}" hidden=""/>'
-    )
+    pointer = f'<line class="pointer" x1="0" x2="0" y1="{TOP}" y2="{height - BOTTOM}" hidden=""/>'
     body = "".join(drawing)
     return (
         f'<svg viewBox="0 0 {WIDTH} {height:g}" role="img" data-points="{data}">'
@@ -264,16 +268,18 @@ def _legend(entries: Sequence[tuple[str, int]]) -> str:
 
 def _axes(frame: Frame, x_label: str, y_label: str, *, x_ticks: bool = True) -> str:
     parts = []
-    for tick in log_ticks(*frame.y) if frame.log_y else ticks(*frame.y):
+    across = ticks(*frame.x) if x_ticks else []
+    up = log_ticks(*frame.y) if frame.log_y else ticks(*frame.y)
+    for tick, label in zip(up, tick_labels(up), strict=True):
         y = float(frame.down(np.array(tick)))
         parts.append(
             f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>'
-            f'<text x="{LEFT - 8}" y="{y + 4:.1f}" text-anchor="end">{tick:g}</text>'
+            f'<text x="{LEFT - 8}" y="{y + 4:.1f}" text-anchor="end">{label}</text>'
         )
-    for tick in ticks(*frame.x) if x_ticks else ():
+    for tick, label in zip(across, tick_labels(across), strict=True):
         x = float(frame.across(np.array(tick)))
         parts.append(
-            f'<text x="{x:.1f}" y="{HEIGHT - BOTTOM + 18}" text-anchor="middle">{tick:g}</text>'
+            f'<text x="{x:.1f}" y="{HEIGHT - BOTTOM + 18}" text-anchor="middle">{label}</text>'
         )
     base = HEIGHT - BOTTOM
     parts.append(f'<line class="axis" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{base}" y2="{base}"/>')
@@ -302,9 +308,7 @@ def _line(curve: Curve, frame: Frame) -> str:
     return "".join(parts)
 
 
-def _path(
-    across: Float[np.ndarray, " points"], down: Float[np.ndarray, " points"]
-) -> str:
+def _path(across: Float[np.ndarray, " points"], down: Float[np.ndarray, " points"]) -> str:
     """Every stretch of finite points starts with a line of no length, so that a point alone between
     gaps shows as a dot."""
     commands, pen_down = [], False

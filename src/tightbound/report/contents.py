@@ -1,19 +1,16 @@
 """What a run folder holds, read for a report: every part but the recipe may be missing."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Int
 
 from tightbound.diagnose.finding import Finding
 from tightbound.errors import UserError
 from tightbound.estimators.estimate import Estimate
 from tightbound.train.folder import RunFolder
-
-SplitName = Literal["train", "held_out"]
 
 
 @dataclass(frozen=True)
@@ -53,85 +50,6 @@ def read_contents(folder: RunFolder) -> RunContents:
         samples=tuple(sorted(folder.samples.glob("*.png"))),
         why=document("why.json"),
     )
-
-
-@dataclass(frozen=True)
-class BoundSeries:
-    """The bound of one split over training."""
-
-    steps: Int[np.ndarray, " records"]
-    estimates: tuple[Estimate, ...]
-
-    @property
-    def values(self) -> Float[np.ndarray, " records"]:
-        return np.array([estimate.value for estimate in self.estimates], float)
-
-    @property
-    def standard_errors(self) -> Float[np.ndarray, " records"]:
-        """NaN where an estimate has none."""
-        errors = [estimate.standard_error for estimate in self.estimates]
-        return np.array([np.nan if error is None else error for error in errors], float)
-
-
-def bound_series(records: Sequence[dict[str, Any]], split: SplitName) -> BoundSeries:
-    """The records that have this split, in order."""
-    having = [record for record in records if split in record]
-    return BoundSeries(
-        steps=np.array([record["step"] for record in having], int),
-        estimates=tuple(Estimate.from_json(record[split]["bound"]) for record in having),
-    )
-
-
-def site_series(
-    records: Sequence[dict[str, Any]], split: SplitName
-) -> tuple[Int[np.ndarray, " records"], dict[str, Float[np.ndarray, " records"]]]:
-    """What each site adds to the bound over training: log p - log q, in nats per sequence."""
-    having = [record for record in records if split in record]
-    names = list(dict.fromkeys(name for record in having for name in record[split]["sites"]))
-    missing = {"log_p": np.nan}
-    added = {
-        name: np.array([_added(record[split]["sites"].get(name, missing)) for record in having])
-        for name in names
-    }
-    return np.array([record["step"] for record in having], int), added
-
-
-def _added(site: dict[str, Any]) -> float:
-    return float(site["log_p"]) - float(site.get("log_q", 0.0))
-
-
-def number_series(
-    records: Sequence[dict[str, Any]], split: SplitName, name: str
-) -> tuple[Int[np.ndarray, " records"], Float[np.ndarray, " records"]]:
-    """One number of the split's report over training, where it was recorded."""
-    having = [record for record in records if name in record.get(split, {})]
-    return (
-        np.array([record["step"] for record in having], int),
-        np.array([record[split][name] for record in having], float),
-    )
-
-
-def best_baseline(baselines: Mapping[str, Estimate]) -> tuple[str, Estimate] | None:
-    """The one to beat. Baselines are log-likelihoods in nats per sequence: larger is better."""
-    finite = {name: e for name, e in baselines.items() if np.isfinite(e.value)}
-    if not finite:
-        return None
-    name = max(finite, key=lambda name: finite[name].value)
-    return name, finite[name]
-
-
-def standing(bound: Estimate, baseline: Estimate) -> str:
-    """Where a bound lies against a baseline: "above", "below" or "not told apart from".
-
-    Told apart by two standard errors of the difference, as if the two were independent: on the
-    same sequences they rise and fall together, so this errs towards "not told apart from".
-    """
-    if not np.isfinite(bound.value):
-        return "not to be compared with"
-    margin = 2 * np.hypot(bound.standard_error or 0.0, baseline.standard_error or 0.0)
-    if abs(bound.value - baseline.value) <= margin:
-        return "not told apart from"
-    return "above" if bound.value > baseline.value else "below"
 
 
 def step_of(evidence: Path) -> int:

@@ -1,6 +1,8 @@
 """Which charts a report has: each panel reads one part of a run folder and says when it is absent."""
 
 from collections.abc import Sequence
+from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -18,23 +20,20 @@ from tightbound.report.charts import (
     line_chart,
     scatter,
 )
-from tightbound.report.contents import (
+from tightbound.report.contents import RunContents, newest_array, read_arrays, step_of
+from tightbound.report.series import (
     BoundSeries,
-    RunContents,
+    SplitName,
+    bound_range,
     bound_series,
-    newest_array,
     number_series,
-    read_arrays,
     site_series,
-    step_of,
 )
-from tightbound.report.scales import padded
 from tightbound.report.tables import short_form, unit_and_claim
 
 MOST_POINTS = 400  # of one curve; a longer series is drawn as means with their range
 MOST_FILES = 200  # of evidence: reading more would take longer than the rest of the report
 ACTIVE = 0.01  # Burda et al. 2016, sec. 5.3: variance over x of E[z | x], in squared prior scales
-LOWEST_SHARE = 0.05  # of bounds that may lie below the frame: the first steps dwarf all others
 
 
 def bound_panel(contents: RunContents) -> str:
@@ -55,7 +54,7 @@ def bound_panel(contents: RunContents) -> str:
         curves,
         y_label=unit_and_claim(newest[0]),
         levels=levels,
-        y_range=_bound_range(train, held_out, contents.baselines.values()),
+        y_range=bound_range(train, held_out, list(contents.baselines.values())),
         note=note,
     )
 
@@ -66,8 +65,7 @@ def site_panels(contents: RunContents) -> list[str]:
     steps, added = site_series(contents.records, split)
     charts = []
     for index, (name, values) in enumerate(added.items()):
-        steps_shown, shown, low, high, labels = thinned(steps, values)
-        curve = Curve(name, steps_shown, shown, labels, low, high, colour_of(index))
+        curve = thinned(name, steps, values, colour=colour_of(index))
         charts.append(
             line_chart(f"Site {name}: log p − log q", [curve], y_label="nats per sequence")
         )
@@ -77,11 +75,11 @@ def site_panels(contents: RunContents) -> list[str]:
 def weight_panels(contents: RunContents) -> list[str]:
     """Effective sample size over training; the newest probe's log-weights and tail indices."""
     curves = []
-    for index, (split, name) in enumerate([("held_out", "held-out"), ("train", "train")]):
+    splits: tuple[SplitName, ...] = ("held_out", "train")
+    for index, split in enumerate(splits):
         steps, fraction = number_series(contents.records, split, "ess_fraction")
         if len(steps):
-            steps, fraction, low, high, labels = thinned(steps, fraction)
-            curves.append(Curve(name, steps, fraction, labels, low, high, index + 1))
+            curves.append(thinned(split.replace("_", "-"), steps, fraction, colour=index + 1))
     charts = []
     if curves:
         charts.append(
@@ -124,7 +122,7 @@ def latent_panels(contents: RunContents) -> list[str]:
                 mean[:, first],
                 mean[:, second],
                 x_label=f"E[z | x] of latent {first}",
-                y_label=f"of latent {second}",
+                y_label=f"E[z | x] of latent {second}",
                 note=f"{len(mean)} rows of the probe, step {step}.",
             )
         )
@@ -137,7 +135,9 @@ def gradient_panels(contents: RunContents) -> list[str]:
     if not names:
         return []
     return [
-        _module_chart("Gradient norm by module", steps, names, norms, "nats per parameter unit"),
+        _module_chart(
+            "Gradient norm by module", steps, names, norms, "norm of the training gradient"
+        ),
         _module_chart(
             "Update by module", steps, names, ratios, "norm of update / norm of parameters"
         ),
@@ -150,13 +150,13 @@ def why_panels(contents: RunContents) -> list[str]:
         return []
     between = f"Step {contents.why['from']} to step {contents.why['to']}, the same draws."
     charts = []
-    for key, title in [("sites", "Change of the bound by site"), ("groups", "… by group of data")]:
+    for key in ("sites", "groups"):
         estimates = {n: Estimate.from_json(e) for n, e in contents.why.get(key, {}).items()}
         if estimates:
             errors = [e.standard_error for e in estimates.values()]
             charts.append(
                 change_chart(
-                    title,
+                    f"Change of the bound by {key.removesuffix('s')}",
                     list(estimates),
                     np.array([e.value for e in estimates.values()]),
                     np.array([np.nan if e is None else e for e in errors], float),
@@ -169,34 +169,37 @@ def why_panels(contents: RunContents) -> list[str]:
 
 
 def thinned(
-    steps: Int[np.ndarray, " records"], values: Float[np.ndarray, " records"]
-) -> tuple[
-    Float[np.ndarray, " points"],
-    Float[np.ndarray, " points"],
-    Float[np.ndarray, " points"],
-    Float[np.ndarray, " points"],
-    tuple[str, ...],
-]:
-    """(x, mean, lowest, highest, label) of at most `MOST_POINTS` neighbourhoods of a series.
+    name: str,
+    steps: Int[np.ndarray, " records"],
+    values: Float[np.ndarray, " records"],
+    *,
+    colour: int = 1,
+    quiet: bool = False,
+) -> Curve:
+    """The series as at most `MOST_POINTS` means of neighbours, each at its last step.
 
-    A short series comes back as it is. The range keeps a spike visible that the mean would hide.
-    A neighbourhood with a value that is not finite is a gap.
+    The band is the range of the neighbours, which keeps a spike visible that the mean would hide;
+    neighbours of which one is not finite are a gap. A short series is drawn as it is.
     """
     edges = np.linspace(0, len(steps), min(len(steps), MOST_POINTS) + 1).astype(int)
-    parts = [values[a:b] for a, b in zip(edges[:-1], edges[1:], strict=True)]
-    x = np.array([steps[b - 1] for b in edges[1:]], float)
+    parts = [values[a:b] for a, b in pairwise(edges)]
     with np.errstate(invalid="ignore"):
-        mean, low, high = (
-            np.array([f(part) if np.isfinite(part).all() else np.nan for part in parts])
-            for f in (np.mean, np.min, np.max)
-        )
+        mean, low, high = (np.array([f(p) for p in parts]) for f in (np.mean, np.min, np.max))
     labels = tuple(
-        f"{part[0]:.4g}"
-        if len(part) == 1
-        else f"{part.mean():.4g} (mean of {len(part)} records, {part.min():.4g} to {part.max():.4g})"
-        for part in parts
+        f"{part[0]:.4g}" if len(part) == 1 else f"{m:.4g} ({lo:.4g} to {hi:.4g})"
+        for part, m, lo, hi in zip(parts, mean, low, high, strict=True)
     )
-    return x, mean, low, high, labels
+    whole = len(parts) == len(steps)
+    return Curve(
+        name,
+        steps[edges[1:] - 1].astype(float),
+        mean,
+        labels,
+        None if whole else low,
+        None if whole else high,
+        colour,
+        quiet,
+    )
 
 
 def colour_of(index: int) -> int:
@@ -207,10 +210,10 @@ def colour_of(index: int) -> int:
 def _train_curve(series: BoundSeries) -> Curve | None:
     if not len(series.steps):
         return None
-    x, mean, low, high, labels = thinned(series.steps, series.values)
-    if len(x) == len(series.steps):
-        labels = tuple(map(short_form, series.estimates))
-    return Curve("train, one batch each", x, mean, labels, low, high, colour=2, quiet=True)
+    curve = thinned("train, one batch each", series.steps, series.values, colour=2, quiet=True)
+    if len(curve.x) < len(series.steps):
+        return curve
+    return replace(curve, labels=tuple(map(short_form, series.estimates)))
 
 
 def _held_out_curve(series: BoundSeries) -> Curve | None:
@@ -226,15 +229,6 @@ def _held_out_curve(series: BoundSeries) -> Curve | None:
         series.values + margin,
         colour=1,
     )
-
-
-def _bound_range(train: BoundSeries, held_out: BoundSeries, baselines) -> tuple[float, float]:
-    """All bounds but the lowest few, and the baseline to beat."""
-    values = np.concatenate([train.values, held_out.values])
-    finite = values[np.isfinite(values)]
-    kept = finite[finite >= np.quantile(finite, LOWEST_SHARE)] if len(finite) else finite
-    to_beat = [max((b.value for b in baselines), default=np.nan)]
-    return padded(np.concatenate([kept, held_out.values[-1:], to_beat]))
 
 
 def _newest_weights(evidence: Sequence[Path]) -> list[str]:

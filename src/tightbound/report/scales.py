@@ -7,7 +7,8 @@ import numpy as np
 from jaxtyping import Float
 
 WIDTH, HEIGHT = 560, 300
-LEFT, RIGHT, TOP, BOTTOM = 68, 18, 26, 46
+LEFT, RIGHT, TOP, BOTTOM = 68, 28, 26, 46
+LARGEST = 1e100
 
 
 @dataclass(frozen=True)
@@ -33,27 +34,42 @@ class Frame:
 
 
 def ticks(low: float, high: float, count: int = 5) -> list[float]:
-    """About `count` round numbers (1, 2 or 5 times a power of ten apart) inside [low, high]."""
+    """Round numbers inside [low, high], 1, 2 or 5 times a power of ten apart, about `count` steps."""
     rough = (high - low) / count
     power = 10.0 ** math.floor(math.log10(rough))
-    step = next(m * power for m in (1, 2, 5, 10) if m * power >= rough * (1 - 1e-9))
+    step = min((m * power for m in (1, 2, 5, 10)), key=lambda s: abs(math.log(s / rough)))
     first = math.ceil(low / step - 1e-9)
     last = math.floor(high / step + 1e-9)
-    return [float(f"{i * step:.12g}") for i in range(first, last + 1)]
+    return [float(f"{i * step:.15g}") for i in range(first, last + 1)]
+
+
+def tick_labels(values: list[float]) -> list[str]:
+    """As short as keeps them apart: six digits where that is enough."""
+    for digits in range(6, 17):
+        labels = [f"{value:.{digits}g}" for value in values]
+        if len(set(labels)) == len(values):
+            return labels
+    return [repr(value) for value in values]
 
 
 def log_ticks(low: float, high: float) -> list[float]:
-    """Powers of ten inside [low, high], thinned to at most seven; round numbers where fewer than
-    two powers lie there."""
-    powers = range(math.ceil(math.log10(low) - 1e-9), math.floor(math.log10(high) + 1e-9) + 1)
-    if len(powers) < 2:
-        return [tick for tick in ticks(low, high) if tick > 0]
-    return [10.0**p for p in powers[:: math.ceil(len(powers) / 7)]]
+    """At most seven powers of ten inside [low, high]; where fewer than three lie there, 2 and 5
+    times them too; where that is not three either, evenly spaced round numbers."""
+    first, last = math.floor(math.log10(low)), math.ceil(math.log10(high))
+    powers = [10.0**p for p in range(first, last + 1) if low <= 10.0**p <= high]
+    if len(powers) >= 3:
+        return powers[:: math.ceil(len(powers) / 7)]
+    finer = [m * 10.0**p for p in range(first, last + 1) for m in (1, 2, 5)]
+    finer = [tick for tick in finer if low <= tick <= high]
+    return finer if len(finer) >= 3 else [tick for tick in ticks(low, high) if tick > 0]
 
 
 def padded(values: Float[np.ndarray, " values"], *, log: bool = False) -> tuple[float, float]:
-    """The range of the finite values and a margin; (0, 1) where there are none."""
-    finite = values[np.isfinite(values) & ((values > 0) | (not log))]
+    """The range of the finite values and a margin; (0, 1) where there are none.
+
+    What is not below `LARGEST` counts as infinite: differences of such numbers overflow.
+    """
+    finite = values[(np.abs(values) < LARGEST) & ((values > 0) | (not log))]
     if not len(finite):
         return 0.0, 1.0
     low, high = float(finite.min()), float(finite.max())
@@ -67,5 +83,3 @@ def padded(values: Float[np.ndarray, " values"], *, log: bool = False) -> tuple[
 def span(values: Float[np.ndarray, " values"]) -> tuple[float, float]:
     low, high = float(values.min()), float(values.max())
     return (low, high) if high > low else (low - 0.5, high + 0.5)
-
-

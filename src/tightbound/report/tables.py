@@ -83,7 +83,7 @@ def as_text(table: Table) -> str:
     lines = [table.columns, *table.rows]
     widths = [max(len(line[c]) for line in lines) for c in range(len(table.columns))]
     lines.insert(1, tuple("-" * width for width in widths))
-    right = [_is_numeric(table, c) for c in range(len(table.columns))]
+    right = [is_numeric(table, c) for c in range(len(table.columns))]
     text = [
         "  ".join(
             cell.rjust(width) if to_right else cell.ljust(width)
@@ -101,7 +101,7 @@ def as_markdown(table: Table) -> str:
         escaped = (" ".join(cell.replace("|", "\\|").splitlines()) for cell in cells)
         return f"| {' | '.join(escaped)} |"
 
-    rule = ["---:" if _is_numeric(table, c) else "---" for c in range(len(table.columns))]
+    rule = ["---:" if is_numeric(table, c) else "---" for c in range(len(table.columns))]
     head = [f"**{table.title}**", ""] if table.title else []
     body = [line(table.columns), line(rule), *map(line, table.rows)]
     return "\n".join([*head, *body]) + "\n"
@@ -123,13 +123,14 @@ def as_rich(table: Table) -> RichTable:
     """For a terminal. Cells are shown as they are: brackets in them are no markup."""
     rich_table = RichTable(title=Text(table.title) if table.title else None, title_justify="left")
     for index, column in enumerate(table.columns):
-        justify = "right" if _is_numeric(table, index) else "left"
+        justify = "right" if is_numeric(table, index) else "left"
         rich_table.add_column(Text(column), justify=justify)
     for row in table.rows:
         rich_table.add_row(*map(Text, row))
     return rich_table
 
 
-def _is_numeric(table: Table, column: int) -> bool:
+def is_numeric(table: Table, column: int) -> bool:
+    """Whether every cell of the column that is not empty begins as a number does."""
     cells = [row[column] for row in table.rows if row[column]]
     return bool(cells) and all(_NUMBER.match(cell) for cell in cells)

@@ -17,6 +17,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from tightbound.errors import UserError
+from tightbound.train.folder import sync_folder
 
 State = TypeVar("State")
 _FORMAT = "tightbound.checkpoint/1"
@@ -37,12 +38,15 @@ def save_checkpoint(
     """Write `folder/step-N` through a temporary folder, synced and renamed.
 
     A reader, or a process killed at any point, finds either the whole checkpoint or none. OSError
-    (a full disk) leaves earlier checkpoints untouched and no half-written folder behind.
+    (a full disk) leaves earlier checkpoints untouched and no half-written folder behind. What a
+    killed process left half-written is swept up by the next save.
     """
     target = folder / f"step-{step:08d}"
     partial = folder / f".partial-{step:08d}"
-    shutil.rmtree(partial, ignore_errors=True)
-    data = save(_arrays_by_name(state))
+    for left_over in folder.glob(".partial-*"):
+        shutil.rmtree(left_over, ignore_errors=True)
+    arrays = _leaves_by_name(eqx.filter(state, eqx.is_array))
+    data = save({name: np.asarray(leaf, order="C") for name, leaf in arrays.items()})
     manifest = {
         "format": _FORMAT,
         "step": step,
@@ -53,9 +57,10 @@ def save_checkpoint(
         partial.mkdir(parents=True)
         _write_synced(partial / "state.safetensors", data)
         _write_synced(partial / "manifest.json", json.dumps(manifest, indent=1).encode())
+        sync_folder(partial)
         shutil.rmtree(target, ignore_errors=True)  # only ever an invalid one of the same step
         os.rename(partial, target)
-        _sync_folder(folder)
+        sync_folder(folder)
     except OSError:
         shutil.rmtree(partial, ignore_errors=True)
         raise
@@ -84,33 +89,29 @@ def find_checkpoint(folder: Path, step: int) -> Checkpoint:
 
 
 def load_state(checkpoint: Checkpoint, like: State) -> State:
-    """The saved arrays in the structure of `like`, which must have the same names and shapes."""
-    arrays = load((checkpoint.path / "state.safetensors").read_bytes())
+    """The saved arrays in the structure of `like`, which must have the same names, shapes and types."""
+    saved = load((checkpoint.path / "state.safetensors").read_bytes())
     dynamic, static = eqx.partition(like, eqx.is_array)
-    paths, structure = jax.tree_util.tree_flatten_with_path(dynamic)
-    leaves = []
-    for path, leaf in paths:
-        name = jax.tree_util.keystr(path)
-        if (
-            name not in arrays
-            or arrays[name].shape != leaf.shape
-            or arrays[name].dtype != leaf.dtype
-        ):
-            found = (
-                f"{arrays[name].dtype}{list(arrays[name].shape)}" if name in arrays else "nothing"
-            )
+    found = {name: _signature(array) for name, array in saved.items()}
+    meant = {name: _signature(array) for name, array in _leaves_by_name(dynamic).items()}
+    for name in meant | found:
+        if found.get(name) != meant.get(name):
             raise UserError(
-                f"{checkpoint.path} holds {found} for {name}, but this run's model has "
-                f"{leaf.dtype}{list(leaf.shape)} there. Were the model's or the optimiser's settings "
+                f"{checkpoint.path} holds {found.get(name, 'nothing')} for {name}, but this run has "
+                f"{meant.get(name, 'nothing')} there. Were the model's or the optimiser's settings "
                 "changed? Use the settings of the run that wrote it."
             )
-        leaves.append(jnp.asarray(arrays[name]))
-    return eqx.combine(jax.tree.unflatten(structure, leaves), static)
+    leaves = [jnp.asarray(saved[name]) for name in meant]
+    return eqx.combine(jax.tree.unflatten(jax.tree.structure(dynamic), leaves), static)
 
 
-def _arrays_by_name(state: PyTree) -> dict[str, np.ndarray]:
-    paths, _ = jax.tree_util.tree_flatten_with_path(eqx.filter(state, eqx.is_array))
-    return {jax.tree_util.keystr(path): np.ascontiguousarray(leaf) for path, leaf in paths}
+def _leaves_by_name(arrays: PyTree) -> dict[str, jax.Array]:
+    paths, _ = jax.tree_util.tree_flatten_with_path(arrays)
+    return {jax.tree_util.keystr(path): leaf for path, leaf in paths}
+
+
+def _signature(array: np.ndarray | jax.Array) -> str:
+    return f"{array.dtype}{list(array.shape)}"
 
 
 def _validated(path: Path) -> Checkpoint:
@@ -128,9 +129,9 @@ def _validated(path: Path) -> Checkpoint:
                 )
         load((path / "state.safetensors").read_bytes())
         return Checkpoint(path, int(manifest["step"]), manifest["progress"])
+    except UserError:
+        raise
     except (OSError, KeyError, TypeError, AttributeError, ValueError, SafetensorError) as error:
-        if isinstance(error, UserError):
-            raise
         raise UserError(f"{path} is not a whole checkpoint ({error}).") from error
 
 
@@ -139,11 +140,3 @@ def _write_synced(path: Path, data: bytes) -> None:
         file.write(data)
         file.flush()
         os.fsync(file.fileno())
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -1,17 +1,20 @@
 """One run in its folder: the loop of `fit`, with logging, evaluation, checkpoints and plateaus."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 import equinox as eqx
 import jax
 import numpy as np
-from jaxtyping import PRNGKeyArray
+from jaxtyping import Array, PRNGKeyArray
 
 from tightbound.data.batch import steps_per_epoch, training_batches
+from tightbound.errors import UserError
 from tightbound.estimators.bounds import bound_estimate
+from tightbound.estimators.estimate import finite_or_text
 from tightbound.estimators.weights import ess_fraction
 from tightbound.evaluate import Evaluation
 from tightbound.train.checkpoint import (
@@ -22,31 +25,12 @@ from tightbound.train.checkpoint import (
 )
 from tightbound.train.folder import RunFolder
 from tightbound.train.loop import StepEvidence, StepRecord, TrainState, fit, host, init_state
-from tightbound.train.settings import PlateauSettings
+from tightbound.train.settings import RunSettings
 from tightbound.train.setup import Setup
 
 Status = Literal[
     "running", "rollback", "finished", "plateau", "interrupted", "out of time", "not finite"
 ]
-
-
-@dataclass(frozen=True)
-class Progress:
-    """What the driver yields: once before the first update, then after every one.
-
-    `logged` is the record that `steps.jsonl` gets at this step, None between. The last one
-    yielded has a status other than "running" and "rollback".
-    """
-
-    step: int
-    source: TrainState | StepRecord
-    logged: dict[str, Any] | None = None
-    status: Status = "running"
-
-    @property
-    def state(self) -> TrainState:
-        """The state after this step; valid until the next one is asked for."""
-        return self.source if isinstance(self.source, TrainState) else self.source.state
 
 
 @dataclass(frozen=True)
@@ -57,6 +41,27 @@ class Plateau:
     best_step: int = 0
     since_best: int = 0  # evaluations
     rollbacks: int = 0
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What the driver yields: once before the first update, then after every one.
+
+    `logged` is the record that `steps.jsonl` gets at this step, None between. The last one
+    yielded has a status other than "running" and "rollback"; where nothing is left to do, it is
+    also the first.
+    """
+
+    step: int
+    source: TrainState | StepRecord
+    plateau: Plateau
+    logged: dict[str, Any] | None = None
+    status: Status = "running"
+
+    @property
+    def state(self) -> TrainState:
+        """The state after this step; valid until the next one is asked for."""
+        return self.source if isinstance(self.source, TrainState) else self.source.state
 
 
 def run_keys(seed: int) -> tuple[PRNGKeyArray, PRNGKeyArray, PRNGKeyArray]:
@@ -82,20 +87,19 @@ def run(
 
     Records are exactly-once: `steps.jsonl` is synced before a checkpoint is renamed into place and
     cut back to that checkpoint when the run continues. `start` replaces the first state of a new
-    run. Stopping (signal, time, end) saves first. A value that is not finite ends the run without
-    saving: the last checkpoint is the last good one.
+    run; like the state of `fit`, it is given away. Stopping (signal, time, end) saves first. A
+    value that is not finite ends the run without saving: the last checkpoint is the last good one.
+    A failed write (a full disk) raises UserError; what was saved before stays valid.
     """
     state, plateau = _resume(setup, folder, start)
-    yield Progress(int(state.step), state)
+    step = int(state.step)
+    progress = Progress(step, state, plateau, status=_decision(step, plateau, setup.run))
+    yield progress
     clock = _Clock(max_seconds)
-    while True:
-        progress, seen = Progress(int(state.step), state), plateau
-        for progress, seen in _until_decision(setup, folder, state, plateau, should_stop, clock):  # noqa: B007
-            yield progress
-        if progress.status != "rollback":
-            return
-        state = roll_back(setup, folder, progress.state, seen)
-        plateau = replace(seen, since_best=0, rollbacks=seen.rollbacks + 1)
+    while progress.status in ("running", "rollback"):
+        if progress.status == "rollback":
+            progress = _rolled_back(setup, folder, progress)
+        progress = yield from _until_decision(setup, folder, progress, should_stop, clock)
 
 
 class _Clock:
@@ -123,63 +127,118 @@ class _Clock:
 def _until_decision(
     setup: Setup,
     folder: RunFolder,
-    state: TrainState,
-    plateau: Plateau,
+    progress: Progress,
     should_stop: Callable[[], bool],
     clock: _Clock,
-) -> Iterator[tuple[Progress, Plateau]]:
-    """Steps until the run ends or a rollback is due."""
+) -> Generator[Progress, None, Progress]:
+    """Steps until the run ends or a rollback is due; returns the last that was yielded."""
     settings, train = setup.run, setup.data["train"]
-    _, step_key, evaluation_key = run_keys(setup.seed)
-    batches = training_batches(train, settings.batch_size, seed=setup.seed, start=int(state.step))
-    per_epoch = steps_per_epoch(train, settings.batch_size)
+    _, step_key, _ = run_keys(setup.seed)
+    batches = training_batches(train, settings.batch_size, seed=setup.seed, start=progress.step)
     for record in fit(
-        state, batches, setup.objective, setup.optimiser, key=step_key, noise=setup.noise
+        progress.state, batches, setup.objective, setup.optimiser, key=step_key, noise=setup.noise
     ):
         clock.first_step_done(record)
-        status = _status(record.step, settings.steps, should_stop, clock)
-        evaluating = record.step % settings.evaluate_every == 0 or status == "finished"
-        saving = record.step % settings.checkpoint_every == 0 or status != "running"
-        if not (evaluating or saving or record.step % settings.log_every == 0):
-            yield Progress(record.step, record), plateau
-            continue
-        evidence = host(record.evidence)
-        logged = {"step": record.step, "epoch": record.step / per_epoch}
-        logged |= {"seconds": clock.seconds, "compile_seconds": clock.compile_seconds}
-        logged |= {"train": step_report(evidence, train.description, setup.is_bound)}
-        if not (np.isfinite(evidence.loss) and np.isfinite(evidence.gradient_norm)):
-            folder.append_step(logged)
-            yield Progress(record.step, record, logged, "not finite"), plateau
-            return
-        if evaluating:
-            evaluation = setup.evaluator(
-                record.state.model,
-                record.state.proposal,
-                setup.data["valid"],
-                num_samples=settings.evaluate_samples,
-                key=evaluation_key,
-                noise=setup.noise,
-            )
-            logged |= {"held_out": held_out_report(evaluation, setup.is_bound)}
-            plateau = observe(plateau, float(evaluation.log_weights.mean()), record.step)
-            if status == "running":
-                status = _plateau_status(plateau, settings.plateau)
-            saving |= plateau.since_best == 0 and settings.plateau.patience is not None
-            saving |= status == "plateau"
+        status = _decision(record.step, progress.plateau, settings)
+        if status == "running":
+            status = _call_to_stop(should_stop, clock)
+        if status == "running" and not _is_due(record.step, settings):
+            progress = Progress(record.step, record, progress.plateau)
+        else:
+            progress = _log(setup, folder, record, progress.plateau, status, clock)
+        yield progress
+        if progress.status != "running":
+            break
+    return progress
+
+
+def _is_due(step: int, settings: RunSettings) -> bool:
+    """Whether anything but the update itself happens at this step."""
+    every = (settings.log_every, settings.evaluate_every, settings.checkpoint_every)
+    return any(step % period == 0 for period in every)
+
+
+def _log(
+    setup: Setup,
+    folder: RunFolder,
+    record: StepRecord,
+    plateau: Plateau,
+    status: Status,
+    clock: _Clock,
+) -> Progress:
+    """Evaluate, record and save, as far as each is due at this step."""
+    settings, step = setup.run, record.step
+    evidence = host(record.evidence)
+    logged = {
+        "step": step,
+        "epoch": step / steps_per_epoch(setup.data["train"], settings.batch_size),
+        "seconds": clock.seconds,
+        "compile_seconds": clock.compile_seconds,
+        "train": step_report(evidence, setup.data["train"].description, setup.is_bound),
+    }
+    if not (np.isfinite(evidence.loss) and np.isfinite(evidence.gradient_norm)):
+        status = "not finite"
+    elif step % settings.evaluate_every == 0 or status == "finished":
+        evaluation = _held_out(setup, record.state)
+        logged["held_out"] = held_out_report(evaluation, setup.is_bound)
+        plateau = observe(plateau, float(evaluation.log_weights.mean()), step)
+        if np.isnan(evaluation.log_weights).any():
+            status = "not finite"
+        elif status == "running":
+            status = _decision(step, plateau, settings)
+    is_new_best = settings.plateau.patience is not None and plateau.best_step == step
+    is_last = status not in ("running", "rollback")
+    with writing(folder):
         folder.append_step(logged)
-        if saving:
+        if status != "not finite" and (
+            is_last or is_new_best or step % settings.checkpoint_every == 0
+        ):
             folder.sync_steps()
-            save_checkpoint(
-                folder.checkpoints, record.state, step=record.step, progress=asdict(plateau)
-            )
-        yield Progress(record.step, record, logged, status), plateau
-        if status != "running":
-            return
+            save_checkpoint(folder.checkpoints, record.state, step=step, progress=asdict(plateau))
+    return Progress(step, record, plateau, logged, status)
 
 
-def _status(step: int, last_step: int, should_stop: Callable[[], bool], clock: _Clock) -> Status:
-    if step >= last_step:
+@contextmanager
+def writing(folder: RunFolder) -> Iterator[None]:
+    """Turn a failed write (a full disk) into a sentence that says what is safe and what to do."""
+    try:
+        yield
+    except OSError as error:
+        valid, _ = checkpoints(folder.checkpoints)
+        safe = f"valid checkpoint is of step {valid[-1].step}" if valid else "checkpoint is to come"
+        raise UserError(
+            f"The run folder {folder.path} could not be written to ({error.strerror}). Its last "
+            f"{safe}: free space there and run the same command again."
+        ) from error
+
+
+def _held_out(setup: Setup, state: TrainState) -> Evaluation:
+    """The whole held-out split, with the same draws at every step of the run."""
+    _, _, evaluation_key = run_keys(setup.seed)
+    return setup.evaluator(
+        state.model,
+        state.proposal,
+        setup.data["valid"],
+        num_samples=setup.run.evaluate_samples,
+        key=evaluation_key,
+        noise=setup.noise,
+    )
+
+
+def _decision(step: int, plateau: Plateau, settings: RunSettings) -> Status:
+    """What the settings say after this step. A function of what a checkpoint holds, so that a
+    resumed run decides as the one that was killed would have."""
+    if step >= settings.steps:
         return "finished"
+    patience = settings.plateau.patience
+    if patience is None or plateau.since_best < patience:
+        return "running"
+    if settings.plateau.action == "stop" or plateau.rollbacks >= settings.plateau.max_rollbacks:
+        return "plateau"
+    return "rollback"
+
+
+def _call_to_stop(should_stop: Callable[[], bool], clock: _Clock) -> Status:
     if should_stop():
         return "interrupted"
     return "out of time" if clock.is_up else "running"
@@ -192,12 +251,12 @@ def observe(plateau: Plateau, bound: float, step: int) -> Plateau:
     return replace(plateau, since_best=plateau.since_best + 1)
 
 
-def _plateau_status(plateau: Plateau, settings: PlateauSettings) -> Status:
-    if settings.patience is None or plateau.since_best < settings.patience:
-        return "running"
-    if settings.action == "stop" or plateau.rollbacks >= settings.max_rollbacks:
-        return "plateau"
-    return "rollback"
+def _rolled_back(setup: Setup, folder: RunFolder, progress: Progress) -> Progress:
+    """The same step, standing on the best one's parameters."""
+    plateau = progress.plateau
+    state = roll_back(setup, folder, progress.state, plateau)
+    plateau = replace(plateau, since_best=0, rollbacks=plateau.rollbacks + 1)
+    return Progress(progress.step, state, plateau)
 
 
 def roll_back(setup: Setup, folder: RunFolder, state: TrainState, plateau: Plateau) -> TrainState:
@@ -230,29 +289,36 @@ def _resume(
 ) -> tuple[TrainState, Plateau]:
     """The state and plateau to go on from; a new run saves its first state, so that `why` can start
     there."""
-    found, _ = checkpoints(folder.checkpoints)
-    if not found:
-        state = first_state(setup) if start is None else start
-        save_checkpoint(folder.checkpoints, state, step=0, progress=asdict(Plateau()))
-        folder.cut_back(0)
-        return state, Plateau()
-    newest = found[-1]
-    folder.cut_back(newest.step)
-    return load_state(newest, first_state(setup)), Plateau(**newest.progress)
+    found, problems = checkpoints(folder.checkpoints)
+    if found:
+        newest = found[-1]
+        state, plateau = load_state(newest, first_state(setup)), Plateau(**newest.progress)
+    elif problems:
+        raise UserError(
+            f"The run in {folder.path} cannot go on, because none of its checkpoints is whole: "
+            f"{problems[-1]} Give this run another folder with --run-dir, or delete this one."
+        )
+    else:
+        state, plateau = first_state(setup) if start is None else start, Plateau()
+    step = int(state.step)
+    with writing(folder):
+        if not found:
+            save_checkpoint(folder.checkpoints, state, step=step, progress=asdict(plateau))
+        folder.cut_back(step)
+    return state, plateau
 
 
 def step_report(evidence: StepEvidence, split: str, is_bound: bool) -> dict[str, Any]:
     """What one training batch says: its ELBO as an `Estimate`, by site, the loss that was
     differentiated, the gradient's norm and the effective sample size of its weights."""
-    report = {
-        "bound": _elbo(evidence.log_weights, split, is_bound),
+    log_weights = np.asarray(evidence.log_weights)
+    return {
+        "bound": _elbo(log_weights, split, is_bound),
         "sites": _site_report(evidence.log_p, evidence.log_q),
-        "loss": float(evidence.loss),
-        "gradient_norm": float(evidence.gradient_norm),
+        "loss": finite_or_text(float(evidence.loss)),
+        "gradient_norm": finite_or_text(float(evidence.gradient_norm)),
+        **_ess_report(log_weights),
     }
-    if len(evidence.log_weights) > 1:
-        report["ess_fraction"] = float(np.mean(ess_fraction(evidence.log_weights)))
-    return report
 
 
 def held_out_report(evaluation: Evaluation, is_bound: bool) -> dict[str, Any]:
@@ -260,7 +326,7 @@ def held_out_report(evaluation: Evaluation, is_bound: bool) -> dict[str, Any]:
     return {
         "bound": _elbo(evaluation.log_weights, evaluation.split, is_bound),
         "sites": _site_report(evaluation.log_p, evaluation.log_q),
-        "ess_fraction": float(np.mean(ess_fraction(evaluation.log_weights))),
+        **_ess_report(evaluation.log_weights),
     }
 
 
@@ -269,11 +335,18 @@ def _elbo(log_weights: np.ndarray, split: str, is_bound: bool) -> dict[str, Any]
     return (estimate if is_bound else replace(estimate, bound="none")).to_json()
 
 
+def _ess_report(log_weights: np.ndarray) -> dict[str, float]:
+    """The mean effective sample size as a fraction of the draws; nothing for one draw, whose is 1
+    whatever the proposal, or for weights that have none."""
+    fraction = float(ess_fraction(log_weights).mean())
+    return {"ess_fraction": fraction} if len(log_weights) > 1 and np.isfinite(fraction) else {}
+
+
 def _site_report(
-    log_p: dict[str, np.ndarray], log_q: dict[str, np.ndarray]
-) -> dict[str, dict[str, float]]:
+    log_p: Mapping[str, Array | np.ndarray], log_q: Mapping[str, Array | np.ndarray]
+) -> dict[str, dict[str, float | str]]:
     """Mean log p and log q of every site, in nats per sequence."""
-    report = {name: {"log_p": float(value.mean())} for name, value in log_p.items()}
+    report = {name: {"log_p": finite_or_text(float(v.mean()))} for name, v in log_p.items()}
     for name, value in log_q.items():
-        report[name]["log_q"] = float(value.mean())
+        report[name]["log_q"] = finite_or_text(float(value.mean()))
     return report

@@ -24,13 +24,19 @@ def learning_rate_schedule(settings: OptimiserSettings, steps: int) -> optax.Sch
         falling = optax.join_schedules([rising, falling], [warmup])
     if settings.restart_every is None:
         return falling
-    return lambda step: falling(step % length)
+    return lambda step: falling(jnp.asarray(step) % length)
 
 
 def kl_weight_schedule(settings: ObjectiveSettings) -> Schedule:
     """The weight of the KL at a step: constant, linear warm-up (Bowman et al. 2016,
     arXiv:1511.06349, sec. 3.1), or warm-ups in cycles (Fu et al. 2019, arXiv:1903.10145, eq. 6)."""
     final, warmup, cycle = settings.kl_weight, settings.kl_warmup_steps, settings.kl_cycle_steps
+    if cycle is not None and not 0 < warmup <= cycle:
+        raise ValueError(
+            f"`kl_cycle_steps` is {cycle} and `kl_warmup_steps` {warmup}, but a cycle starts the "
+            "warm-up over and must have room for it. Give the warm-up 1 step or more, the cycle at "
+            "least as many."
+        )
     if final == 1.0 and warmup == 0:
         return always_one
 

@@ -1,0 +1,159 @@
+"""TB6xx: is the reported number the one it is called, and worth reporting?"""
+
+import numpy as np
+
+from tightbound.diagnose.evidence import Evaluator
+from tightbound.diagnose.finding import Cause, Finding, Verdict, not_run
+from tightbound.estimators.estimate import Estimate
+
+EVALUATED_LAW = Cause(
+    "evaluation_law_differs",
+    "The evaluator makes other data of the same rows than training does: no noise, or another noise.",
+    "Evaluate under the law of training, or report both and say so.",
+)
+EVALUATED_SCALE = Cause(
+    "evaluation_reduced_differently",
+    "The evaluator's scores are a multiple of the true ones: averaged over pixels, or per batch.",
+    "Sum per sequence; divide by units only in the unit's name.",
+)
+EVALUATED_CONSTANT = Cause(
+    "evaluation_constant",
+    "The evaluator adds a constant: a dropped normaliser, a missing log K.",
+    "Report the sum of the sites.",
+)
+EVALUATED_SITE = Cause(
+    "evaluation_drops_a_site",
+    "A site is missing from the reported number.",
+    "Report the sum of all sites.",
+)
+EVALUATED_NETWORK = Cause(
+    "evaluation_network_differs",
+    "The evaluator runs another network than training does: a mask, a cache, a dropout, a mode.",
+    "Score one batch in both modes before training and compare.",
+)
+EVALUATION_TRAINS = Cause(
+    "evaluation_changes_parameters",
+    "Parameters are different after an evaluation: it trains on what it evaluates.",
+    "Evaluate on a copy, and never call the training step there.",
+)
+UNDER_BASELINE = Cause(
+    "under_the_baseline",
+    "The trained model is worse than a baseline without latents.",
+    "Look at the findings above; then train longer.",
+)
+
+
+def evaluator_is_plain(evidence: Evaluator | None, *, tolerance: float = 1e-3) -> Finding:
+    """TB601. Does the run's evaluator report what plain evaluation reports?
+
+    Oracle: `evaluate` on the same rows and draws. Measured: the largest difference of a site's
+    score, relative to the scores' size.
+    """
+    code, check = "TB601", "evaluator_is_plain"
+    if evidence is None:
+        return not_run(code, check, "the evaluator was not called")
+    size = max(1.0, float(np.abs(evidence.expected).max()))
+    measured = float(np.abs(evidence.reported - evidence.expected).max()) / size
+    fault = not measured <= tolerance
+    where = ", ".join(
+        str(name)
+        for name, got, want in zip(
+            evidence.names, evidence.reported, evidence.expected, strict=True
+        )
+        if not np.abs(got - want).max() <= tolerance * size
+    )
+    return Finding(
+        code,
+        check,
+        Verdict.FAULT if fault else Verdict.OK,
+        measured,
+        tolerance,
+        "of the scores' size",
+        f"site {where}" if where else "all sites",
+        f"The evaluator reports {evidence.reported.sum(0).mean():.5g} nats per sequence where the same "
+        f"draws give {evidence.expected.sum(0).mean():.5g}.",
+        _evaluation_causes(evidence, tolerance) if fault else (),
+    )
+
+
+def _evaluation_causes(evidence: Evaluator, tolerance: float) -> tuple[Cause, ...]:
+    """Which wrong evaluation explains the differences, tried from the most to the least specific."""
+    got, want = evidence.reported, evidence.expected
+    off = np.abs(got - want).max(1) > tolerance * max(1.0, float(np.abs(want).max()))
+    saturated_size = max(1.0, float(np.abs(evidence.expected_saturated).max()))
+    saturated = np.abs(evidence.reported_saturated - evidence.expected_saturated).max()
+    difference = (got - want)[off]
+    scale = (got[off] * want[off]).sum(1) / (want[off] ** 2).sum(1)
+    residual = np.abs(got[off] - scale[:, None] * want[off]).max(1)
+    proportional = bool((residual < 0.01 * np.abs(want[off]).max(1)).all())
+    causes = []
+    if (np.abs(got[off]).max(1) == 0).all():
+        causes.append(EVALUATED_SITE)
+    elif proportional and (np.abs(scale - 1) > 0.01).all():
+        causes.append(EVALUATED_SCALE)
+    if (np.ptp(difference, axis=1) < 0.01).all():
+        causes.append(EVALUATED_CONSTANT)
+    if saturated <= tolerance * saturated_size:
+        causes.append(EVALUATED_LAW)
+    return (*causes, EVALUATED_NETWORK)
+
+
+def evaluation_leaves_parameters(evidence: Evaluator | None) -> Finding:
+    """TB602. Are the parameters the same, to the bit, after an evaluation?"""
+    code, check = "TB602", "evaluation_leaves_parameters"
+    if evidence is None:
+        return not_run(code, check, "the evaluator was not called")
+    changed = bool(evidence.parameters_changed)
+    return Finding(
+        code,
+        check,
+        Verdict.FAULT if changed else Verdict.OK,
+        float(changed),
+        0.0,
+        "changes",
+        "all parameters",
+        "Parameters changed during an evaluation."
+        if changed
+        else "An evaluation changes no parameter.",
+        (EVALUATION_TRAINS,) if changed else (),
+    )
+
+
+def bound_beats_the_baselines(
+    bound: Estimate | None,
+    baselines: dict[str, Estimate],
+    *,
+    finished: bool,
+    num_errors: float = 3.0,
+) -> Finding:
+    """TB603. Is the trained bound above every baseline without latents?
+
+    Fault only for a finished run, beyond `num_errors` standard errors of the bound. A fitted
+    density of stored grey levels is no baseline to beat for a model of fixed variance: only
+    baselines of probabilities (at most 0 nats) count.
+    """
+    code, check = "TB603", "bound_beats_the_baselines"
+    counted = {name: b for name, b in baselines.items() if b.value <= 0}
+    if bound is None or not counted:
+        return not_run(
+            code, check, "there is no held-out bound, or no baseline for this kind of data"
+        )
+    name, best = max(counted.items(), key=lambda item: item[1].value)
+    margin = num_errors * (bound.standard_error or 0.0)
+    if bound.value > best.value + margin:
+        verdict = Verdict.OK
+    elif bound.value < best.value - margin and finished:
+        verdict = Verdict.FAULT
+    else:
+        verdict = Verdict.UNDECIDED
+    return Finding(
+        code,
+        check,
+        verdict,
+        bound.value,
+        best.value,
+        bound.unit,
+        f"held out, against {name}",
+        f"The held-out bound is {bound.value:.5g} nats per sequence; {name} has {best.value:.5g}.",
+        (UNDER_BASELINE,) if verdict is Verdict.FAULT else (),
+    )

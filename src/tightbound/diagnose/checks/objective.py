@@ -1,0 +1,220 @@
+"""TB20x: is what is differentiated what it claims to be?"""
+
+import numpy as np
+from jaxtyping import Float
+
+from tightbound.diagnose.evidence import Objective
+from tightbound.diagnose.finding import Cause, Finding, Verdict, not_run
+
+KL_SIGN_FLIPPED = Cause(
+    "kl_sign_flipped",
+    "The KL is added to the bound where it must be subtracted: the objective rewards a proposal for "
+    "moving away from the prior.",
+    "Maximise log p(x | z) + log p(z) - log q(z | x).",
+)
+KL_MISSING = Cause(
+    "kl_missing",
+    "The objective has no KL term: it trains an auto-encoder.",
+    "Add log p(z) - log q(z | x), or set `kl_weight` to 0 if that was meant.",
+)
+KL_SCALED = Cause(
+    "kl_scaled",
+    "The KL is multiplied by something: averaged over latents or pixels while the reconstruction is "
+    "summed, or weighted without saying so.",
+    "Reduce both terms alike; state an intended weight as `kl_weight`.",
+)
+LIKELIHOOD_SCALED = Cause(
+    "likelihood_scaled",
+    "log p(x | z) is multiplied by something: a mean over pixels, or a minibatch factor N / M that "
+    "local latents do not have.",
+    "Sum log p(x | z) over the entries of x and average over rows.",
+)
+OBJECTIVE_SCALED = Cause(
+    "objective_scaled",
+    "The whole objective is multiplied by something; the learning rate then means another thing.",
+    "Report and differentiate nats per sequence.",
+)
+SIGN_FLIPPED = Cause(
+    "objective_sign_flipped",
+    "The objective is minus the bound: training lowers it.",
+    "Maximise the bound, or minimise its negative.",
+)
+LOG_Q_MISSING = Cause(
+    "log_q_missing",
+    "log q(z | x) is not subtracted: the value is E log p(x, z), and q shrinks to a point.",
+    "Subtract log q(z | x) of the same draw.",
+)
+LOG_PRIOR_MISSING = Cause(
+    "log_prior_missing",
+    "log p(z) is not counted: nothing holds the latents near the prior.",
+    "Add log p(z) of the same draw.",
+)
+CONSTANT_ADDED = Cause(
+    "constant_in_objective",
+    "A constant is added to the objective: it moves no parameter and hides how good the bound is.",
+    "Find the term that does not depend on the data; often a density of another size.",
+)
+MEAN_OF_LOGS = Cause(
+    "mean_of_logs",
+    "The log-weights are averaged where the weights must be: the ELBO under the name of a tighter bound.",
+    "Use logsumexp over the samples minus log K.",
+)
+MISSING_LOG_K = Cause(
+    "missing_log_k",
+    "log K is not subtracted from the logsumexp over K samples: the value is log K too high.",
+    "Subtract log K.",
+)
+SELF_NORMALISED = Cause(
+    "self_normalised",
+    "The log-weights are averaged with the normalised weights: no bound, and biased upwards.",
+    "Report logsumexp minus log K; keep normalised weights for expectations.",
+)
+BEST_OF_K = Cause(
+    "best_of_k",
+    "The largest log-weight is taken for the bound.",
+    "Use logsumexp over the samples minus log K.",
+)
+REDUCED_OVER_BATCH = Cause(
+    "reduced_over_batch",
+    "One row alone has the right value, a batch has not: a term is summed over the batch, or a "
+    "scalar is broadcast over it.",
+    "Compute every term per row, and average over rows once.",
+)
+OBJECTIVE_DIFFERS = Cause(
+    "objective_differs",
+    "The objective is not the one it claims to be.",
+    "Compare both, row by row, on the same draws.",
+)
+GRADIENT_STOPPED = Cause(
+    "gradient_stopped",
+    "The gradient does not pass through something the value depends on: a stop_gradient or detach in "
+    "the wrong place.",
+    "Draw z by reparameterisation and stop no gradient on the way.",
+)
+GRADIENT_WRONG = Cause(
+    "gradient_wrong",
+    "The gradient is not the slope of the value.",
+    "Check hand-written derivatives, and draws that depend on parameters without saying so.",
+)
+
+
+def objective_is_its_claim(evidence: Objective | None, *, tolerance: float = 1e-3) -> Finding:
+    """TB201. Is the objective, on the same rows and draws, what it is said to be?
+
+    Oracle: the claimed estimator. Measured: the largest difference over rows alone and all rows
+    together, relative to the claim's size. The causes come from a regression of the objective on
+    log p(x | z), log p(z) and log q(z | x) over rows, and from the known wrong reductions over
+    samples.
+    """
+    code, check = "TB201", "objective_is_its_claim"
+    if evidence is None:
+        return not_run(code, check, "the setup states no claim to hold the objective against")
+    size = max(1.0, float(np.abs(evidence.claimed).max()))
+    alone = float(np.abs(evidence.surrogate - evidence.claimed).max()) / size
+    together = abs(evidence.batch_surrogate - evidence.batch_claimed) / size
+    measured = max(alone, together)
+    fault = not measured <= tolerance
+    if not fault:
+        causes = ()
+    elif alone <= tolerance:
+        causes = (REDUCED_OVER_BATCH, OBJECTIVE_DIFFERS)
+    elif len(evidence.log_prior) > 1:
+        causes = _wrong_reductions(evidence, tolerance * size)
+    else:
+        causes = _wrong_terms(evidence)
+    return Finding(
+        code,
+        check,
+        Verdict.FAULT if fault else Verdict.OK,
+        measured,
+        tolerance,
+        "of the claimed value",
+        f"{evidence.estimator}, {len(evidence.claimed)} training rows",
+        f"The objective is {evidence.surrogate.mean():.5g} where the {evidence.estimator} of the same "
+        f"draws is {evidence.claimed.mean():.5g} nats per sequence.",
+        causes,
+    )
+
+
+def _wrong_terms(evidence: Objective) -> tuple[Cause, ...]:
+    """Which combination of the three terms the objective is, by least squares over rows."""
+    terms = [evidence.log_likelihood, evidence.log_prior, evidence.log_proposal]
+    columns = np.stack([*(term.mean(0) for term in terms), np.ones(terms[0].shape[1])], axis=1)
+    solution, *_ = np.linalg.lstsq(columns, evidence.surrogate, rcond=None)
+    residual = evidence.surrogate - columns @ solution
+    if residual.std() > 0.02 * max(evidence.surrogate.std(), 1e-6):
+        return (OBJECTIVE_DIFFERS,)
+    a, prior, proposal, constant = solution
+    weight = evidence.kl_weight
+    near = lambda *pairs: all(abs(got - want) < 0.02 for got, want in pairs)  # noqa: E731
+    kl_together = abs(prior + proposal) < 0.02 * max(1.0, abs(prior))
+    candidates = [
+        (near((a, 1), (prior, -weight), (proposal, weight)), KL_SIGN_FLIPPED),
+        (near((a, 1), (prior, 0), (proposal, 0)), KL_MISSING),
+        (near((a, 1), (prior, weight), (proposal, 0)), LOG_Q_MISSING),
+        (near((a, 1), (prior, 0), (proposal, -weight)), LOG_PRIOR_MISSING),
+        (near((a, 1), (prior, weight), (proposal, -weight)) and abs(constant) > 0, CONSTANT_ADDED),
+        (near((a, -1), (prior, -weight), (proposal, weight)), SIGN_FLIPPED),
+        (near((a, 1)) and kl_together, KL_SCALED),
+        (near((prior, weight), (proposal, -weight)), LIKELIHOOD_SCALED),
+        (kl_together and abs(prior - a * weight) < 0.02 * abs(a), OBJECTIVE_SCALED),
+    ]
+    matching = [cause for matches, cause in candidates if matches]
+    return (*matching, OBJECTIVE_DIFFERS)
+
+
+def _wrong_reductions(evidence: Objective, tolerance: float) -> tuple[Cause, ...]:
+    """Which wrong reduction over the samples the objective is."""
+    log_weights = evidence.log_likelihood + evidence.log_prior - evidence.log_proposal
+    top = log_weights.max(0)
+    weights = np.exp(log_weights - top)
+    candidates: list[tuple[Float[np.ndarray, " rows"], Cause]] = [
+        (log_weights.mean(0), MEAN_OF_LOGS),
+        (top + np.log(weights.sum(0)), MISSING_LOG_K),
+        ((weights * log_weights).sum(0) / weights.sum(0), SELF_NORMALISED),
+        (top, BEST_OF_K),
+    ]
+    matching = [
+        cause
+        for value, cause in candidates
+        if np.abs(evidence.surrogate - value).max() <= tolerance
+    ]
+    return (*matching, OBJECTIVE_DIFFERS)
+
+
+def gradient_is_the_slope(
+    evidence: Objective | None, *, tolerance: float = 0.2, floor: float = 0.02
+) -> Finding:
+    """TB202. Is the gradient the slope of the value?  Oracle: central differences on fixed draws.
+
+    Measured: for the worst module, |autodiff - difference| over |difference|, along three random
+    directions. Slopes below `floor` nats per unit step cannot be told from rounding.
+    """
+    code, check = "TB202", "gradient_is_the_slope"
+    if evidence is None or len(evidence.slopes) == 0:
+        reason = "the objective's value is not what is differentiated, or nothing claims it"
+        return not_run(code, check, reason)
+    worst, where, stopped = 0.0, "", False
+    for name in dict.fromkeys(evidence.slope_modules):
+        autodiff, difference = evidence.slopes[evidence.slope_modules == name].T
+        error = float(np.linalg.norm(autodiff - difference))
+        size = float(np.linalg.norm(difference))
+        relative = error / max(size, 1e-12) if error > floor else 0.0
+        if not relative <= worst:
+            worst, where = relative, str(name)
+            stopped = bool(np.linalg.norm(autodiff) < 0.9 * size)
+    fault = not worst <= tolerance
+    causes = (GRADIENT_STOPPED, GRADIENT_WRONG) if stopped else (GRADIENT_WRONG, GRADIENT_STOPPED)
+    return Finding(
+        code,
+        check,
+        Verdict.FAULT if fault else Verdict.OK,
+        worst,
+        tolerance,
+        "of the slope",
+        f"module {where}" if where else "all modules",
+        f"Autodiff and finite differences of the objective disagree by {worst:.1%} in {where}."
+        if fault
+        else "Autodiff and finite differences of the objective agree.",
+        causes if fault else (),
+    )

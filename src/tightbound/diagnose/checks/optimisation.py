@@ -1,0 +1,281 @@
+"""TB21x: does a step do what a step should?"""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from tightbound.diagnose.evidence import Evidence, Optimiser
+from tightbound.diagnose.finding import Cause, Finding, Verdict, not_run
+
+RATE_TOO_HIGH = Cause(
+    "learning_rate_too_high",
+    "The update overshoots: it makes the bound of its own batch much worse while a fraction of it "
+    "makes it better.",
+    "Divide the learning rate by 10 to 30, or warm it up.",
+)
+RATE_TOO_LOW = Cause(
+    "learning_rate_too_low",
+    "Thirty times the update would still raise the bound, at step after step.",
+    "Multiply the learning rate by 10 to 30.",
+)
+MODULE_FROZEN = Cause(
+    "module_never_moves",
+    "The optimiser leaves this module alone whatever its gradient is.",
+    "Check which parameters the optimiser was given.",
+)
+NOT_RESET = Cause(
+    "gradient_not_reset",
+    "A gradient goes on moving the parameters long after it was given: it is accumulated and never "
+    "cleared.",
+    "Clear the gradient after every update.",
+)
+BATCHES_DROPPED = Cause(
+    "batches_dropped",
+    "Some gradients never move anything: accumulation keeps only one batch out of several.",
+    "Average the accumulated gradients instead of overwriting them.",
+)
+EVERYTHING_CLIPPED = Cause(
+    "everything_clipped",
+    "A tenth of the gradient gives the same update: every entry is cut to the clip's threshold, and "
+    "only signs are left.",
+    "Raise the threshold far above a typical entry, or clip the norm.",
+)
+NOT_FINITE = Cause(
+    "not_finite",
+    "A NaN or an infinity has reached the bound.",
+    "Look at the site and rows named; floor scales and mask by selection.",
+)
+INITIAL_SCALE = Cause(
+    "initial_scale",
+    "The untrained output is far from the data's scale: it is much worse than knowing nothing.",
+    "Use the library's initialisation; start output layers near zero.",
+)
+
+
+def updates_do_not_overshoot(
+    history: Sequence[Evidence], *, share: float = 0.1, num_errors: float = 5.0
+) -> Finding:
+    """TB210. Does an update make its own batch much worse while a fraction of it makes it better?
+
+    Reads the bound along the actual update on fixed draws, paired by row. Measured: the largest
+    loss of a whole update, as a share of the bound's size, among updates of which a tenth or less
+    gains.
+    """
+    code, check = "TB210", "updates_do_not_overshoot"
+    worst, where = 0.0, ""
+    lines = [(evidence.step, evidence.line) for evidence in history if evidence.line is not None]
+    if not lines:
+        return not_run(code, check, "the bound along the update was not gathered")
+    for step, line in lines:
+        gain = line.same - line.same[0]
+        whole = gain[line.multiples == 1.0][0]
+        small = gain[(line.multiples > 0) & (line.multiples < 0.2)].mean(1)
+        error = whole.std(ddof=1) / np.sqrt(len(whole))
+        size = abs(float(line.same[0].mean()))
+        loss = -float(whole.mean()) / size if np.isfinite(whole).all() else np.inf
+        certain = not np.isfinite(loss) or -whole.mean() > num_errors * error
+        if certain and (small > 0).any() and loss > worst:
+            worst, where = loss, f"step {step}"
+    fault = worst > share
+    return Finding(
+        code,
+        check,
+        Verdict.FAULT if fault else Verdict.OK,
+        worst,
+        share,
+        "of the bound's size",
+        where or "every probed update",
+        f"The update after {where} loses {worst:.0%} of the bound on its own batch; a tenth of it gains."
+        if fault
+        else "No probed update overshoots.",
+        (RATE_TOO_HIGH,) if fault else (),
+    )
+
+
+def updates_are_large_enough(
+    history: Sequence[Evidence], *, share: float = 0.8, ratio: float = 8.0, first_step: int = 100
+) -> Finding:
+    """TB211. Would thirty times the update still raise the bound, all the time?
+
+    Measured: the share of probed steps from 4 on where 30 updates in one gain more than `ratio`
+    times what one gains, on the update's batch and on others. The last three must be among them,
+    and step `first_step` behind, so that a warm-up is not mistaken for it.
+    """
+    code, check = "TB211", "updates_are_large_enough"
+    lines = [e.line for e in history if e.line is not None and e.step >= 4]
+    if not lines or history[-1].step < first_step:
+        return not_run(code, check, f"fewer than {first_step} steps were probed")
+
+    def too_small(line):
+        gains = [batch - batch[0] for batch in (line.same, line.other)]
+        one = min(gain[line.multiples == 1.0].mean() for gain in gains)
+        thirty = min(gain[line.multiples == 30.0].mean() for gain in gains)
+        return thirty > 0 and thirty > ratio * one
+
+    small = [too_small(line) for line in lines]
+    measured = float(np.mean(small))
+    fault = measured >= share and all(small[-3:])
+    return Finding(
+        code,
+        check,
+        Verdict.FAULT if fault else Verdict.OK,
+        measured,
+        share,
+        "of probed steps",
+        f"steps 4 to {history[-1].step}",
+        f"At {measured:.0%} of probed steps thirty times the update still raises the bound.",
+        (RATE_TOO_LOW,) if fault else (),
+    )
+
+
+def every_module_moves(optimiser: Optimiser | None) -> Finding:
+    """TB212. Does a gradient move every module?  Measured: how many it does not."""
+    code, check = "TB212", "every_module_moves"
+    if optimiser is None:
+        return not_run(code, check, "the optimiser was not asked")
+    frozen = [str(name) for name in optimiser.modules[~optimiser.moved.astype(bool)]]
+    return Finding(
+        code,
+        check,
+        Verdict.FAULT if frozen else Verdict.OK,
+        float(len(frozen)),
+        0.0,
+        "modules",
+        ", ".join(frozen) or "all modules",
+        f"The optimiser never moves {', '.join(frozen)}."
+        if frozen
+        else "A gradient moves every module.",
+        (MODULE_FROZEN,) if frozen else (),
+    )
+
+
+def gradients_are_forgotten(optimiser: Optimiser | None, *, threshold: float = 0.1) -> Finding:
+    """TB213. After one gradient and 60 zero ones, has the motion died away?
+
+    Measured: the last update's size over the largest one's. Momentum and Adam leave far below 1 %.
+    """
+    code, check = "TB213", "gradients_are_forgotten"
+    if optimiser is None:
+        return not_run(code, check, "the optimiser was not asked")
+    fault = optimiser.late_motion > threshold
+    return Finding(
+        code,
+        check,
+        Verdict.FAULT if fault else Verdict.OK,
+        optimiser.late_motion,
+        threshold,
+        "of the first updates' size",
+        "the optimiser, 60 zero gradients after one that was not",
+        f"Sixty zero gradients later the update is still {optimiser.late_motion:.1%} of the first.",
+        (NOT_RESET,) if fault else (),
+    )
+
+
+def every_gradient_counts(optimiser: Optimiser | None) -> Finding:
+    """TB214. Does every gradient move something, sooner or later?  Measured: the share of positions
+    in a sequence at which a single gradient never moves anything."""
+    code, check = "TB214", "every_gradient_counts"
+    if optimiser is None:
+        return not_run(code, check, "the optimiser was not asked")
+    # An optimiser that ignores everything moves no module: TB212 says so.
+    fault = 0.0 < optimiser.ignored_share < 1.0
+    return Finding(
+        code,
+        check,
+        Verdict.FAULT if fault else Verdict.OK,
+        optimiser.ignored_share,
+        0.0,
+        "of gradients",
+        "the optimiser, one gradient among zeros",
+        f"{optimiser.ignored_share:.0%} of single gradients never move a parameter.",
+        (BATCHES_DROPPED,) if fault else (),
+    )
+
+
+def clipping_leaves_sizes(optimiser: Optimiser | None, *, threshold: float = 0.9) -> Finding:
+    """TB215. Does the size of a gradient still matter?
+
+    The made-up gradient's entries span six decades, 1e-6 to 1. Measured: the share of entries whose
+    update is the same for a tenth of the gradient. An honest clip leaves small entries alone.
+    """
+    code, check = "TB215", "clipping_leaves_sizes"
+    if optimiser is None:
+        return not_run(code, check, "the optimiser was not asked")
+    fault = optimiser.unanswered_share > threshold
+    return Finding(
+        code,
+        check,
+        Verdict.FAULT if fault else Verdict.OK,
+        optimiser.unanswered_share,
+        threshold,
+        "of entries",
+        "the optimiser, gradient entries from 1e-6 to 1",
+        f"For {optimiser.unanswered_share:.0%} of entries a tenth of the gradient gives the same update.",
+        (EVERYTHING_CLIPPED,) if fault else (),
+    )
+
+
+def values_are_finite(history: Sequence[Evidence]) -> Finding:
+    """TB216. Is every score finite?  Names the step, the sites and the first rows. Measured: how many
+    scores are not."""
+    code, check = "TB216", "values_are_finite"
+    seen = [evidence for evidence in history if evidence.sites is not None]
+    if not seen:
+        return not_run(code, check, "no scored sites were gathered")
+    for evidence in seen:
+        sites = evidence.sites
+        assert sites is not None
+        bad = ~(np.isfinite(sites.log_p) & np.isfinite(sites.log_q)).all(axis=1)  # site, rows
+        if bad.any():
+            names = ", ".join(str(name) for name in sites.names[bad.any(1)])
+            rows = ", ".join(str(row) for row in np.flatnonzero(bad.any(0))[:5])
+            return Finding(
+                code,
+                check,
+                Verdict.FAULT,
+                float(bad.sum()),
+                0.0,
+                "scores",
+                f"step {evidence.step}, site {names}, held-out rows {rows}",
+                f"Site {names} is not finite at step {evidence.step}.",
+                (NOT_FINITE, RATE_TOO_HIGH),
+            )
+    return Finding(
+        code,
+        check,
+        Verdict.OK,
+        0.0,
+        0.0,
+        "scores",
+        f"steps {seen[0].step} to {seen[-1].step}",
+        "Every score is finite.",
+    )
+
+
+def output_starts_near_the_data(
+    first: Evidence, ignorance: float | None, *, factor: float = 3.0
+) -> Finding:
+    """TB217. Is the untrained model far worse than knowing nothing?
+
+    Measured: -E log p(x | z) of the untrained model over that of the `ignorance` baseline (uniform
+    bits), both in nats per sequence.
+    """
+    code, check = "TB217", "output_starts_near_the_data"
+    if first.sites is None or first.step != 0:
+        return not_run(code, check, "the untrained model was not scored")
+    if ignorance is None or ignorance >= 0:
+        return not_run(code, check, "there is no uniform baseline for this kind of data")
+    log_likelihood = float(first.sites.log_p[first.sites.observed.astype(bool)].sum(0).mean())
+    measured = log_likelihood / ignorance
+    fault = not measured <= factor
+    return Finding(
+        code,
+        check,
+        Verdict.FAULT if fault else Verdict.OK,
+        measured,
+        factor,
+        "times the uniform baseline",
+        "step 0, log p(x | z)",
+        f"Before training log p(x | z) is {log_likelihood:.5g} nats; knowing nothing gives {ignorance:.5g}.",
+        (INITIAL_SCALE,) if fault else (),
+    )

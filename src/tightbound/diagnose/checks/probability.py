@@ -1,0 +1,215 @@
+"""TB1xx: is this a probability model, and does every law draw what it scores?"""
+
+import numpy as np
+from scipy.special import logsumexp
+
+from tightbound.diagnose.evidence import Objective, Scores, Twin
+from tightbound.diagnose.finding import Cause, Finding, Verdict, not_run
+
+CONSTANT_IN_DENSITY = Cause(
+    "constant_in_density",
+    "A constant is added to log p(x | z): often the log-density of a vector of another size.",
+    "Compute the density with a library's distribution, with the event size of x itself.",
+)
+DENSITY_AVERAGED = Cause(
+    "density_averaged",
+    "log p(x | z) is averaged over the entries of x where it should be summed.",
+    "Sum over the entries of x; divide only when reporting per unit.",
+)
+NOT_NORMALISED = Cause(
+    "density_not_normalised",
+    "p(x | z) does not sum to 1 over x: weights added instead of log-weights, a missing change of "
+    "variables, or a factor without its normaliser.",
+    "Sum or integrate the density on a small x and correct it until the result is 1.",
+)
+SCALES_DIFFER = Cause(
+    "sampled_and_scored_scales_differ",
+    "The draws come from another scale than the one log q is computed with: variance, standard "
+    "deviation and log-variance mixed up.",
+    "Draw and score through one distribution object.",
+)
+NO_NOISE = Cause(
+    "draws_carry_no_noise",
+    "All draws of a row are the same: the latent noise is off, and what is trained is a "
+    "deterministic auto-encoder.",
+    "Add scale * noise to the mean, or switch `latent_noise` on.",
+)
+PRIOR_DIFFERS = Cause(
+    "prior_sampled_and_scored_differ",
+    "The prior that is sampled is not the prior that is scored.",
+    "Draw and score the prior through one distribution object.",
+)
+WEIGHTS_WRONG = Cause(
+    "weights_are_not_p_over_q",
+    "log w is not log p(x, z) - log q(z | x): a term is missing or counted twice.",
+    "Print the sites of one draw and compare each with its density.",
+)
+ROWS_COUPLED = Cause(
+    "row_depends_on_its_batch",
+    "A statistic over the batch enters the score of a row, so that evaluating it alone is another "
+    "model.",
+    "Compute statistics once on the training split, or per row.",
+)
+
+
+def likelihood_is_normalised(twin: Twin | None, *, tolerance: float = 0.01) -> Finding:
+    """TB101. Does p(x | z) sum (or integrate) to 1 over x?  Oracle: the sum itself, on the twin.
+
+    Measured: the largest |log of the mass| over eight latents, in nats.
+    """
+    code, check = "TB101", "likelihood_is_normalised"
+    if twin is None:
+        return not_run(code, check, "the setup has no shrunken twin, so p(x | z) was not summed")
+
+    def log_mass(log_likelihood):
+        return logsumexp(log_likelihood, axis=1) + twin.log_cell_volume
+
+    masses = log_mass(twin.log_likelihood)
+    measured = float(np.abs(masses).max())
+    if not np.isfinite(measured) or measured > tolerance:
+        verdict = Verdict.FAULT
+    else:
+        verdict = Verdict.OK
+    summed = np.abs(log_mass(twin.obs_size * twin.log_likelihood)).max()
+    if summed <= tolerance and twin.obs_size > 1:
+        causes = (DENSITY_AVERAGED, CONSTANT_IN_DENSITY, NOT_NORMALISED)
+    elif np.ptp(masses) <= tolerance:
+        causes = (CONSTANT_IN_DENSITY, NOT_NORMALISED, DENSITY_AVERAGED)
+    else:
+        causes = (NOT_NORMALISED, DENSITY_AVERAGED, CONSTANT_IN_DENSITY)
+    return Finding(
+        code,
+        check,
+        verdict,
+        measured,
+        tolerance,
+        "nats",
+        "log p(x | z) summed over every x of the twin",
+        f"The likelihood's total mass is exp({masses[np.abs(masses).argmax()]:.3g}) where it must be 1.",
+        causes if verdict is Verdict.FAULT else (),
+    )
+
+
+def proposal_draws_what_it_scores(
+    scores: Scores | None, *, tolerance: float = 0.05, num_errors: float = 6.0
+) -> Finding:
+    """TB102. Is log q the log-density of q's draws?  Oracle: Stein's identity, zero in expectation.
+
+    Measured: mean of (z - c) d log q / dz + 1, which is 1 - (drawn scale / scored scale)^2 for a
+    Gaussian. Fault beyond `tolerance` and `num_errors` standard errors.
+    """
+    return _stein(
+        "TB102",
+        "proposal_draws_what_it_scores",
+        None if scores is None else scores.proposal,
+        tolerance,
+        num_errors,
+        (NO_NOISE, SCALES_DIFFER)
+        if scores is not None and scores.proposal_spread == 0
+        else (SCALES_DIFFER, NO_NOISE),
+        "q(z | x)",
+    )
+
+
+def prior_draws_what_it_scores(
+    scores: Scores | None, *, tolerance: float = 0.1, num_errors: float = 6.0
+) -> Finding:
+    """TB103. Is log p(z) the log-density of the prior's draws?  The same identity as TB102."""
+    values = None if scores is None else scores.prior
+    return _stein(
+        "TB103",
+        "prior_draws_what_it_scores",
+        values,
+        tolerance,
+        num_errors,
+        (PRIOR_DIFFERS,),
+        "p(z)",
+    )
+
+
+def _stein(
+    code: str,
+    check: str,
+    values: np.ndarray | None,
+    tolerance: float,
+    num_errors: float,
+    causes: tuple[Cause, ...],
+    where: str,
+) -> Finding:
+    if values is None:
+        return not_run(code, check, f"no draws of {where} were gathered")
+    mean, error = float(values.mean()), float(values.std(ddof=1) / np.sqrt(len(values)))
+    fault = not np.isfinite(mean) or (abs(mean) > tolerance and abs(mean) > num_errors * error)
+    undecided = not fault and error > tolerance
+    verdict = Verdict.FAULT if fault else Verdict.UNDECIDED if undecided else Verdict.OK
+    return Finding(
+        code,
+        check,
+        verdict,
+        abs(mean),
+        max(tolerance, num_errors * error),
+        "no unit",
+        where,
+        f"Stein's identity of {where} is off by {mean:.3g} ± {error:.2g}; it is 0 for a law that draws "
+        "what it scores.",
+        causes if fault else (),
+    )
+
+
+def weights_average_to_the_marginal(
+    twin: Twin | None, *, tolerance: float = 0.03, num_errors: float = 6.0
+) -> Finding:
+    """TB104. Is the mean weight p(x)?  Oracle: quadrature of p(x, z) on the twin.
+
+    Measured: the largest |mean weight over its exact value - 1| in units of its standard error.
+    """
+    code, check = "TB104", "weights_average_to_the_marginal"
+    if twin is None:
+        return not_run(code, check, "the setup has no shrunken twin, so p(x) was not integrated")
+    off = np.abs(twin.relative_weight - 1.0)
+    usable = np.isfinite(off) & (twin.relative_error > 0)
+    if not usable.any():
+        return Finding(
+            code,
+            check,
+            Verdict.UNDECIDED,
+            None,
+            num_errors,
+            "standard errors",
+            "log-weights of the twin",
+            "The twin's draws have no spread, so their weights could not be averaged.",
+        )
+    distance = np.where(usable, off / np.where(usable, twin.relative_error, 1.0), 0.0)
+    fault = bool(((distance > num_errors) & (off > tolerance)).any())
+    return Finding(
+        code,
+        check,
+        Verdict.FAULT if fault else Verdict.OK,
+        float(distance.max()),
+        num_errors,
+        "standard errors",
+        "log-weights of the twin",
+        f"The mean weight is {twin.relative_weight[distance.argmax()]:.3g} times p(x) where it should "
+        "be 1 time.",
+        (WEIGHTS_WRONG,) if fault else (),
+    )
+
+
+def rows_are_scored_alone(objective: Objective | None, *, tolerance: float = 1e-3) -> Finding:
+    """TB105. Does the score of a row change with its neighbours?  Oracle: the same row in another
+    batch, on the same draws. Measured: the largest change of a log-weight, in nats."""
+    code, check = "TB105", "rows_are_scored_alone"
+    if objective is None:
+        return not_run(code, check, "the setup states no claim, so its objective was not called")
+    fault = not objective.neighbour_change <= tolerance
+    return Finding(
+        code,
+        check,
+        Verdict.FAULT if fault else Verdict.OK,
+        objective.neighbour_change,
+        tolerance,
+        "nats",
+        "log-weights of one half of a batch when the other half is exchanged",
+        f"Exchanging a row's neighbours moves its log-weight by {objective.neighbour_change:.3g} nats.",
+        (ROWS_COUPLED,) if fault else (),
+    )

@@ -1,0 +1,109 @@
+"""All checks, in one place and in a stated order: evidence in, ranked findings out. NumPy only."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from jaxtyping import Float
+
+from tightbound.diagnose.checks import data, evaluation, latents, optimisation, probability, weights
+from tightbound.diagnose.checks import objective as objective_checks
+from tightbound.diagnose.evidence import Evidence
+from tightbound.diagnose.finding import Finding, Verdict
+from tightbound.estimators.estimate import Estimate
+
+# Which fault explains which: a finding high up is named before those it brings with it. Bad data
+# spoil everything; a density that is none spoils every number; a step comes after its gradient.
+_EXPLAINS_FIRST = (
+    "TB501 TB502 TB503 TB504 TB505 TB506 "
+    "TB101 TB102 TB103 TB402 TB105 TB104 "
+    "TB201 TB202 TB601 TB602 "
+    "TB212 TB214 TB213 TB215 TB217 TB210 TB216 TB211 "
+    "TB403 TB401 TB301 TB302 TB303 TB304 TB603"
+).split()
+
+
+def judge(
+    history: Sequence[Evidence],
+    *,
+    baselines: Mapping[str, Estimate] | None = None,
+    bound: Estimate | None = None,
+    finished: bool = False,
+    collapse_asked_for: bool = False,
+) -> list[Finding]:
+    """Every finding about a run, from the evidence of its probes, likeliest explanation first.
+
+    `history` is in order of steps; laws (gathered once) are read from the newest evidence that
+    has them. `bound` is the newest held-out bound.
+    """
+    if not history:
+        raise ValueError("There is no evidence to judge. Run `check`, or train with the doctor on.")
+    baselines = dict(baselines or {})
+    twin, scores = _newest(history, "twin"), _newest(history, "scores")
+    objective, evaluator = _newest(history, "objective"), _newest(history, "evaluator")
+    optimiser, seen = _newest(history, "optimiser"), _newest(history, "data")
+    uniform = baselines.get("uniform")
+    sites = history[-1].sites
+    findings = [
+        probability.likelihood_is_normalised(twin),
+        probability.proposal_draws_what_it_scores(scores),
+        probability.prior_draws_what_it_scores(scores),
+        probability.weights_average_to_the_marginal(twin),
+        probability.rows_are_scored_alone(objective),
+        objective_checks.objective_is_its_claim(objective),
+        objective_checks.gradient_is_the_slope(objective),
+        optimisation.updates_do_not_overshoot(history),
+        optimisation.updates_are_large_enough(history),
+        optimisation.every_module_moves(optimiser),
+        optimisation.gradients_are_forgotten(optimiser),
+        optimisation.every_gradient_counts(optimiser),
+        optimisation.clipping_leaves_sizes(optimiser),
+        optimisation.values_are_finite(history),
+        optimisation.output_starts_near_the_data(
+            history[0], None if uniform is None else uniform.value
+        ),
+        *judge_weights(None if sites is None else sites.log_weights),
+        latents.latents_are_used(history, asked_for=collapse_asked_for),
+        latents.likelihood_listens(scores),
+        latents.latents_keep_their_noise(history),
+        data.data_are_finite(seen),
+        data.data_can_be_drawn(seen),
+        data.splits_are_alike(seen),
+        data.rows_are_different(seen),
+        data.splits_are_disjoint(seen),
+        data.labels_inform(seen),
+        evaluation.evaluator_is_plain(evaluator),
+        evaluation.evaluation_leaves_parameters(evaluator),
+        evaluation.bound_beats_the_baselines(bound, baselines, finished=finished),
+    ]
+    return ranked(findings)
+
+
+def judge_weights(log_weights: Float[np.ndarray, "samples rows"] | None) -> list[Finding]:
+    """What log-weights alone can show, whoever saved them."""
+    return [
+        weights.weights_are_finite(log_weights),
+        weights.weights_keep_the_evidence(log_weights),
+        weights.draws_differ(log_weights),
+        weights.tails_are_light_enough(log_weights),
+    ]
+
+
+def ranked(findings: Sequence[Finding]) -> list[Finding]:
+    """FAULT first, then UNDECIDED, OK, NOT_RUN; within a verdict what explains the rest comes first."""
+    verdicts = [Verdict.FAULT, Verdict.UNDECIDED, Verdict.OK, Verdict.NOT_RUN]
+    return sorted(
+        findings,
+        key=lambda finding: (verdicts.index(finding.verdict), _EXPLAINS_FIRST.index(finding.code)),
+    )
+
+
+def faults(findings: Sequence[Finding]) -> list[Finding]:
+    """The findings that are faults, in their order."""
+    return [finding for finding in findings if finding.verdict is Verdict.FAULT]
+
+
+def _newest(history: Sequence[Evidence], group: str):
+    for evidence in reversed(history):
+        if getattr(evidence, group) is not None:
+            return getattr(evidence, group)
+    return None

@@ -1,0 +1,235 @@
+"""The drill: plant every fault of the catalogue, count what is found and what is falsely alarmed.
+
+Counting rules. *Found*: a FAULT whose code was listed for that kind beforehand, from the evidence
+of steps 0 to 300; what step 0 (before training) shows is counted apart. *First cause*: the first
+cause of the first finding is the one the fault names. The doctor sees model, proposal, data,
+evaluator and evidence, never the fault's name or the healthy twin. Keys are repeats of a case, not
+independent cases: intervals bootstrap over kind x recipe.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass, replace
+from multiprocessing import get_context
+from typing import Any
+
+import numpy as np
+
+from tightbound.diagnose.doctor import faults, judge
+from tightbound.diagnose.faults import FAULTS, Fault
+from tightbound.diagnose.finding import Finding
+from tightbound.diagnose.watch import gather
+from tightbound.recipes.vae import RECIPES, ImageData, VAEModel, VAERecipe
+from tightbound.train.settings import ObjectiveSettings, OptimiserSettings, PlateauSettings
+
+STEPS = 300
+
+
+@dataclass(frozen=True)
+class Case:
+    """One run of the drill: a recipe, healthy or with one fault, and a seed."""
+
+    kind: str  # the fault's name, or the healthy variant's
+    recipe: str
+    seed: int
+    healthy: bool
+    trap: bool = False  # a healthy run that looks ill
+
+
+@dataclass(frozen=True)
+class Row:
+    """What the doctor said of one case."""
+
+    case: Case
+    found: bool
+    found_before_training: bool
+    first_cause: bool
+    top3_cause: bool
+    alarms: tuple[str, ...]  # codes of FAULTs that were not listed for the case
+    said: tuple[str, ...]  # the causes given, likeliest first
+
+
+def _digits(name: str, **changes: Any) -> VAERecipe:
+    base = RECIPES["vae/digits"]
+    return replace(base, name=name, run=replace(base.run, steps=2000), **changes)
+
+
+_BASE = RECIPES["vae/digits"]
+
+SUBJECTS: Mapping[str, VAERecipe] = {
+    recipe.name: recipe
+    for recipe in [
+        _digits("vae/digits"),
+        _digits(
+            "vae/digits-gaussian",
+            data=ImageData("digits", law="grey"),
+            model=replace(_BASE.model, output="gaussian", output_scale=0.5),
+        ),
+        _digits(
+            "vae/digits-iwae",
+            objective=ObjectiveSettings(estimator="iwae", num_samples=5),
+        ),
+        _digits("cvae/digits", model=replace(_BASE.model, family="cvae")),
+    ]
+}
+
+
+def _objective(**settings: Any) -> dict[str, Any]:
+    return {"objective": ObjectiveSettings(**settings)}
+
+
+def _rate(**settings: Any) -> dict[str, Any]:
+    return {"optimiser": replace(_BASE.optimiser, **settings)}
+
+
+# Healthy runs that look ill: each does on purpose what a fault does by mistake.
+TRAPS: Mapping[str, VAERecipe] = {
+    recipe.name: recipe
+    for recipe in [
+        _digits("kl-warm-up", **_objective(kl_warmup_steps=500)),
+        _digits("kl-cycles", **_objective(kl_warmup_steps=50, kl_cycle_steps=100)),
+        _digits("beta-0.5", **_objective(kl_weight=0.5)),
+        _digits("beta-4", **_objective(kl_weight=4.0)),
+        _digits("free-bits", **_objective(free_bits=2.0)),
+        _digits("rate-warm-up", **_rate(warmup_steps=200)),
+        _digits("rate-restarts", **_rate(decay="cosine", restart_every=100)),
+        _digits("clipped-norm", **_rate(clip_norm=5.0)),
+        _digits("clipped-entries", **_rate(clip_value=0.5)),
+        _digits("sticking-the-landing", **_objective(path="stop_proposal")),
+        _digits("vimco", **_objective(estimator="vimco", num_samples=5)),
+        _digits("wake-sleep", **_objective(estimator="wake-sleep", num_samples=5)),
+        _digits("renyi", **_objective(estimator="renyi", num_samples=5)),
+        _digits("doubly", **_objective(estimator="iwae", num_samples=5, path="doubly")),
+        _digits(
+            "legitimate-collapse",
+            data=ImageData("digits", law="grey"),
+            model=replace(
+                _BASE.model, output="gaussian", output_scale=3.0, learn_output_scale=False
+            ),
+        ),
+        _digits("tiny-data", data=ImageData("digits", num_valid=1397)),
+        _digits("two-latents", model=replace(_BASE.model, latent_size=2)),
+        _digits("deep", model=replace(_BASE.model, family="deep-vae", depth=2, activation="tanh")),
+        _digits("plateau", run=replace(_BASE.run, steps=300, plateau=PlateauSettings(patience=1))),
+        _digits("sgd", optimiser=OptimiserSettings("sgd", learning_rate=0.01)),
+        _digits("adagrad", optimiser=OptimiserSettings("adagrad", learning_rate=0.05)),
+        _digits("relu-wide", model=replace(_BASE.model, activation="relu", hidden_size=400)),
+    ]
+}
+
+
+def cases(seeds: Sequence[int], kinds: Sequence[str] | None = None) -> list[Case]:
+    """Every fault on every recipe it applies to, and as many healthy runs, of which the traps are
+    more than a third."""
+    chosen = [FAULTS[name] for name in (FAULTS if kinds is None else kinds)]
+    planted = [
+        Case(fault.name, recipe, seed, healthy=False)
+        for fault in chosen
+        for recipe in fault.recipes
+        for seed in seeds
+    ]
+    plain = [Case("healthy", name, seed, True) for name in SUBJECTS for seed in seeds]
+    traps = [Case("trap", name, seed, True, trap=True) for name in TRAPS for seed in seeds]
+    return planted + plain + traps
+
+
+def run_cases(todo: Sequence[Case], *, jobs: int, steps: int = STEPS) -> Iterator[Row]:
+    """Run the cases in `jobs` processes; rows come as they are done."""
+    if jobs == 1:
+        for case in todo:
+            yield examine(case, steps)
+        return
+    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
+        for done in as_completed([pool.submit(examine, case, steps) for case in todo]):
+            yield done.result()
+
+
+def examine(case: Case, steps: int = STEPS) -> Row:
+    """Build the case, gather its evidence up to `steps`, judge, and count."""
+    recipe = TRAPS[case.recipe] if case.trap else SUBJECTS[case.recipe]
+    setup = recipe.build(case.seed)
+    fault = None if case.healthy else FAULTS[case.kind]
+    if fault is not None:
+        setup = fault.plant(setup)
+    history = list(gather(setup, steps))
+    judged = [
+        judge(part, baselines=setup.baselines, collapse_asked_for=setup.collapse_is_best)
+        for part in (history[:1], history)
+    ]
+    return _row(case, fault, [faults(findings) for findings in judged])
+
+
+def _row(case: Case, fault: Fault | None, found_faults: list[list[Finding]]) -> Row:
+    before, after = found_faults
+    codes = () if fault is None else fault.codes
+    causes = list(dict.fromkeys(cause.name for finding in after for cause in finding.causes))
+    expected = None if fault is None else fault.expected.name
+    return Row(
+        case=case,
+        found=any(finding.code in codes for finding in after),
+        found_before_training=any(finding.code in codes for finding in before),
+        first_cause=bool(causes) and causes[0] == expected,
+        top3_cause=expected in causes[:3],
+        alarms=tuple(finding.code for finding in after if finding.code not in codes),
+        said=tuple(causes),
+    )
+
+
+def summary(rows: Sequence[Row]) -> dict[str, Any]:
+    """The document `drill --json` prints, with 95 % intervals by bootstrap over kind x recipe."""
+    planted = [row for row in rows if not row.case.healthy]
+    healthy = [row for row in rows if row.case.healthy]
+    kinds = sorted({row.case.kind for row in planted})
+    by_kind = {}
+    for kind in kinds:
+        of_kind = [row for row in planted if row.case.kind == kind]
+        by_kind[kind] = {
+            "planted": len(of_kind),
+            "found": sum(row.found for row in of_kind),
+            "found_before_training": sum(row.found_before_training for row in of_kind),
+            "first_cause": sum(row.first_cause for row in of_kind),
+            "top3_cause": sum(row.top3_cause for row in of_kind),
+            "other_faults": sorted({code for row in of_kind for code in row.alarms}),
+        }
+    shares = ("found", "found_before_training", "first_cause", "top3_cause")
+    return {
+        "planted": len(planted),
+        **{name: sum(getattr(row, name) for row in planted) for name in shares},
+        "intervals": {name: _interval(planted, name) for name in shares},
+        "healthy": len(healthy),
+        "traps": sum(row.case.trap for row in healthy),
+        "alarms": sum(bool(row.alarms) for row in healthy),
+        "kinds": by_kind,
+        "families": sorted({row.case.recipe.split("/")[0] for row in planted}),
+        "rows": [_row_json(row) for row in rows],
+    }
+
+
+def _interval(rows: Sequence[Row], name: str, repeats: int = 2000) -> list[float] | None:
+    """95 % interval of the share of rows for which `name` holds; cases, not keys, are resampled."""
+    cells: dict[tuple[str, str], list[bool]] = {}
+    for row in rows:
+        cells.setdefault((row.case.kind, row.case.recipe), []).append(getattr(row, name))
+    if not cells:
+        return None
+    means = np.array([np.mean(values) for values in cells.values()])
+    sizes = np.array([len(values) for values in cells.values()])
+    chosen = np.random.default_rng(0).integers(len(cells), size=(repeats, len(cells)))
+    shares = (means * sizes)[chosen].sum(1) / sizes[chosen].sum(1)
+    return [float(q) for q in np.quantile(shares, [0.025, 0.975])]
+
+
+def _row_json(row: Row) -> dict[str, Any]:
+    return {
+        "kind": row.case.kind,
+        "recipe": row.case.recipe,
+        "seed": row.case.seed,
+        "healthy": row.case.healthy,
+        "trap": row.case.trap,
+        "found": row.found,
+        "found_before_training": row.found_before_training,
+        "first_cause": row.first_cause,
+        "top3_cause": row.top3_cause,
+        "alarms": list(row.alarms),
+        "said": list(row.said),
+    }
