@@ -29,7 +29,7 @@ class Evaluation:
     @property
     def log_weights(self) -> Float[np.ndarray, "samples rows"]:
         """log p(x, z) - log q(z | x), in nats per sequence."""
-        return sum(self.log_p.values()) - sum(self.log_q.values())
+        return np.asarray(sum(self.log_p.values()) - sum(self.log_q.values()))
 
     @property
     def site_means(self) -> dict[str, Float[np.ndarray, " rows"]]:

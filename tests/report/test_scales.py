@@ -4,7 +4,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose
 
-from tightbound.report.scales import HEIGHT, LARGEST, TOP, WIDTH, Frame, log_ticks, padded, tick_labels, ticks
+from tightbound.report.scales import (
+    HEIGHT,
+    LARGEST,
+    TOP,
+    WIDTH,
+    Frame,
+    log_ticks,
+    padded,
+    tick_labels,
+    ticks,
+)
 
 FINITE = st.floats(-1e9, 1e9, allow_nan=False)
 
@@ -48,12 +58,16 @@ def test_a_frame_puts_its_corners_on_the_drawing():
 
 
 @settings(max_examples=100, deadline=None)
-@given(st.lists(st.one_of(FINITE, st.sampled_from([np.nan, np.inf, -np.inf, 1e308, -1e308])), max_size=6))
+@given(
+    st.lists(
+        st.one_of(FINITE, st.sampled_from([np.nan, np.inf, -np.inf, 1e308, -1e308])), max_size=6
+    )
+)
 def test_a_range_has_room_and_holds_every_finite_value(values):
     """Law, for one value, equal values, none and those that are not finite."""
     for log in (False, True):
         low, high = padded(np.array(values, float), log=log)
         assert np.isfinite([low, high]).all()
         assert low < high
-        finite = [v for v in values if abs(v) < LARGEST and (v > 0 or not log)]
+        finite = [v for v in values if abs(v) < LARGEST and (v > 1 / LARGEST or not log)]
         assert all(low <= v <= high for v in finite)

@@ -1,7 +1,7 @@
 """A split of a data set, and the batches cut from it."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import equinox as eqx
@@ -108,3 +108,17 @@ def chunks(split: Split, size: int) -> Iterator[tuple[Batch, int]]:
         rows = np.arange(start, min(start + size, len(split)))
         filled = np.concatenate([rows, np.zeros(size - len(rows), rows.dtype)])
         yield split.take(filled), len(rows)
+
+
+def first_rows(split: Split, num_rows: int) -> Split:
+    """The first rows of a split, with their groups."""
+    if num_rows < 1:
+        raise ValueError(f"{num_rows} rows were asked for; give at least 1.")
+    rows = slice(0, num_rows)
+    return replace(
+        split,
+        x=jax.tree.map(lambda leaf: leaf[rows], split.x),
+        mask=split.mask[rows],
+        num_units=split.num_units[rows],
+        groups=None if split.groups is None else split.groups[rows],
+    )

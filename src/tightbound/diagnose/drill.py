@@ -19,7 +19,7 @@ from tightbound.diagnose.doctor import faults, judge
 from tightbound.diagnose.faults import FAULTS, Fault
 from tightbound.diagnose.finding import Finding
 from tightbound.diagnose.watch import gather
-from tightbound.recipes.vae import RECIPES, ImageData, VAEModel, VAERecipe
+from tightbound.recipes.vae import RECIPES, ImageData, VAERecipe
 from tightbound.train.settings import ObjectiveSettings, OptimiserSettings, PlateauSettings
 
 STEPS = 300
@@ -49,12 +49,12 @@ class Row:
     said: tuple[str, ...]  # the causes given, likeliest first
 
 
-def _digits(name: str, **changes: Any) -> VAERecipe:
-    base = RECIPES["vae/digits"]
-    return replace(base, name=name, run=replace(base.run, steps=2000), **changes)
-
-
 _BASE = RECIPES["vae/digits"]
+
+
+def _digits(name: str, **changes: Any) -> VAERecipe:
+    return replace(_BASE, name=name, **changes)
+
 
 SUBJECTS: Mapping[str, VAERecipe] = {
     recipe.name: recipe

@@ -220,7 +220,7 @@ def _load_group(kind: type[Group], name: str, arrays: Mapping[str, np.ndarray]) 
 def read_npz(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
     """All arrays of a `.npz`, without pickles; UserError where it is none."""
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with open(path, "rb") as stream, np.load(stream, allow_pickle=False) as file:
             return {name: file[name] for name in file.files}
     except FileNotFoundError:
         raise UserError(f"{path} does not exist.") from None

@@ -14,7 +14,6 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, PyTree
 from scipy.special import logsumexp
-from scipy.stats import multivariate_normal
 
 from tightbound.models.base import AbstractModel
 
@@ -137,9 +136,11 @@ def dense_gaussian(
     cov_z = paths @ noise @ paths.T
     seen = np.kron(np.eye(num_steps), emission)
     cov_x = seen @ cov_z @ seen.T + np.kron(np.eye(num_steps), emission_cov)
-    log_marginal = multivariate_normal(seen @ mean_z, cov_x).logpdf(x.reshape(-1))
+    away = x.reshape(-1) - seen @ mean_z
+    log_det = np.linalg.slogdet(2 * np.pi * cov_x)[1]
+    log_marginal = -0.5 * (away @ np.linalg.solve(cov_x, away) + log_det)
     gain = cov_z @ seen.T @ np.linalg.inv(cov_x)
-    mean = mean_z + gain @ (x.reshape(-1) - seen @ mean_z)
+    mean = mean_z + gain @ away
     blocks = (cov_z - gain @ seen @ cov_z).reshape(num_steps, size, num_steps, size)
     cov = blocks[np.arange(num_steps), :, np.arange(num_steps), :]
     return float(log_marginal), mean.reshape(num_steps, size), cov

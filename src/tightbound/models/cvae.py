@@ -1,10 +1,12 @@
 """The conditional variational auto-encoder: images given their label."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import ClassVar
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 import numpyro.distributions as dist
 from jax.scipy.stats import norm
 from jaxtyping import Array, Float, Int, PRNGKeyArray
@@ -23,7 +25,7 @@ class ConditionalVAE(AbstractModel):
     The label y is given, not modelled: bounds are on log p(x | y). Sampling draws y uniformly.
     """
 
-    kinds = {"z": Kind.LATENT, "x": Kind.OBSERVED}
+    kinds: ClassVar[Mapping[str, Kind]] = {"z": Kind.LATENT, "x": Kind.OBSERVED}
 
     decoder: eqx.nn.MLP  # f
     output: AbstractOutput
@@ -51,7 +53,9 @@ class ConditionalVAE(AbstractModel):
     def sample_prior(self, key: PRNGKeyArray) -> Float[Array, " latent"]:
         return jax.random.normal(key, (self.latent_size,))
 
-    def likelihood(self, z: Float[Array, " latent"], label: Int[Array, ""]) -> dist.Distribution:
+    def likelihood(
+        self, z: Float[Array, " latent"], label: Int[Array | np.ndarray, ""]
+    ) -> dist.Distribution:
         """The distribution of the image given z and its label."""
         return self.output(self.decoder(jnp.concatenate([z, one_hot(label, self.num_labels)])))
 
@@ -69,7 +73,7 @@ class ConditionalVAE(AbstractModel):
 
     def residual(self, x: Labelled, z: Float[Array, " latent"]) -> Float[Array, " obs"]:
         """What was observed less the mean of the output, in units of the data."""
-        return x.image - self.likelihood(z, x.label).mean
+        return jnp.asarray(x.image) - self.likelihood(z, x.label).mean
 
 
 class ConditionalProposal(AbstractProposal):
@@ -82,6 +86,6 @@ class ConditionalProposal(AbstractProposal):
         return self.inner.proposal(jnp.concatenate([x.image, one_hot(x.label, self.num_labels)]))
 
 
-def one_hot(label: Int[Array, ""], num_labels: int) -> Float[Array, " labels"]:
+def one_hot(label: Int[Array | np.ndarray, ""], num_labels: int) -> Float[Array, " labels"]:
     """1 at the label, 0 elsewhere."""
     return jax.nn.one_hot(label, num_labels)

@@ -1,6 +1,7 @@
 """The variational auto-encoder with two stochastic layers of Burda et al. 2016."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import ClassVar
 
 import equinox as eqx
 import jax
@@ -30,7 +31,7 @@ class DeepVAE(AbstractModel):
     deterministic layers between stochastic ones.
     """
 
-    kinds = {"z2": Kind.LATENT, "z1": Kind.LATENT, "x": Kind.OBSERVED}
+    kinds: ClassVar[Mapping[str, Kind]] = {"z2": Kind.LATENT, "z1": Kind.LATENT, "x": Kind.OBSERVED}
 
     prior: eqx.nn.MLP  # m and log s
     decoder: eqx.nn.MLP  # f
@@ -63,7 +64,7 @@ class DeepVAE(AbstractModel):
     def sample_prior(self, key: PRNGKeyArray) -> TwoLayers:
         top_key, low_key = jax.random.split(key)
         z2 = jax.random.normal(top_key, (self.top_size,))
-        return TwoLayers(z1=gaussian(self.prior(z2)).sample(low_key), z2=z2)
+        return TwoLayers(z1=jnp.asarray(gaussian(self.prior(z2)).sample(low_key)), z2=z2)
 
     def score(self, x: Float[Array, " obs"], z: TwoLayers) -> dict[str, Float[Array, " time"]]:
         return {
@@ -117,13 +118,13 @@ class TwoLayerDistribution(eqx.Module):
     @property
     def mean(self) -> TwoLayers:
         """The mean of z1, and of z2 given it: what a deterministic pass gives, not E[z2]."""
-        z1 = self.low.mean
-        return TwoLayers(z1=z1, z2=gaussian(self.top(z1)).mean)
+        z1 = jnp.asarray(self.low.mean)
+        return TwoLayers(z1=z1, z2=jnp.asarray(gaussian(self.top(z1)).mean))
 
     def sample(self, key: PRNGKeyArray) -> TwoLayers:
         low_key, top_key = jax.random.split(key)
-        z1 = self.low.sample(low_key)
-        return TwoLayers(z1=z1, z2=gaussian(self.top(z1)).sample(top_key))
+        z1 = jnp.asarray(self.low.sample(low_key))
+        return TwoLayers(z1=z1, z2=jnp.asarray(gaussian(self.top(z1)).sample(top_key)))
 
     def log_prob(self, value: TwoLayers) -> dict[str, Float[Array, " time"]]:
         return {

@@ -1,12 +1,13 @@
 """The best proposal there is, where a family knows it."""
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from jaxtyping import Array, PyTree
 
 from tightbound.models.base import AbstractProposal, Distribution
 
 
+@runtime_checkable
 class HasPosterior(Protocol):
     """A family whose exact p(z | x) is a distribution one can sample and score."""
 

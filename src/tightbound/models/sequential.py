@@ -2,7 +2,7 @@
 
 from abc import abstractmethod
 from collections.abc import Mapping
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import equinox as eqx
 import jax
@@ -23,7 +23,7 @@ class Sequence(eqx.Module):
     """
 
     values: PyTree[Array]  # leaves have a time axis
-    mask: Bool[Array, "*batch time"]
+    mask: Bool[Array, "..."]  # time, or batch and time; one element as a step sees it
 
 
 class AbstractSequential(eqx.Module):
@@ -73,6 +73,7 @@ class AbstractPopulation(eqx.Module):
         """One step of every particle: the next states, and (log p, log q) of every site."""
 
 
+@runtime_checkable
 class StateSpace(Protocol):
     """A Markov chain seen through noise: p(z_0), p(z_t | z_{t-1}), p(x_t | z_t)."""
 

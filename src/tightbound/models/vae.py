@@ -1,6 +1,7 @@
 """The variational auto-encoder: one vector of latents, one vector of observations."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import ClassVar
 
 import equinox as eqx
 import jax
@@ -21,7 +22,7 @@ class VAE(AbstractModel):
     `f` is an MLP; `output` is the law of x given its result (Bernoulli or Gaussian).
     """
 
-    kinds = {"z": Kind.LATENT, "x": Kind.OBSERVED}
+    kinds: ClassVar[Mapping[str, Kind]] = {"z": Kind.LATENT, "x": Kind.OBSERVED}
 
     decoder: eqx.nn.MLP  # f
     output: AbstractOutput

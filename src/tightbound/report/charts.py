@@ -111,8 +111,7 @@ def column_chart(
     """One column per name, from 0 up; columns that are not highlighted are grey."""
     if not np.isfinite(heights).any():
         return _figure(title, note, "", _empty("no finite value was recorded"))
-    top = max(float(np.nanmax(np.where(np.isfinite(heights), heights, np.nan))), 1e-12)
-    frame = Frame((0.0, float(len(heights))), (0.0, 1.08 * top))
+    frame = Frame((0.0, float(len(heights))), (0.0, padded(np.append(heights, 0.0))[1]))
     columns = zip(heights, highlighted, strict=True)
     bars = [
         _bar(frame, (i + 0.1, i + 0.9), float(h), 1 if lit else None)
@@ -158,7 +157,7 @@ def histogram(
     ]
     drawing = [_axes(frame, x_label, "count"), *bars]
     if rule is not None:
-        x = float(frame.across(np.array(rule.value)))
+        [x] = frame.across(np.array([rule.value]))
         drawing.append(
             f'<line class="level" x1="{x:.1f}" x2="{x:.1f}" y1="{TOP}" y2="{HEIGHT - BOTTOM}"/>'
             f'<text class="level-name" x="{x - 5:.1f}" y="{TOP + 12}" text-anchor="end">'
@@ -212,11 +211,10 @@ def change_chart(
     row_height = 30
     bottom = TOP + row_height * len(names)
     frame = Frame(padded(ends[np.isfinite(ends)]), (0.0, 1.0))
-    zero = float(frame.across(np.array(0.0)))
+    [zero] = frame.across(np.array([0.0]))
     drawing, points = [], []
     x_ticks = ticks(*frame.x)
-    for tick, label in zip(x_ticks, tick_labels(x_ticks), strict=True):
-        x = float(frame.across(np.array(tick)))
+    for x, label in zip(frame.across(np.array(x_ticks)), tick_labels(x_ticks), strict=True):
         drawing.append(
             f'<line class="grid" x1="{x:.1f}" x2="{x:.1f}" y1="{TOP}" y2="{bottom}"/>'
             f'<text x="{x:.1f}" y="{bottom + 18}" text-anchor="middle">{label}</text>'
@@ -247,13 +245,12 @@ def _figure(title: str, note: str, legend: str, drawing: str) -> str:
     return f'<figure class="chart"><figcaption>{caption}</figcaption>{legend}{drawing}</figure>'
 
 
-def _svg(drawing: Sequence[str], points: Sequence[list], *, height: float = HEIGHT) -> str:
-    data = escape(json.dumps(list(points), ensure_ascii=False))
+def _svg(drawing: Sequence[str], points: Sequence[list], *, height: int = HEIGHT) -> str:
+    data = escape(json.dumps(list(points), ensure_ascii=False, allow_nan=False))
     pointer = f'<line class="pointer" x1="0" x2="0" y1="{TOP}" y2="{height - BOTTOM}" hidden=""/>'
     body = "".join(drawing)
     return (
-        f'<svg viewBox="0 0 {WIDTH} {height:g}" role="img" data-points="{data}">'
-        f"{body}{pointer}</svg>"
+        f'<svg viewBox="0 0 {WIDTH} {height}" role="img" data-points="{data}">{body}{pointer}</svg>'
     )
 
 
@@ -270,14 +267,12 @@ def _axes(frame: Frame, x_label: str, y_label: str, *, x_ticks: bool = True) -> 
     parts = []
     across = ticks(*frame.x) if x_ticks else []
     up = log_ticks(*frame.y) if frame.log_y else ticks(*frame.y)
-    for tick, label in zip(up, tick_labels(up), strict=True):
-        y = float(frame.down(np.array(tick)))
+    for y, label in zip(frame.down(np.array(up)), tick_labels(up), strict=True):
         parts.append(
             f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>'
             f'<text x="{LEFT - 8}" y="{y + 4:.1f}" text-anchor="end">{label}</text>'
         )
-    for tick, label in zip(across, tick_labels(across), strict=True):
-        x = float(frame.across(np.array(tick)))
+    for x, label in zip(frame.across(np.array(across)), tick_labels(across), strict=True):
         parts.append(
             f'<text x="{x:.1f}" y="{HEIGHT - BOTTOM + 18}" text-anchor="middle">{label}</text>'
         )
@@ -288,9 +283,9 @@ def _axes(frame: Frame, x_label: str, y_label: str, *, x_ticks: bool = True) -> 
     return "".join(parts)
 
 
-def _axis_name(label: str, y: float) -> str:
+def _axis_name(label: str, y: int) -> str:
     return (
-        f'<text class="axis-name" x="{WIDTH - RIGHT}" y="{y:g}" text-anchor="end">'
+        f'<text class="axis-name" x="{WIDTH - RIGHT}" y="{y}" text-anchor="end">'
         f"{escape(label)}</text>"
     )
 
@@ -340,7 +335,7 @@ def _band(curve: Curve, frame: Frame) -> str:
 
 
 def _level(level: Level, frame: Frame) -> str:
-    y = float(frame.down(np.array(level.value)))
+    [y] = frame.down(np.array([level.value]))
     return (
         f'<line class="level" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>'
         f'<text class="level-name" x="{WIDTH - RIGHT - 4}" y="{y - 5:.1f}" text-anchor="end">'
@@ -350,7 +345,7 @@ def _level(level: Level, frame: Frame) -> str:
 
 def _bar(frame: Frame, span: tuple[float, float], height: float, colour: int | None) -> str:
     left, right = frame.across(np.array(span))
-    top, base = float(frame.down(np.array(height))), HEIGHT - BOTTOM
+    [top], base = frame.down(np.array([height])), HEIGHT - BOTTOM
     kind = "bar" if colour is None else f"bar c{colour}"
     return (
         f'<rect class="{kind}" x="{left:.1f}" y="{top:.1f}" width="{right - left:.1f}" '
@@ -364,9 +359,10 @@ def _line_points(curves: Sequence[Curve], frame: Frame, x_label: str) -> list[li
     for curve in curves:
         for x, label in zip(curve.x, curve.labels, strict=True):
             told.setdefault(float(x), []).append(f"{curve.name} {label}")
+    across = frame.across(np.array(sorted(told)))
     return [
-        _point(float(frame.across(np.array(x))), None, "\n".join([f"{x_label} {x:g}", *lines]))
-        for x, lines in sorted(told.items())
+        _point(at, None, "\n".join([f"{x_label} {x:.15g}", *told[x]]))
+        for at, x in zip(across, sorted(told), strict=True)
     ]
 
 

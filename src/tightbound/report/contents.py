@@ -60,7 +60,8 @@ def step_of(evidence: Path) -> int:
 def read_arrays(evidence: Path, names: Sequence[str]) -> dict[str, np.ndarray]:
     """Those of the named arrays that the file has; the others are not even unpacked."""
     try:
-        with np.load(evidence, allow_pickle=False) as file:
+        # Opened here: NumPy leaves a file open that turns out to be damaged.
+        with open(evidence, "rb") as raw, np.load(raw, allow_pickle=False) as file:
             return {name: file[name] for name in names if name in file.files}
     except Exception as error:  # zipfile, zlib, struct and NumPy each raise their own
         raise UserError(

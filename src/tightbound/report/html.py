@@ -140,7 +140,7 @@ def _headline(contents: RunContents) -> str:
     what = f"{newest.estimator}, {newest.num_samples} draws per sequence, on {newest.split}"
     return (
         '<section class="top"><div>'
-        f'<p class="headline">{escape(value)} <small>{escape(paren + draws)}</small></p>'
+        f'<p class="headline">{escape(value.strip())} <small>{escape(paren + draws)}</small></p>'
         f"<p>{escape(unit_and_claim(newest))}</p>"
         f'<p class="soft">{escape(what)}, at step {step}. ± is the standard error over sequences; '
         "draws, the error over draws.</p>"

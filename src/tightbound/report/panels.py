@@ -44,7 +44,9 @@ def bound_panel(contents: RunContents) -> str:
     if not newest:
         return ""
     curves = [c for c in (_train_curve(train), _held_out_curve(held_out)) if c is not None]
-    note = "Band: 2 standard errors over sequences."
+    note = "Band of held-out: 2 standard errors over sequences."
+    if len(train.steps) > MOST_POINTS:
+        note += " Train: means of neighbouring records, with their range."
     bad = train.steps[~np.isfinite(train.values)]
     if len(bad):
         note += f" {len(bad)} records are not finite, the first at step {bad[0]}."

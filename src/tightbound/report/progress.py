@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from rich.console import Console, Group, RenderableType
+from rich.console import Console, RenderableType
 from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table as RichTable
@@ -128,6 +128,7 @@ def clock(seconds: float) -> str:
 
 def _panel(entries: list[tuple[str, str]], step: int, last_step: int) -> RenderableType:
     grid = RichTable.grid(padding=(0, 2))
+    grid.add_row("", ProgressBar(total=last_step, completed=step, width=60))
     for name, text in entries:
         grid.add_row(Text(name, style="dim"), Text(text))
-    return Group(ProgressBar(total=last_step, completed=step, width=60), grid)
+    return grid

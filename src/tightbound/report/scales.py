@@ -19,15 +19,14 @@ class Frame:
     y: tuple[float, float]
     log_y: bool = False
 
-    def across(self, x: Float[np.ndarray, "..."]) -> Float[np.ndarray, "..."]:
+    def across(self, x: Float[np.ndarray, " points"]) -> Float[np.ndarray, " points"]:
         """Pixels from the left."""
         low, high = self.x
-        return LEFT + (np.asarray(x, float) - low) / (high - low) * (WIDTH - LEFT - RIGHT)
+        return LEFT + (x - low) / (high - low) * (WIDTH - LEFT - RIGHT)
 
-    def down(self, y: Float[np.ndarray, "..."]) -> Float[np.ndarray, "..."]:
+    def down(self, y: Float[np.ndarray, " points"]) -> Float[np.ndarray, " points"]:
         """Pixels from the top; NaN for what a logarithmic axis cannot show."""
         low, high = (math.log10(v) for v in self.y) if self.log_y else self.y
-        y = np.asarray(y, float)
         if self.log_y:
             y = np.log10(np.where(y > 0, y, np.nan))
         return HEIGHT - BOTTOM - (y - low) / (high - low) * (HEIGHT - TOP - BOTTOM)
@@ -65,14 +64,18 @@ def log_ticks(low: float, high: float) -> list[float]:
 
 
 def padded(values: Float[np.ndarray, " values"], *, log: bool = False) -> tuple[float, float]:
-    """The range of the finite values and a margin; (0, 1) where there are none.
+    """The range of the finite values and a margin; (0, 1), or (0.1, 10) on a logarithmic axis,
+    where there are none.
 
-    What is not below `LARGEST` counts as infinite: differences of such numbers overflow.
+    What is not below `LARGEST` counts as infinite (differences of such numbers overflow), and on
+    a logarithmic axis what is not above its inverse counts as zero.
     """
-    finite = values[(np.abs(values) < LARGEST) & ((values > 0) | (not log))]
-    if not len(finite):
-        return 0.0, 1.0
-    low, high = float(finite.min()), float(finite.max())
+    shown = values[np.abs(values) < LARGEST]
+    if log:
+        shown = shown[shown > 1 / LARGEST]
+    if not len(shown):
+        return (0.1, 10.0) if log else (0.0, 1.0)
+    low, high = float(shown.min()), float(shown.max())
     if log:
         margin = (high / low) ** 0.06 if high > low else 2.0
         return low / margin, high * margin

@@ -61,7 +61,8 @@ def init_state(
     model: AbstractModel, proposal: AbstractProposal, optimiser: optax.GradientTransformation
 ) -> TrainState:
     """The state before the first update. The arrays are copied: `fit` donates its state's buffers,
-    and the caller's model stays usable."""
+    and the caller's model stays usable. The copies are strongly typed, as updated parameters are:
+    `jnp.asarray(0.3)` is not, and the step would be compiled twice."""
     state = TrainState(
         model=model,
         proposal=proposal,
@@ -69,7 +70,8 @@ def init_state(
         learning_rate_scale=jnp.ones(()),
         step=jnp.zeros((), jnp.int32),
     )
-    return jax.tree.map(lambda leaf: jnp.array(leaf) if eqx.is_array(leaf) else leaf, state)
+    arrays, static = eqx.partition(state, eqx.is_array)
+    return eqx.combine(jax.tree.map(lambda leaf: jnp.array(leaf, leaf.dtype), arrays), static)
 
 
 def fit(

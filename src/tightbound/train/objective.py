@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PRNGKeyArray
@@ -17,6 +17,7 @@ from tightbound.train.settings import EstimatorName
 Schedule = Callable[[Int[Array, ""]], Float[Array, ""]]
 
 
+@runtime_checkable
 class AbstractObjective(Protocol):
     """What `fit` raises: a scalar whose gradient is followed, and the terms it was made from."""
 

@@ -1,7 +1,9 @@
 """The settings of a training run, as typed, frozen records. Importing this imports no JAX."""
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
+
+from tightbound.errors import UserError
 
 OptimiserName = Literal["adam", "adamw", "adagrad", "rmsprop", "sgd"]
 EstimatorName = Literal["elbo", "iwae", "renyi", "vimco", "wake-sleep"]
@@ -51,6 +53,9 @@ class ObjectiveSettings:
     squared_error: bool = False
     """True replaces log p(x|z) by minus half the squared error: no bound, a test of the density."""
 
+    def __post_init__(self):
+        _check_at_least_one(self, "num_samples")
+
 
 @dataclass(frozen=True)
 class PlateauSettings:
@@ -66,6 +71,9 @@ class PlateauSettings:
     max_rollbacks: int = 5
     """Rollbacks after which the run stops."""
 
+    def __post_init__(self):
+        _check_at_least_one(self, "patience")
+
 
 @dataclass(frozen=True)
 class RunSettings:
@@ -80,3 +88,20 @@ class RunSettings:
     """Draws per sequence in those evaluations."""
     checkpoint_every: int = 500
     plateau: PlateauSettings = field(default_factory=PlateauSettings)
+
+    def __post_init__(self):
+        _check_at_least_one(
+            self,
+            "batch_size",
+            "log_every",
+            "evaluate_every",
+            "evaluate_samples",
+            "checkpoint_every",
+        )
+
+
+def _check_at_least_one(settings: Any, *names: str) -> None:
+    for name in names:
+        value = getattr(settings, name)
+        if value is not None and value < 1:
+            raise UserError(f"`{name}` is {value}, but it must be at least 1. Raise it.")

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import optax
 from jaxtyping import PRNGKeyArray
@@ -15,6 +15,7 @@ from tightbound.train.objective import AbstractObjective, Objective
 from tightbound.train.settings import RunSettings
 
 
+@runtime_checkable
 class Evaluator(Protocol):
     """What turns a model and a split into scored sites; `evaluate` is the one everybody should use."""
 

@@ -87,8 +87,10 @@ def draws_differ(log_weights: Float[np.ndarray, "samples rows"] | None) -> Findi
     code, check = "TB303", "draws_differ"
     if log_weights is None or len(log_weights) < 2:
         return not_run(code, check, "needs at least two samples per row")
-    with np.errstate(invalid="ignore"):
-        spread = float(np.nanmax(np.ptp(log_weights, axis=0)))
+    finite = np.isfinite(log_weights).all(axis=0)
+    if not finite.any():
+        return not_run(code, check, "no row has finite weights only")
+    spread = float(np.ptp(log_weights[:, finite], axis=0).max())
     same = spread == 0.0
     return Finding(
         code,

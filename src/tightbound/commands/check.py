@@ -1,0 +1,44 @@
+"""`tightbound check RECIPE`: laws and exact twins on the untrained model, in seconds."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from tightbound.commands.options import parse_with_recipe, print_json, use_compilation_cache
+
+
+@dataclass(frozen=True)
+class CheckOptions:
+    """What to check."""
+
+    seed: int = 0
+    overfit: bool = False
+    """Also fit one batch of eight rows and hold the result against its known limit."""
+    json: bool = False
+    """One JSON document on stdout."""
+
+
+def main(arguments: Sequence[str]) -> int:
+    recipe, _, options = parse_with_recipe(CheckOptions, "check", arguments)
+    use_compilation_cache()
+    from rich.console import Console
+
+    from tightbound.commands.train import build
+    from tightbound.diagnose.doctor import faults, judge, ranked
+    from tightbound.diagnose.laws import gather_laws
+    from tightbound.report.terminal import print_findings
+
+    setup = build(recipe, options.seed)
+    findings = judge(
+        [gather_laws(setup)],
+        baselines=setup.baselines,
+        collapse_asked_for=setup.collapse_is_best,
+    )
+    if options.overfit:
+        from tightbound.diagnose.overfit import one_batch_is_fitted, overfit
+
+        findings = ranked([*findings, one_batch_is_fitted(overfit(setup))])
+    if options.json:
+        print_json({"findings": [finding.to_json() for finding in findings]})
+    else:
+        print_findings(findings, Console())
+    return 1 if faults(findings) else 0

@@ -1,0 +1,89 @@
+"""`tightbound compare RUN RUN`: two runs on the same rows, paired."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+import tyro
+
+from tightbound.commands.evaluate import evaluate_run
+from tightbound.commands.options import parse, print_json, use_compilation_cache
+from tightbound.errors import UserError
+
+if TYPE_CHECKING:
+    from tightbound.estimators.comparison import SequenceScores
+
+
+@dataclass(frozen=True)
+class CompareOptions:
+    """Compare two runs row by row, on the same data noise and with the same estimator."""
+
+    first: tyro.conf.Positional[str]
+    """RUN or RUN@STEP."""
+    second: tyro.conf.Positional[str]
+    bound: Literal["elbo", "iwae"] = "iwae"
+    num_samples: int = 100
+    unit: Literal[
+        "nats per sequence", "nats per unit", "bits per unit", "perplexity", "nats per character"
+    ] = "nats per sequence"
+    split: Literal["train", "valid", "test"] = "test"
+    max_rows: int | None = None
+    seed: int = 0
+    json: bool = False
+    """One JSON document on stdout."""
+
+
+def main(arguments: Sequence[str]) -> int:
+    options = parse(CompareOptions, "compare", arguments)
+    use_compilation_cache()
+    from tightbound.estimators.comparison import compare
+
+    scores = [_scores(run, options) for run in (options.first, options.second)]
+    try:
+        comparison = compare(*scores, unit=options.unit)
+    except ValueError as error:
+        raise UserError(str(error)) from error
+    if options.json:
+        print_json({"comparison": comparison.to_json()})
+        return 0
+    print(f"{options.first}: {comparison.first}")
+    print(f"{options.second}: {comparison.second}")
+    error = comparison.standard_error
+    print(
+        f"difference (first - second): {comparison.difference:+.4f} ± "
+        f"{'unknown' if error is None else f'{error:.4f}'} {comparison.unit}, paired over "
+        f"{comparison.num_sequences} sequences of {comparison.split}"
+    )
+    if error is not None:
+        print(_verdict(comparison.difference, error, comparison.larger_is_better))
+    return 0
+
+
+def _scores(run: str, options: CompareOptions) -> "SequenceScores":
+    import numpy as np
+
+    from tightbound.estimators.bounds import elbo, iwae_bound
+    from tightbound.estimators.comparison import SequenceScores
+
+    evaluation, is_bound = evaluate_run(
+        run, options.split, options.num_samples, options.seed, options.max_rows
+    )
+    bound = elbo if options.bound == "elbo" else iwae_bound
+    return SequenceScores(
+        log_p=np.asarray(bound(evaluation.log_weights), np.float64),
+        rows=evaluation.rows,
+        num_units=evaluation.num_units,
+        unit_name="sequence" if (evaluation.num_units == 1).all() else "position",
+        split=evaluation.split,
+        bound="lower" if is_bound else "none",
+        estimator=options.bound,
+        num_samples=options.num_samples,
+    )
+
+
+def _verdict(difference: float, error: float, larger_is_better: bool) -> str:
+    """A tie is called a tie."""
+    if abs(difference) <= 2 * error:
+        return "A tie: the difference is within two of its standard errors."
+    first = (difference > 0) == larger_is_better
+    return f"The {'first' if first else 'second'} is better."

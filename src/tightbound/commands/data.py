@@ -1,0 +1,69 @@
+"""`tightbound data list | fetch | verify`: where the data are, and whether they are whole."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from typing import Annotated
+
+import tyro
+
+from tightbound.commands.options import parse, print_json
+from tightbound.data import catalogue
+from tightbound.report.tables import Table, TableFormat, render
+
+
+@dataclass(frozen=True)
+class List:
+    """Every data set, its licence, and whether it is here."""
+
+    format: TableFormat = "text"
+    json: bool = False
+
+
+@dataclass(frozen=True)
+class Fetch:
+    """Download a data set from its origin into the user's cache, checked."""
+
+    name: tyro.conf.Positional[str]
+
+
+@dataclass(frozen=True)
+class Verify:
+    """Compare the files of a data set with their checksums."""
+
+    name: tyro.conf.Positional[str]
+
+
+Action = (
+    Annotated[List, tyro.conf.subcommand("list")]
+    | Annotated[Fetch, tyro.conf.subcommand("fetch")]
+    | Annotated[Verify, tyro.conf.subcommand("verify")]
+)
+
+
+def main(arguments: Sequence[str]) -> int:
+    match parse(Action, "data", arguments):  # pyright: ignore[reportArgumentType]
+        case List(format=table_format, json=as_json):
+            return _list(table_format, as_json)
+        case Fetch(name):
+            return _statuses(f"Fetched {name}", catalogue.fetch(name))
+        case Verify(name):
+            return _statuses(f"Verified {name}", catalogue.verify(name))
+    return 2
+
+
+def _list(table_format: TableFormat, as_json: bool) -> int:
+    rows = catalogue.list_data()
+    names = tuple(field.name for field in fields(catalogue.DataRow))
+    if as_json:
+        print_json({"data": [{name: getattr(row, name) for name in names} for row in rows]})
+        return 0
+    cells = tuple(tuple(str(getattr(row, name)) for name in names) for row in rows)
+    print(render(Table("Data sets", names, cells), table_format), end="")
+    return 0
+
+
+def _statuses(title: str, statuses: Sequence[catalogue.FileStatus]) -> int:
+    names = tuple(field.name for field in fields(catalogue.FileStatus))
+    cells = tuple(tuple(str(getattr(status, name)) for name in names) for status in statuses)
+    print(render(Table(title, names, cells), "text"), end="")
+    return 0 if all(status.status == "ok" for status in statuses) else 2

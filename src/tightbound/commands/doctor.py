@@ -1,0 +1,87 @@
+"""`tightbound doctor RUN or FILE`: what is wrong, ranked causes, what to change."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import tyro
+
+from tightbound.commands.options import parse, print_json
+from tightbound.errors import UserError
+
+if TYPE_CHECKING:
+    from tightbound.diagnose.finding import Finding
+
+
+@dataclass(frozen=True)
+class DoctorOptions:
+    """Judge a run from the evidence in its folder, or log-weights that any framework saved."""
+
+    what: tyro.conf.Positional[str]
+    """A run folder, or an .npz with an array `log_weights` of shape (samples, sequences), or one
+    written by `LogTerms.save`."""
+    json: bool = False
+    """One JSON document on stdout."""
+
+
+def main(arguments: Sequence[str]) -> int:
+    options = parse(DoctorOptions, "doctor", arguments)
+    from rich.console import Console
+
+    from tightbound.diagnose.doctor import faults
+    from tightbound.report.terminal import print_findings
+
+    path = Path(options.what)
+    findings = judge_folder(path) if path.is_dir() else judge_file(path)
+    if options.json:
+        print_json({"findings": [finding.to_json() for finding in findings]})
+    else:
+        print_findings(findings, Console())
+    return 1 if faults(findings) else 0
+
+
+def judge_folder(path: Path) -> "list[Finding]":
+    """The findings of a run: judged anew from its evidence files, which needs no JAX."""
+    from tightbound.commands.runs_on_disk import open_run
+    from tightbound.diagnose.doctor import judge
+
+    opened = open_run(path)
+    history = opened.history()
+    if not history:
+        raise UserError(
+            f"{path} has no evidence: the run was trained with --no-doctor. `tightbound evaluate "
+            f"{path} --save FILE.npz` and `tightbound doctor FILE.npz` judge its weights."
+        )
+    steps = opened.folder.read_steps()
+    return judge(
+        history,
+        baselines=opened.baselines(),
+        bound=opened.newest_bound(),
+        finished=bool(steps) and steps[-1]["step"] >= opened.recipe.run.steps,
+        collapse_asked_for=bool(opened.document.get("collapse_is_best", False)),
+    )
+
+
+def judge_file(path: Path) -> "list[Finding]":
+    """The findings that log-weights alone can show."""
+    import numpy as np
+
+    from tightbound.diagnose.doctor import judge_weights, ranked
+    from tightbound.diagnose.evidence import read_npz
+
+    arrays = read_npz(path)
+    if "log_weights" not in arrays:
+        raise UserError(
+            f"{path} has no array `log_weights` (it has: {', '.join(arrays) or 'nothing'}). Save "
+            "log p(x, z) - log q(z | x) with shape (samples, sequences) under that name."
+        )
+    log_weights = arrays["log_weights"]
+    if log_weights.ndim != 2 or not np.issubdtype(log_weights.dtype, np.floating):
+        raise UserError(
+            f"`log_weights` in {path} is {log_weights.dtype} of shape {log_weights.shape}, but "
+            "numbers of shape (samples, sequences) were meant."
+        )
+    if log_weights.size == 0:
+        raise UserError(f"`log_weights` in {path} is empty: {log_weights.shape}.")
+    return ranked(judge_weights(np.asarray(log_weights, np.float64)))

@@ -1,0 +1,150 @@
+"""`tightbound evaluate RUN`: a bound with both its errors."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import tyro
+
+from tightbound.commands.options import parse, print_json, say, use_compilation_cache
+from tightbound.commands.runs_on_disk import open_run, split_reference
+from tightbound.errors import UserError
+
+if TYPE_CHECKING:
+    from tightbound.estimators.estimate import Estimate
+    from tightbound.evaluate import Evaluation
+
+
+@dataclass(frozen=True)
+class EvaluateOptions:
+    """Evaluate a trained model."""
+
+    run: tyro.conf.Positional[str]
+    """RUN or RUN@STEP; by default the newest checkpoint."""
+    bound: Literal["elbo", "iwae", "renyi", "cubo"] = "elbo"
+    num_samples: int | None = None
+    """Draws per sequence; by default 1 for the ELBO's own law, 100 for the others."""
+    order: float | None = None
+    """alpha of "renyi", n of "cubo"."""
+    unit: Literal["nats per sequence", "nats per unit", "bits per unit", "perplexity"] = (
+        "nats per sequence"
+    )
+    split: Literal["train", "valid", "test"] = "test"
+    max_rows: int | None = None
+    """Only the first rows of the split."""
+    seed: int = 0
+    """Of the data's noise and of the draws."""
+    save: str | None = None
+    """Write the log-weights here, as an .npz that `tightbound doctor` reads."""
+    json: bool = False
+    """One JSON document on stdout."""
+
+
+def main(arguments: Sequence[str]) -> int:
+    options = parse(EvaluateOptions, "evaluate", arguments)
+    use_compilation_cache()
+    from tightbound.estimators.bounds import bound_estimate
+
+    num_samples = options.num_samples
+    if num_samples is None:
+        num_samples = 1 if options.bound == "elbo" else 100
+    evaluation, is_bound = evaluate_run(
+        options.run, options.split, num_samples, options.seed, options.max_rows
+    )
+    order = options.order
+    if order is None and options.bound in ("renyi", "cubo"):
+        order = 0.5 if options.bound == "renyi" else 2.0
+    try:
+        estimate = bound_estimate(
+            evaluation.log_weights,
+            bound=options.bound,
+            order=order,
+            split=evaluation.split,
+            unit=options.unit,
+            num_units=evaluation.num_units,
+        )
+    except ValueError as error:
+        raise UserError(str(error)) from error
+    if not is_bound:
+        estimate = replace(estimate, bound="none")
+    sites = site_estimates(evaluation)
+    if options.save is not None:
+        save_weights(Path(options.save), evaluation)
+        say(f"Log-weights are in {options.save}.")
+    if options.json:
+        print_json(
+            {
+                "estimates": [estimate.to_json()],
+                "sites": {name: value.to_json() for name, value in sites.items()},
+            }
+        )
+    else:
+        print_evaluation(estimate, sites)
+    return 0
+
+
+def evaluate_run(
+    reference: str, split: str, num_samples: int, seed: int, max_rows: int | None
+) -> "tuple[Evaluation, bool]":
+    """The scored sites of a run's split, and whether their weights make a bound at all."""
+    import jax
+
+    from tightbound.data.batch import first_rows
+
+    if num_samples < 1:
+        raise UserError(
+            f"`num_samples` is {num_samples}, but a bound needs at least one draw per sequence. "
+            "Give 1 for the ELBO, more for IWAE."
+        )
+    path, step = split_reference(reference)
+    opened = open_run(path)
+    setup = opened.build()
+    state = opened.state(setup, step)
+    data = setup.data[split]
+    if max_rows is not None:
+        data = first_rows(data, max_rows)
+    evaluation = setup.evaluator(
+        state.model,
+        state.proposal,
+        data,
+        num_samples=num_samples,
+        key=jax.random.key(seed),
+        noise=setup.noise,
+    )
+    return evaluation, setup.is_bound
+
+
+def site_estimates(evaluation: "Evaluation") -> "dict[str, Estimate]":
+    """What each site adds to the ELBO, with its error over rows; they sum to it."""
+    from tightbound.estimators.units import per_sequence
+
+    return {
+        name: per_sequence(
+            values,
+            bound="none",
+            estimator=f"{name} of the elbo",
+            num_samples=len(evaluation.log_weights),
+            split=evaluation.split,
+        )
+        for name, values in evaluation.site_means.items()
+    }
+
+
+def save_weights(path: Path, evaluation: "Evaluation") -> None:
+    """The log-weights in the format that other frameworks can write too: one array."""
+    import numpy as np
+
+    with open(path, "wb") as file:
+        np.savez_compressed(
+            file, log_weights=evaluation.log_weights, num_units=evaluation.num_units
+        )
+
+
+def print_evaluation(estimate: "Estimate", sites: "dict[str, Estimate]") -> None:
+    """The number with its claim, then its sites."""
+    from tightbound.report.tables import Table, as_text, short_form
+
+    print(f"{estimate.estimator} on {estimate.split}: {estimate}\n")
+    rows = tuple((name, short_form(value)) for name, value in sites.items())
+    print(as_text(Table("The ELBO by site", ("site", "nats per sequence"), rows)), end="")

@@ -1,0 +1,110 @@
+"""What several commands share: parsing a recipe with its settings, opening a run, printing."""
+
+import dataclasses
+import json
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+import tyro
+
+from tightbound.errors import UserError
+from tightbound.recipes.catalogue import Recipe, find_recipe
+
+Options = TypeVar("Options")
+
+
+def parse(options: type[Options], command: str, arguments: Sequence[str]) -> Options:
+    """Options of a command, from a dataclass; tyro exits with code 2 where they are wrong."""
+    return tyro.cli(options, prog=f"tightbound {command}", args=list(arguments))
+
+
+def parse_with_recipe(
+    options: type[Options], command: str, arguments: Sequence[str]
+) -> tuple[Recipe, str, Options]:
+    """`RECIPE [settings and options]`: the recipe with its settings changed, its name, the options.
+
+    Every setting of the recipe is an option: `--model.latent-size 16`.
+    """
+    if not arguments or arguments[0].startswith("-"):
+        if not {"-h", "--help"} & set(arguments):
+            raise UserError(
+                f"A recipe comes first: tightbound {command} RECIPE [options]. "
+                "`tightbound recipes` lists them."
+            )
+        print(f"usage: tightbound {command} RECIPE [options]   (RECIPE --help adds its settings)\n")
+        parse(options, f"{command} RECIPE", ["--help"])
+    name, *rest = arguments
+    recipe = find_recipe(name)
+    Both = dataclasses.make_dataclass(
+        "Both",
+        [
+            (
+                "recipe",
+                Annotated[type(recipe), tyro.conf.arg(name="")],
+                dataclasses.field(default=recipe),
+            ),
+            (
+                "options",
+                Annotated[options, tyro.conf.arg(name="")],
+                dataclasses.field(default_factory=options),
+            ),
+        ],
+    )
+    Both.__doc__ = recipe.summary
+    both: Any = tyro.cli(Both, prog=f"tightbound {command} {name}", args=rest)
+    return both.recipe, name, both.options
+
+
+def settings_of(recipe: Recipe) -> dict[str, Any]:
+    """All settings as plain JSON, without the recipe's own name and summary."""
+    document = dataclasses.asdict(recipe)  # pyright: ignore[reportArgumentType]
+    return {key: value for key, value in document.items() if key not in ("name", "summary")}
+
+
+def with_settings(recipe: Any, settings: Mapping[str, Any], where: str = "") -> Any:
+    """The recipe with saved settings put back; a setting it does not know is an error."""
+    known = {field.name for field in dataclasses.fields(recipe)}
+    changes = {}
+    for name, value in settings.items():
+        if name not in known:
+            raise UserError(f"The saved setting {where}{name} is unknown to this version's recipe.")
+        current = getattr(recipe, name)
+        if dataclasses.is_dataclass(current) and isinstance(value, Mapping):
+            value = with_settings(current, value, f"{where}{name}.")
+        changes[name] = value
+    return dataclasses.replace(recipe, **changes)
+
+
+def flat_settings(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """`{"model.latent_size": 8, ...}`."""
+    flat = {}
+    for name, value in settings.items():
+        if isinstance(value, Mapping):
+            flat |= flat_settings(value, f"{prefix}{name}.")
+        else:
+            flat[prefix + name] = value
+    return flat
+
+
+def print_json(document: Mapping[str, Any]) -> None:
+    """The one JSON document of a command, on stdout, versioned."""
+    print(json.dumps({"schema": 1, **document}, indent=1))
+
+
+def say(text: str = "") -> None:
+    """A line for a person, on stderr: stdout belongs to the result."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def use_compilation_cache() -> None:
+    """Keep compiled programs per user, unless the environment already says where."""
+    import jax
+    import platformdirs
+
+    if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+        folder = Path(platformdirs.user_cache_dir("tightbound")) / "compiled"
+        jax.config.update("jax_compilation_cache_dir", str(folder))
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)

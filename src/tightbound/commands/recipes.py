@@ -1,0 +1,34 @@
+"""`tightbound recipes`: what can be trained."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from tightbound.commands.options import flat_settings, parse, print_json, settings_of
+from tightbound.recipes.catalogue import RECIPES
+from tightbound.report.tables import Table, TableFormat, render
+
+
+@dataclass(frozen=True)
+class RecipesOptions:
+    """List the recipes. `tightbound train RECIPE --help` explains a recipe's settings."""
+
+    format: TableFormat = "text"
+    json: bool = False
+    """One JSON document on stdout, with every setting."""
+
+
+def main(arguments: Sequence[str]) -> int:
+    options = parse(RecipesOptions, "recipes", arguments)
+    if options.json:
+        print_json(
+            {
+                "recipes": [
+                    {"name": name, "summary": r.summary, "settings": flat_settings(settings_of(r))}
+                    for name, r in RECIPES.items()
+                ]
+            }
+        )
+        return 0
+    rows = tuple((name, recipe.summary) for name, recipe in RECIPES.items())
+    print(render(Table("Recipes", ("recipe", "what it trains"), rows), options.format), end="")
+    return 0

@@ -1,0 +1,287 @@
+"""`tightbound train RECIPE`: train in a run folder, with the doctor riding along."""
+
+import hashlib
+import json
+import re
+import signal
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from tightbound.commands.options import (
+    flat_settings,
+    parse_with_recipe,
+    print_json,
+    say,
+    settings_of,
+    use_compilation_cache,
+)
+from tightbound.errors import UserError
+from tightbound.recipes.catalogue import Recipe
+
+if TYPE_CHECKING:
+    from tightbound.diagnose.finding import Finding
+    from tightbound.train.folder import RunFolder
+    from tightbound.train.run import Progress
+    from tightbound.train.setup import Setup
+
+
+@dataclass(frozen=True)
+class TrainOptions:
+    """Where and how to run."""
+
+    run_dir: str | None = None
+    """The run's folder; by default one under `runs/` named by recipe and settings. The same command
+    continues a run that was stopped."""
+    seed: int = 0
+    init_from: str | None = None
+    """RUN@STEP: start from that checkpoint's parameters and optimiser, with this run's settings."""
+    max_minutes: float | None = None
+    """Save and stop after so many minutes; the same command continues."""
+    note: str = ""
+    """A line kept with the run and shown by `runs` and `report`."""
+    track: Literal["none", "tensorboard"] = "none"
+    """Also write scalars and histograms for a tracker."""
+    doctor: bool = True
+    """Gather evidence while training and judge it."""
+    json: bool = False
+    """One JSON document on stdout: the findings."""
+
+
+_ENDINGS = {
+    "finished": "All steps are done.",
+    "plateau": "The held-out bound stopped rising, so the run was stopped.",
+    "interrupted": "Stopped and saved; the same command continues.",
+    "out of time": "The time given is over; saved; the same command continues.",
+    "not finite": "A value is not finite, so the run was stopped; the last checkpoint is good.",
+}
+
+
+def main(arguments: Sequence[str]) -> int:
+    recipe, name, options = parse_with_recipe(TrainOptions, "train", arguments)
+    use_compilation_cache()
+    from tightbound.train.folder import RunFolder
+
+    folder = RunFolder(options.run_dir or default_folder(name, recipe, options))
+    with folder.locked():
+        findings, status = train(recipe, name, folder, options)
+    if options.json:
+        print_json(
+            {
+                "run": str(folder.path),
+                "status": status,
+                "findings": [finding.to_json() for finding in findings],
+            }
+        )
+    else:
+        print(folder.path)
+    from tightbound.diagnose.doctor import faults
+
+    return 1 if faults(findings) or status == "not finite" else 0
+
+
+def default_folder(name: str, recipe: Recipe, options: TrainOptions) -> Path:
+    """`runs/vae-digits-1a2b3c`: the same settings, seed and start give the same folder."""
+    identity = [settings_of(recipe), options.seed, options.init_from]
+    digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:6]
+    slug = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
+    return Path("runs") / f"{slug}-{digest}"
+
+
+def train(
+    recipe: Recipe, name: str, folder: "RunFolder", options: TrainOptions
+) -> "tuple[list[Finding], str]":
+    """Build, or continue, and run to the end; the findings and how it ended."""
+    from rich.console import Console
+
+    from tightbound.report.progress import TrainingDisplay
+    from tightbound.report.terminal import print_findings
+    from tightbound.train.checkpoint import checkpoints
+    from tightbound.train.run import first_state, run
+
+    console = Console(stderr=True)
+    begin(recipe, name, folder, options)
+    setup = build(recipe, options.seed)
+    folder.write_json(
+        "baselines.json", {name: value.to_json() for name, value in setup.baselines.items()}
+    )
+    valid, problems = checkpoints(folder.checkpoints)
+    for problem in problems:
+        say(f"Left out: {problem}")
+    if valid:
+        say(f"Continuing from step {valid[-1].step}.")
+    start = None
+    if options.init_from is not None and not valid:
+        start = start_from(options.init_from, first_state(setup))
+    if valid and valid[-1].step >= setup.run.steps:
+        say(f"This run has all its {setup.run.steps} steps already.")
+        findings = judge_run(setup, folder, finished=True)
+        print_findings(findings, console)
+        return findings, "finished"
+    status = "running"
+    with (
+        stop_signals() as should_stop,
+        TrainingDisplay(setup.run.steps, setup.baselines, console) as display,
+        tracker(options.track, folder) as track,
+    ):
+        progress_of_run = run(
+            setup,
+            folder,
+            start=start,
+            should_stop=should_stop,
+            max_seconds=None if options.max_minutes is None else 60 * options.max_minutes,
+        )
+        watch = bedside(setup, folder) if options.doctor else None
+        for progress in progress_of_run:
+            if watch is not None:
+                watch(progress)
+            if progress.logged is not None:
+                display.show(progress.logged)
+                track(progress)
+            status = progress.status
+    say(_ENDINGS[status])
+    findings = judge_run(setup, folder, finished=status in ("finished", "plateau"))
+    print_findings(findings, console)
+    return findings, status
+
+
+def begin(recipe: Recipe, name: str, folder: "RunFolder", options: TrainOptions) -> None:
+    """Write down what is run and where; or, when continuing, see that both are the same."""
+    from tightbound.train.folder import environment, environment_changes
+
+    document = {
+        "name": folder.path.name,
+        "recipe": name,
+        "seed": options.seed,
+        "settings": settings_of(recipe),
+        "note": options.note,
+        "init_from": options.init_from,
+        "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+    }
+    now = environment()
+    if not folder.exists():
+        folder.write_json("environment.json", now)
+        folder.write_json("recipe.json", document)
+        return
+    before = folder.read_json("recipe.json")
+    different = changed_settings(before, document)
+    if different:
+        raise UserError(
+            f"The run folder {folder.path} was started with other settings: {'; '.join(different)}. "
+            "Give the same settings to continue it, or another --run-dir."
+        )
+    for change in environment_changes(folder.read_json("environment.json"), now):
+        say(f"Warning: {change}; the continued run may differ in its last bits.")
+
+
+def changed_settings(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
+    """ "train.steps was 100, is 200" for everything that decides a run's bits."""
+    old, new = ({k: d[k] for k in ("recipe", "seed", "init_from")} for d in (before, now))
+    old |= flat_settings(before["settings"])
+    new |= flat_settings(json.loads(json.dumps(now["settings"])))
+    return [
+        f"{k} was {old.get(k)}, is {new.get(k)}" for k in {**old, **new} if old.get(k) != new.get(k)
+    ]
+
+
+def build(recipe: Recipe, seed: int) -> "Setup":
+    """The setup; settings that have no meaning together are the caller's error."""
+    try:
+        return recipe.build(seed)
+    except ValueError as error:
+        raise UserError(str(error)) from error
+
+
+def start_from(reference: str, like: Any) -> Any:
+    """The state of another run's checkpoint, its step count set back to 0."""
+    import equinox as eqx
+    import jax.numpy as jnp
+
+    from tightbound.commands.runs_on_disk import open_run, split_reference
+    from tightbound.train.checkpoint import find_checkpoint, load_state
+
+    path, step = split_reference(reference)
+    other = open_run(path)
+    chosen = other.steps()[-1] if step is None else step
+    state = load_state(find_checkpoint(other.folder.checkpoints, chosen), like)
+    return eqx.tree_at(lambda s: s.step, state, jnp.zeros_like(state.step))
+
+
+def bedside(setup: "Setup", folder: "RunFolder") -> "Callable[[Progress], None]":
+    """Gather evidence at probe steps: the laws before the first update, then the probe."""
+    from tightbound.diagnose.laws import gather_laws
+    from tightbound.diagnose.probes import is_probe_step, make_probe
+
+    probe = make_probe(setup)
+
+    def watch(progress: "Progress") -> None:
+        path = folder.evidence / f"step-{progress.step:08d}.npz"
+        if not is_probe_step(progress.step) or path.exists():
+            return
+        evidence = (
+            gather_laws(setup, progress.state) if progress.step == 0 else probe(progress.state)
+        )
+        evidence.save(path)
+
+    return watch
+
+
+def judge_run(setup: "Setup", folder: "RunFolder", *, finished: bool) -> "list[Finding]":
+    """Judge what the run's probes gathered, and keep the findings with it."""
+    from tightbound.diagnose.doctor import judge
+    from tightbound.diagnose.evidence import Evidence
+    from tightbound.estimators.estimate import Estimate
+
+    history: list[Evidence] = [
+        Evidence.load(path) for path in sorted(folder.evidence.glob("step-*.npz"))
+    ]
+    if not history:
+        return []
+    bounds = [r["held_out"]["bound"] for r in folder.read_steps() if "held_out" in r]
+    findings = judge(
+        history,
+        baselines=setup.baselines,
+        bound=Estimate.from_json(bounds[-1]) if bounds else None,
+        finished=finished,
+        collapse_asked_for=setup.collapse_is_best,
+    )
+    folder.write_json(
+        "findings.json",
+        {"schema": 1, "step": history[-1].step, "findings": [f.to_json() for f in findings]},
+    )
+    return findings
+
+
+@contextmanager
+def stop_signals() -> Iterator[Callable[[], bool]]:
+    """SIGINT and SIGTERM ask for a clean stop; a second one ends at once."""
+    asked = False
+
+    def ask(number, frame):
+        nonlocal asked
+        if asked:
+            raise KeyboardInterrupt
+        asked = True
+        say("Stopping after this step; once more to stop at once.")
+
+    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield lambda: asked
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def tracker(name: str, folder: "RunFolder") -> "Iterator[Callable[[Progress], None]]":
+    """A function that hands logged records to a tracker; one that does nothing for "none"."""
+    if name == "none":
+        yield lambda progress: None
+        return
+    from tightbound.report.tensorboard import tensorboard
+
+    with tensorboard(folder.path / "tensorboard") as write:
+        yield write

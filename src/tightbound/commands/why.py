@@ -1,0 +1,120 @@
+"""`tightbound why RUN`: what made the bound move between two checkpoints."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import tyro
+
+from tightbound.commands.options import parse, print_json, use_compilation_cache
+from tightbound.commands.runs_on_disk import OpenRun, open_run
+from tightbound.errors import UserError
+
+if TYPE_CHECKING:
+    from tightbound.diagnose.why import Explanation
+
+
+@dataclass(frozen=True)
+class WhyOptions:
+    """Take the change of the bound apart: by site, by group of data, by module."""
+
+    run: tyro.conf.Positional[str]
+    """The run's folder."""
+    first: Annotated[int | None, tyro.conf.arg(name="from")] = None
+    """Step of the earlier checkpoint; by default the best one if the bound fell since, else the
+    first."""
+    last: Annotated[int | None, tyro.conf.arg(name="to")] = None
+    """Step of the later checkpoint; by default the newest."""
+    split: Literal["train", "valid", "test"] = "valid"
+    rows: int = 256
+    """Rows of the split to look at."""
+    seed: int = 0
+    """Of the draws."""
+    json: bool = False
+    """One JSON document on stdout."""
+
+
+def main(arguments: Sequence[str]) -> int:
+    options = parse(WhyOptions, "why", arguments)
+    use_compilation_cache()
+    import jax
+
+    from tightbound.diagnose.why import why
+
+    opened = open_run(options.run)
+    setup = opened.build()
+    first, last = steps_to_explain(opened, options.first, options.last)
+    try:
+        explanation = why(
+            setup,
+            opened.state(setup, first),
+            opened.state(setup, last),
+            split=options.split,
+            num_rows=options.rows,
+            key=jax.random.key(options.seed),
+        )
+    except ValueError as error:
+        raise UserError(str(error)) from error
+    opened.folder.write_json("why.json", explanation.to_json())
+    if options.json:
+        print_json(explanation.to_json())
+    else:
+        print_explanation(explanation)
+    return 0
+
+
+def steps_to_explain(opened: OpenRun, first: int | None, last: int | None) -> tuple[int, int]:
+    """The two steps: what was asked for, else from the best checkpoint down to the newest if the
+    bound fell, else from the first one up."""
+    steps = opened.steps()
+    last = steps[-1] if last is None else last
+    if first is not None:
+        return first, last
+    bounds = {
+        record["step"]: float(record["held_out"]["bound"]["value"])
+        for record in opened.folder.read_steps()
+        if "held_out" in record and record["step"] in steps and record["step"] <= last
+    }
+    best = max(bounds, key=bounds.__getitem__, default=last)
+    return (best if best < last else steps[0]), last
+
+
+def print_explanation(explanation: "Explanation") -> None:
+    """The explanation in words and tables."""
+    from tightbound.report.tables import Table, as_text
+
+    change = explanation.change
+    direction = "rose" if change.value > 0 else "fell"
+    noise = change.monte_carlo_error or 0.0
+    print(
+        f"From step {explanation.first_step} to {explanation.last_step} the ELBO {direction} by "
+        f"{abs(change.value):.3f} ± {change.standard_error or 0:.3f} nats per sequence "
+        f"(draws {noise:.3f}; {explanation.noise_share:.1%} of it may be estimator noise)\n"
+        f"on {change.split}, same rows and draws.\n"
+    )
+    rows = tuple(
+        (
+            name,
+            f"{value.value:+.3f}",
+            f"{value.standard_error or 0:.3f}",
+            f"{value.monte_carlo_error or 0:.3f}",
+        )
+        for name, value in explanation.sites.items()
+    )
+    print(as_text(Table("By site", ("site", "change [nats]", "± rows", "± draws"), rows)))
+    modules = tuple(next(iter(explanation.modules.values())))
+    rows = tuple(
+        (site, *(f"{values[module]:+.3f}" for module in modules))
+        for site, values in explanation.modules.items()
+    )
+    print(as_text(Table("By site and module [nats]", ("site", *modules), rows)), end="")
+    print(f"(they sum to the change up to {explanation.quadrature_error:.3f} nats of quadrature)\n")
+    if explanation.groups:
+        ordered = sorted(explanation.groups.items(), key=lambda item: item[1].value)
+        rows = tuple((n, f"{v.value:+.3f}", f"{v.standard_error or 0:.3f}") for n, v in ordered)
+        print(as_text(Table("By group of rows", ("group", "change [nats]", "± rows"), rows)))
+    print(
+        f"At step {explanation.first_step} the training gradient's cosine with the bound's is "
+        f"{explanation.gradient_cosine:.2f}; two halves of the bound's own reach "
+        f"{explanation.cosine_ceiling:.2f}."
+    )

@@ -1,0 +1,226 @@
+"""Why did the bound move between two checkpoints?  Which term, which data, which module; and is it
+more than noise?"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.flatten_util import ravel_pytree
+from jaxtyping import Array, Float, PRNGKeyArray, PyTree
+
+from tightbound.data.batch import Batch, Noise, Split
+from tightbound.diagnose.probes import modules
+from tightbound.estimators.estimate import Estimate
+from tightbound.inference.weigh import weigh
+from tightbound.train.loop import TrainState
+from tightbound.train.setup import Setup
+
+# Three Gauss-Legendre nodes on [0, 1]: exact for the derivative of a polynomial of degree 6.
+_NODES = (0.5 - np.sqrt(0.15), 0.5, 0.5 + np.sqrt(0.15))
+_WEIGHTS = (5 / 18, 8 / 18, 5 / 18)
+
+Pair = PyTree
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """The change of the ELBO on the same rows and draws, taken apart three ways.
+
+    `sites` sum to `change`. `modules[site][module]` is the part of a site's change that came
+    through a module's parameters, by the path integral of its gradient along the straight line
+    between the checkpoints; they sum to the change up to `quadrature_error`.
+    """
+
+    first_step: int
+    last_step: int
+    change: Estimate
+    noise_share: float  # of the change's variance over draws in its square: 1 means all noise
+    sites: dict[str, Estimate]
+    groups: dict[str, Estimate]
+    modules: dict[str, dict[str, float]]
+    quadrature_error: float  # nats per sequence
+    gradient_cosine: float  # training gradient against the bound's, at the first checkpoint
+    cosine_ceiling: float  # the bound's gradient on two halves of the rows
+
+    def to_json(self) -> dict[str, Any]:
+        """The document `why --json` prints and `why.json` holds."""
+        return {
+            "from": self.first_step,
+            "to": self.last_step,
+            "change": self.change.to_json(),
+            "noise_share": self.noise_share,
+            "sites": {name: value.to_json() for name, value in self.sites.items()},
+            "groups": {name: value.to_json() for name, value in self.groups.items()},
+            "modules": self.modules,
+            "quadrature_error": self.quadrature_error,
+            "gradient_cosine": self.gradient_cosine,
+            "cosine_ceiling": self.cosine_ceiling,
+        }
+
+
+def why(
+    setup: Setup,
+    first: TrainState,
+    last: TrainState,
+    *,
+    split: str = "valid",
+    num_rows: int = 256,
+    num_repeats: int = 8,
+    key: PRNGKeyArray,
+) -> Explanation:
+    """Explain the change of the ELBO from one state to another on rows of a split.
+
+    Both states see the same rows, the same noise and the same draws (common random numbers), so
+    most of the estimator's noise cancels; `num_repeats` keys measure what is left of it.
+    """
+    if int(first.step) == int(last.step):
+        raise ValueError(
+            f"Both checkpoints are of step {int(first.step)}, so nothing moved. Name two steps."
+        )
+    data = setup.data[split]
+    rows = np.arange(min(num_rows, len(data)))
+    batch = data.take(rows)
+    keys = jax.random.split(key, num_repeats)
+    before, after = ((s.model, s.proposal) for s in (first, last))
+    names = list(first.model.kinds)
+
+    gather = eqx.filter_jit(_sites_per_row)
+    changes = np.stack(
+        [
+            np.asarray(gather(after, batch, k, setup.noise) - gather(before, batch, k, setup.noise))
+            for k in keys
+        ]
+    )  # repeats, sites, rows
+    by_row = changes.sum(1).mean(0)
+    by_repeat = changes.sum(1).mean(1)
+    monte_carlo = float(by_repeat.std(ddof=1) / np.sqrt(num_repeats))
+    where = f"{data.description}, {len(rows)} rows"
+
+    def estimate(values: Float[np.ndarray, " rows"], draws: float | None = None) -> Estimate:
+        error = float(values.std(ddof=1) / np.sqrt(len(values))) if len(values) > 1 else None
+        mean = float(values.mean())
+        return Estimate(
+            mean, error, draws, "nats per sequence", "none", "elbo change", num_repeats, where
+        )
+
+    site_draws = changes.mean(2).std(0, ddof=1) / np.sqrt(num_repeats)
+    parts = _module_parts(before, after, batch, keys[0], setup.noise)
+    through_modules = {
+        site: {module: float(v) for module, v in values.items()}
+        for site, values in zip(names, parts, strict=True)
+    }
+    integrated = sum(sum(values.values()) for values in through_modules.values())
+    measured = float(changes[0].sum(0).mean())
+    cosine, ceiling = _cosines(setup, first, key)
+    return Explanation(
+        first_step=int(first.step),
+        last_step=int(last.step),
+        change=estimate(by_row, monte_carlo),
+        noise_share=float(min(1.0, monte_carlo**2 / max(by_row.mean() ** 2, 1e-30))),
+        sites={
+            name: estimate(changes[:, index].mean(0), float(site_draws[index]))
+            for index, name in enumerate(names)
+        },
+        groups={name: estimate(by_row[members]) for name, members in _groups(data, rows).items()},
+        modules=through_modules,
+        quadrature_error=abs(integrated - measured),
+        gradient_cosine=cosine,
+        cosine_ceiling=ceiling,
+    )
+
+
+def _sites_per_row(
+    pair: Pair, batch: Batch, key: PRNGKeyArray, noise: Noise | None
+) -> Float[Array, "sites rows"]:
+    """What every site adds to the ELBO of every row: mean over draws of log p - log q."""
+    noise_key, draw_key = jax.random.split(key)
+    if noise is not None:
+        batch = noise(batch, noise_key)
+    terms = weigh(*pair, batch, num_samples=4, key=draw_key)
+    return jnp.stack([(site.total_log_p - site.total_log_q).mean(0) for site in terms.sites])
+
+
+def _module_parts(
+    before: Pair, after: Pair, batch: Batch, key: PRNGKeyArray, noise: Noise | None
+) -> list[dict[str, float]]:
+    """For every site: the path integral of its gradient through each module, in nats per sequence."""
+    start, static = eqx.partition(before, eqx.is_inexact_array)
+    end = eqx.filter(after, eqx.is_inexact_array)
+    step = jax.tree.map(jnp.subtract, end, start)
+
+    @eqx.filter_jit
+    def slopes(position, index):
+        """d site / d position along the line, module by module."""
+
+        def site(parameters):
+            pair = eqx.combine(parameters, static)
+            return _sites_per_row(pair, batch, key, noise).mean(1)[index]
+
+        here = jax.tree.map(lambda a, d: a + position * d, start, step)
+        products = jax.tree.map(lambda g, d: (g * d).sum(), jax.grad(site)(here), step)
+        return {name: sum(leaves) for name, leaves in modules(products).items()}
+
+    parts = []
+    for index in range(len(before[0].kinds)):
+        nodes = [slopes(jnp.asarray(node), jnp.asarray(index)) for node in _NODES]
+        parts.append(
+            {
+                name: float(sum(w * float(n[name]) for w, n in zip(_WEIGHTS, nodes, strict=True)))
+                for name in nodes[0]
+            }
+        )
+    return parts
+
+
+def _cosines(setup: Setup, state: TrainState, key: PRNGKeyArray) -> tuple[float, float]:
+    """Does training climb the bound?  The cosine of the objective's gradient with the bound's on
+    256 training rows, and, as the ceiling noise leaves, the bound's on two halves of them."""
+    train = setup.data["train"]
+    size = min(256, len(train)) // 2 * 2
+    batch = train.take(np.random.default_rng(0).permutation(len(train))[:size])
+    parameters, static = eqx.partition((state.model, state.proposal), eqx.is_inexact_array)
+
+    @eqx.filter_jit
+    def directions(parameters, batch, key):
+        noise_key, first_key, second_key = jax.random.split(key, 3)
+        if setup.noise is not None:
+            batch = setup.noise(batch, noise_key)
+
+        def objective(parameters):
+            return setup.objective(
+                *eqx.combine(parameters, static), batch, key=first_key, step=state.step
+            )[0]
+
+        def bound(parameters, half):
+            return weigh(
+                *eqx.combine(parameters, static), half, num_samples=4, key=second_key
+            ).log_weights.mean()
+
+        halves = [
+            jax.tree.map(lambda leaf, part=part: leaf[part], batch)
+            for part in (slice(None, size // 2), slice(size // 2, None))
+        ]
+        flat: Callable[[PyTree], Array] = lambda tree: ravel_pytree(tree)[0]  # noqa: E731
+        return flat(jax.grad(objective)(parameters)), *(
+            flat(jax.grad(bound)(parameters, half)) for half in halves
+        )
+
+    training, one, two = directions(parameters, batch, key)
+    cosine = lambda a, b: float(a @ b / (jnp.linalg.norm(a) * jnp.linalg.norm(b)))  # noqa: E731
+    return cosine(training, one + two), cosine(one, two)
+
+
+def _groups(split: Split, rows: np.ndarray) -> dict[str, np.ndarray]:
+    """Which of the rows belong to each of the split's groups; groups of one row are left out."""
+    if split.groups is None:
+        return {}
+    groups = split.groups[rows]
+    return {
+        split.group_names[group]: np.flatnonzero(groups == group)
+        for group in np.unique(groups)
+        if (groups == group).sum() > 1
+    }
