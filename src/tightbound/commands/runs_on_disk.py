@@ -26,8 +26,10 @@ class OpenRun:
     document: dict[str, Any]  # recipe.json
 
     def build(self) -> "Setup":
-        """The setup the run was started from."""
-        return self.recipe.build(self.seed)
+        """The setup the run was started from, its planted fault included."""
+        from tightbound.commands.train import build
+
+        return build(self.recipe, self.seed, self.document.get("plant"))
 
     def state(self, setup: "Setup", step: int | None = None) -> "TrainState":
         """The state at `step`, or at the newest valid checkpoint."""

@@ -47,6 +47,8 @@ class TrainOptions:
     """Also write scalars and histograms for a tracker."""
     doctor: bool = True
     """Gather evidence while training and judge it."""
+    plant: str | None = None
+    """Plant a fault of the catalogue on purpose, to see how it looks; the run says so."""
     json: bool = False
     """One JSON document on stdout: the findings."""
 
@@ -63,11 +65,16 @@ _ENDINGS = {
 def main(arguments: Sequence[str]) -> int:
     recipe, name, options = parse_with_recipe(TrainOptions, "train", arguments)
     use_compilation_cache()
+    from rich.console import Console
+
+    from tightbound.diagnose.doctor import faults
+    from tightbound.report.terminal import print_findings
     from tightbound.train.folder import RunFolder
 
     folder = RunFolder(options.run_dir or default_folder(name, recipe, options))
     with folder.locked():
         findings, status = train(recipe, name, folder, options)
+    print_findings(findings, Console(stderr=True))
     if options.json:
         print_json(
             {
@@ -78,14 +85,12 @@ def main(arguments: Sequence[str]) -> int:
         )
     else:
         print(folder.path)
-    from tightbound.diagnose.doctor import faults
-
     return 1 if faults(findings) or status == "not finite" else 0
 
 
 def default_folder(name: str, recipe: Recipe, options: TrainOptions) -> Path:
     """`runs/vae-digits-1a2b3c`: the same settings, seed and start give the same folder."""
-    identity = [settings_of(recipe), options.seed, options.init_from]
+    identity = [settings_of(recipe), options.seed, options.init_from, options.plant]
     digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:6]
     slug = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
     return Path("runs") / f"{slug}-{digest}"
@@ -98,13 +103,11 @@ def train(
     from rich.console import Console
 
     from tightbound.report.progress import TrainingDisplay
-    from tightbound.report.terminal import print_findings
     from tightbound.train.checkpoint import checkpoints
     from tightbound.train.run import first_state, run
 
-    console = Console(stderr=True)
-    begin(recipe, name, folder, options)
-    setup = build(recipe, options.seed)
+    setup = build(recipe, options.seed, options.plant)
+    begin(recipe, name, folder, options, setup)
     folder.write_json(
         "baselines.json", {name: value.to_json() for name, value in setup.baselines.items()}
     )
@@ -118,13 +121,11 @@ def train(
         start = start_from(options.init_from, first_state(setup))
     if valid and valid[-1].step >= setup.run.steps:
         say(f"This run has all its {setup.run.steps} steps already.")
-        findings = judge_run(setup, folder, finished=True)
-        print_findings(findings, console)
-        return findings, "finished"
+        return judge_run(setup, folder, finished=True), "finished"
     status = "running"
     with (
         stop_signals() as should_stop,
-        TrainingDisplay(setup.run.steps, setup.baselines, console) as display,
+        TrainingDisplay(setup.run.steps, setup.baselines, Console(stderr=True)) as display,
         tracker(options.track, folder) as track,
     ):
         progress_of_run = run(
@@ -143,12 +144,12 @@ def train(
                 track(progress)
             status = progress.status
     say(_ENDINGS[status])
-    findings = judge_run(setup, folder, finished=status in ("finished", "plateau"))
-    print_findings(findings, console)
-    return findings, status
+    return judge_run(setup, folder, finished=status in ("finished", "plateau")), status
 
 
-def begin(recipe: Recipe, name: str, folder: "RunFolder", options: TrainOptions) -> None:
+def begin(
+    recipe: Recipe, name: str, folder: "RunFolder", options: TrainOptions, setup: "Setup"
+) -> None:
     """Write down what is run and where; or, when continuing, see that both are the same."""
     from tightbound.train.folder import environment, environment_changes
 
@@ -159,6 +160,8 @@ def begin(recipe: Recipe, name: str, folder: "RunFolder", options: TrainOptions)
         "settings": settings_of(recipe),
         "note": options.note,
         "init_from": options.init_from,
+        "plant": options.plant,
+        "collapse_is_best": setup.collapse_is_best,
         "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
     }
     now = environment()
@@ -179,7 +182,7 @@ def begin(recipe: Recipe, name: str, folder: "RunFolder", options: TrainOptions)
 
 def changed_settings(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
     """ "train.steps was 100, is 200" for everything that decides a run's bits."""
-    old, new = ({k: d[k] for k in ("recipe", "seed", "init_from")} for d in (before, now))
+    old, new = ({k: d[k] for k in ("recipe", "seed", "init_from", "plant")} for d in (before, now))
     old |= flat_settings(before["settings"])
     new |= flat_settings(json.loads(json.dumps(now["settings"])))
     return [
@@ -187,12 +190,20 @@ def changed_settings(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
     ]
 
 
-def build(recipe: Recipe, seed: int) -> "Setup":
-    """The setup; settings that have no meaning together are the caller's error."""
+def build(recipe: Recipe, seed: int, plant: str | None = None) -> "Setup":
+    """The setup, with a fault planted if one is named; settings that have no meaning together are
+    the caller's error."""
     try:
-        return recipe.build(seed)
+        setup = recipe.build(seed)
     except ValueError as error:
         raise UserError(str(error)) from error
+    if plant is None:
+        return setup
+    from tightbound.diagnose.faults import FAULTS
+
+    if plant not in FAULTS:
+        raise UserError(f"There is no fault {plant!r}. There are: {', '.join(FAULTS)}.")
+    return FAULTS[plant].plant(setup)
 
 
 def start_from(reference: str, like: Any) -> Any:

@@ -13,7 +13,39 @@ from tightbound.estimators.estimate import Estimate
 
 # Which fault explains which: a finding high up is named before those it brings with it. Bad data
 # spoil everything; a density that is none spoils every number; a step comes after its gradient.
-_EXPLAINS_FIRST = ["TB501", "TB502", "TB503", "TB504", "TB505", "TB506", "TB101", "TB102", "TB103", "TB402", "TB105", "TB104", "TB201", "TB202", "TB601", "TB602", "TB212", "TB214", "TB213", "TB215", "TB217", "TB210", "TB216", "TB211", "TB403", "TB401", "TB301", "TB302", "TB303", "TB304", "TB603"]
+_EXPLAINS_FIRST = [
+    "TB501",
+    "TB502",
+    "TB503",
+    "TB504",
+    "TB505",
+    "TB506",
+    "TB101",
+    "TB102",
+    "TB103",
+    "TB402",
+    "TB105",
+    "TB104",
+    "TB201",
+    "TB202",
+    "TB601",
+    "TB602",
+    "TB212",
+    "TB214",
+    "TB213",
+    "TB215",
+    "TB217",
+    "TB210",
+    "TB216",
+    "TB211",
+    "TB403",
+    "TB401",
+    "TB301",
+    "TB302",
+    "TB303",
+    "TB304",
+    "TB603",
+]
 
 
 def judge(

@@ -435,7 +435,7 @@ def data(setup: Setup, pair: Pair, key: PRNGKeyArray, num_rows: int = 1024) -> e
 def _as_seen(setup: Setup, split: Split, key: PRNGKeyArray, num_rows: int) -> np.ndarray:
     batch = split.take(np.arange(min(num_rows, len(split))))
     if setup.noise is not None:
-        batch = setup.noise(batch, key)
+        batch = jax.jit(setup.noise)(batch, key)
     image = np.asarray(image_of(batch.x), np.float64)
     return image.reshape(len(image), -1)
 
@@ -449,8 +449,12 @@ def _off_support_share(setup: Setup, pair: Pair, key: PRNGKeyArray) -> float:
     """Of the numbers the model sees, the share that a draw of the model could never be: judged by
     whether the model's own draws are bits."""
     model, _ = pair
-    keys = jax.random.split(key, 8)
-    drawn = [image_of(model.sample_likelihood(model.sample_prior(k), k)) for k in keys]
+
+    @eqx.filter_jit
+    def draw(model, keys):
+        return jax.vmap(lambda k: image_of(model.sample_likelihood(model.sample_prior(k), k)))(keys)
+
+    drawn = draw(model, jax.random.split(key, 8))
     if not np.isin(np.asarray(drawn), (0.0, 1.0)).all():
         return 0.0
     seen = _as_seen(setup, setup.data["train"], key, 256)

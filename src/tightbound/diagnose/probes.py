@@ -148,23 +148,23 @@ def _gradients(
         model, proposal = eqx.combine(parameters, static)
         return -setup.objective(model, proposal, batch, key=key, step=state.step)[0]
 
-    def bound_loss(parameters, rows):
+    def bound_loss(parameters, half):
         model, proposal = eqx.combine(parameters, static)
-        half = jax.tree.map(lambda leaf: leaf[rows], batch)
         return -weigh(model, proposal, half, num_samples=8, key=key).log_weights.mean()
 
     middle = len(batch.rows) // 2
+    halves = jax.tree.map(
+        lambda leaf: leaf[: 2 * middle].reshape(2, middle, *leaf.shape[1:]), batch
+    )
     gradient = jax.grad(loss)(parameters)
-    halves = [
-        jax.grad(bound_loss)(parameters, rows)
-        for rows in (slice(None, middle), slice(middle, 2 * middle))
-    ]
-    flat = [ravel_pytree(tree)[0] for tree in (gradient, *halves)]
+    of_halves = jax.vmap(jax.grad(bound_loss), in_axes=(None, 0))(parameters, halves)
+    training = ravel_pytree(gradient)[0]
+    one, two = jax.vmap(lambda tree: ravel_pytree(tree)[0])(of_halves)
     return gradient, {
         "norm": _norms(gradient),
         "parameter_norm": _norms(parameters),
-        "cosine_with_bound": _cosine(flat[0], flat[1] + flat[2]),
-        "cosine_of_halves": _cosine(flat[1], flat[2]),
+        "cosine_with_bound": _cosine(training, one + two),
+        "cosine_of_halves": _cosine(one, two),
     }
 
 

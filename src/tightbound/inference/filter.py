@@ -3,7 +3,7 @@
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree, Shaped
 
 from tightbound.data.batch import Batch
 from tightbound.inference.resampling import SCHEMES, Scheme
@@ -118,7 +118,7 @@ class _Each(AbstractPopulation):
 
 def _keys(
     key: PRNGKeyArray, rows: Int[Array, " batch"], num_steps: int
-) -> tuple[PRNGKeyArray, PRNGKeyArray]:
+) -> tuple[Shaped[Array, "batch *key"], Shaped[Array, "time batch 2 *key"]]:
     """A key per sequence to start with; per step and sequence, one to resample and one to move."""
 
     def of_sequence(row):

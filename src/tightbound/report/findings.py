@@ -14,8 +14,9 @@ WORDS = {
 
 
 def by_verdict(findings: Sequence[Finding]) -> list[Finding]:
-    """What needs a person first: faults, then undecided, not run and passed; by code within each."""
-    return sorted(findings, key=lambda finding: (ORDER.index(finding.verdict), finding.code))
+    """What needs a person first: faults, then undecided, not run and passed. Within each the given
+    order stays: the doctor names what explains the rest before what it brings with it."""
+    return sorted(findings, key=lambda finding: ORDER.index(finding.verdict))
 
 
 def summary(findings: Sequence[Finding]) -> str:
@@ -44,13 +45,31 @@ def not_checked(findings: Sequence[Finding]) -> list[str]:
 def findings_text(findings: Sequence[Finding]) -> str:
     """All of it as plain text that ends in a newline. Skipped is not passed: the last paragraph
     says what was not checked, even where that is nothing."""
-    blocks = [summary(findings), *map(_block, by_verdict(findings))]
+    blocks = [summary(findings), *map(finding_text, telling(findings))]
+    if passed(findings):
+        blocks.append("\n".join(["Passed:", *(f"  - {line}" for line in passed(findings))]))
     gaps = not_checked(findings) or ["nothing was left out by these checks"]
     blocks.append("\n".join(["Not checked:", *(f"  - {gap}" for gap in gaps)]))
     return "\n\n".join(blocks) + "\n"
 
 
-def _block(finding: Finding) -> str:
+def telling(findings: Sequence[Finding]) -> list[Finding]:
+    """The findings that ask something of a person: faults and what is undecided."""
+    asking = (Verdict.FAULT, Verdict.UNDECIDED)
+    return [finding for finding in by_verdict(findings) if finding.verdict in asking]
+
+
+def passed(findings: Sequence[Finding]) -> list[str]:
+    """One line for every check that found nothing wrong: `TB101 likelihood_is_normalised: ...`."""
+    return [
+        f"{finding.code} {finding.check}: {measurement(finding)}"
+        for finding in by_verdict(findings)
+        if finding.verdict is Verdict.OK
+    ]
+
+
+def finding_text(finding: Finding) -> str:
+    """One finding in full: verdict, meaning, measurement, ranked causes with advice."""
     lines = [f"{WORDS[finding.verdict]}  {finding.code} {finding.check}", f"  {finding.meaning}"]
     if measurement(finding):
         lines.append(f"  {measurement(finding)}")

@@ -9,11 +9,12 @@ from rich.text import Text
 from tightbound.diagnose.finding import Finding, Verdict
 from tightbound.report.findings import (
     WORDS,
-    by_verdict,
     findings_text,
     measurement,
     not_checked,
+    passed,
     summary,
+    telling,
 )
 
 STYLES = {
@@ -39,7 +40,9 @@ def findings_view(findings: Sequence[Finding]) -> RenderableType:
     gaps = not_checked(findings) or ["nothing was left out by these checks"]
     return Group(
         Text(summary(findings), style="bold"),
-        *(_view(finding) for finding in by_verdict(findings)),
+        *(_view(finding) for finding in telling(findings)),
+        Text("\nPassed", style="bold"),
+        *(_indented(f"- {line}", 2, "dim") for line in passed(findings)),
         Text("\nNot checked", style="bold"),
         *(_indented(f"- {gap}", 2, "dim") for gap in gaps),
     )
