@@ -74,7 +74,7 @@ def train(path: Path, steps: int, strike: Strike | None) -> None:
             evaluate_every=5,
             evaluate_samples=1,
             checkpoint_every=7,
-            plateau=PlateauSettings(patience=1, action="rollback", max_rollbacks=steps),
+            plateau=PlateauSettings(patience=2, action="rollback", max_rollbacks=steps),
         ),
     ).build(seed=0)
     count_down = _count_down(strike)

@@ -1,5 +1,6 @@
 """`tightbound train RECIPE`: train in a run folder, with the doctor riding along."""
 
+import dataclasses
 import hashlib
 import json
 import re
@@ -23,8 +24,10 @@ from tightbound.errors import UserError
 from tightbound.recipes.catalogue import Recipe
 
 if TYPE_CHECKING:
+    from tightbound.diagnose.evidence import Evidence
     from tightbound.diagnose.finding import Finding
     from tightbound.train.folder import RunFolder
+    from tightbound.train.loop import TrainState
     from tightbound.train.run import Progress
     from tightbound.train.setup import Setup
 
@@ -38,7 +41,7 @@ class TrainOptions:
     continues a run that was stopped."""
     seed: int = 0
     init_from: str | None = None
-    """RUN@STEP: start from that checkpoint's parameters and optimiser, with this run's settings."""
+    """RUN@STEP: start from that checkpoint's parameters, with this run's settings and optimiser."""
     max_minutes: float | None = None
     """Save and stop after so many minutes; the same command continues."""
     note: str = ""
@@ -137,11 +140,10 @@ def train(
         )
         watch = bedside(setup, folder) if options.doctor else None
         for progress in progress_of_run:
-            if watch is not None:
-                watch(progress)
+            evidence = None if watch is None else watch(progress)
             if progress.logged is not None:
                 display.show(progress.logged)
-                track(progress)
+                track(progress.logged, evidence)
             status = progress.status
     say(_ENDINGS[status])
     return judge_run(setup, folder, finished=status in ("finished", "plateau")), status
@@ -206,10 +208,9 @@ def build(recipe: Recipe, seed: int, plant: str | None = None) -> "Setup":
     return FAULTS[plant].plant(setup)
 
 
-def start_from(reference: str, like: Any) -> Any:
-    """The state of another run's checkpoint, its step count set back to 0."""
+def start_from(reference: str, first: "TrainState") -> "TrainState":
+    """This run's first state with the parameters of another run's checkpoint."""
     import equinox as eqx
-    import jax.numpy as jnp
 
     from tightbound.commands.runs_on_disk import open_run, split_reference
     from tightbound.train.checkpoint import find_checkpoint, load_state
@@ -217,25 +218,29 @@ def start_from(reference: str, like: Any) -> Any:
     path, step = split_reference(reference)
     other = open_run(path)
     chosen = other.steps()[-1] if step is None else step
-    state = load_state(find_checkpoint(other.folder.checkpoints, chosen), like)
-    return eqx.tree_at(lambda s: s.step, state, jnp.zeros_like(state.step))
+    checkpoint = find_checkpoint(other.folder.checkpoints, chosen)
+    without_optimiser = dataclasses.replace(first, opt_state=None)
+    loaded = load_state(checkpoint, without_optimiser)
+    return eqx.tree_at(lambda s: (s.model, s.proposal), first, (loaded.model, loaded.proposal))
 
 
-def bedside(setup: "Setup", folder: "RunFolder") -> "Callable[[Progress], None]":
-    """Gather evidence at probe steps: the laws before the first update, then the probe."""
+def bedside(setup: "Setup", folder: "RunFolder") -> "Callable[[Progress], Evidence | None]":
+    """Gather evidence at probe steps: the laws before the first update, then the probe; None at
+    other steps, and where an interrupted run has gathered it already."""
     from tightbound.diagnose.laws import gather_laws
     from tightbound.diagnose.probes import is_probe_step, make_probe
 
     probe = make_probe(setup)
 
-    def watch(progress: "Progress") -> None:
+    def watch(progress: "Progress") -> "Evidence | None":
         path = folder.evidence / f"step-{progress.step:08d}.npz"
         if not is_probe_step(progress.step) or path.exists():
-            return
+            return None
         evidence = (
             gather_laws(setup, progress.state) if progress.step == 0 else probe(progress.state)
         )
         evidence.save(path)
+        return evidence
 
     return watch
 
@@ -287,10 +292,12 @@ def stop_signals() -> Iterator[Callable[[], bool]]:
 
 
 @contextmanager
-def tracker(name: str, folder: "RunFolder") -> "Iterator[Callable[[Progress], None]]":
+def tracker(
+    name: str, folder: "RunFolder"
+) -> "Iterator[Callable[[dict[str, Any], Evidence | None], None]]":
     """A function that hands logged records to a tracker; one that does nothing for "none"."""
     if name == "none":
-        yield lambda progress: None
+        yield lambda record, evidence: None
         return
     from tightbound.report.tensorboard import tensorboard
 

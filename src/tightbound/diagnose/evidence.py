@@ -7,7 +7,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float, Int, Shaped
@@ -41,6 +41,13 @@ class Latents:
 
     mean: Float[np.ndarray, "rows latent"]
     scale: Float[np.ndarray, "rows latent"]
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """What was observed less the mean of the output, over all entries of the probe's rows."""
+
+    residual_quantiles: Float[np.ndarray, " quantile"]  # 0 to 1 in 32 steps
 
 
 @dataclass(frozen=True)
@@ -133,6 +140,7 @@ class Gradients:
     norm: Float[np.ndarray, " module"]
     update_norm: Float[np.ndarray, " module"]
     parameter_norm: Float[np.ndarray, " module"]
+    quantiles: Float[np.ndarray, "module quantile"]  # of the gradient's entries, 0 to 1 in 32 steps
     cosine_with_bound: float  # training gradient against the bound's, both on the probe's batch
     cosine_of_halves: float  # the bound's gradient on two halves: the ceiling noise leaves
 
@@ -153,6 +161,7 @@ class Evidence:
     step: int
     sites: Sites | None = None
     latents: Latents | None = None
+    outputs: Outputs | None = None
     twin: Twin | None = None
     scores: Scores | None = None
     objective: Objective | None = None
@@ -195,6 +204,7 @@ _FORMAT = "tightbound.Evidence/1"
 _GROUPS: Mapping[str, type] = {
     "sites": Sites,
     "latents": Latents,
+    "outputs": Outputs,
     "twin": Twin,
     "scores": Scores,
     "objective": Objective,
@@ -205,13 +215,11 @@ _GROUPS: Mapping[str, type] = {
     "line": Line,
 }
 
-Group = TypeVar("Group")
 
-
-def _load_group(kind: type[Group], name: str, arrays: Mapping[str, np.ndarray]) -> Group | None:
+def _load_group(kind: Any, name: str, arrays: Mapping[str, np.ndarray]) -> Any:
     found = {
         f.name: arrays[f"{name}.{f.name}"] for f in fields(kind) if f"{name}.{f.name}" in arrays
-    }  # pyright: ignore[reportArgumentType]
+    }
     if not found:
         return None
     return kind(**{key: value.item() if value.ndim == 0 else value for key, value in found.items()})

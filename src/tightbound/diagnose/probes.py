@@ -47,18 +47,20 @@ class Probe:
 
     def __call__(self, state: TrainState) -> ev.Evidence:
         """Enqueue, wait, and bring the evidence to the host."""
-        sites, latents, gradients, line = jax.device_get(
+        sites, latents, residuals, gradients, line = jax.device_get(
             self.gather(state, self.same, self.other, self.held_out, self.key)
         )
         return ev.Evidence(
             step=int(state.step),
             sites=sites_on_host(state.model, sites, self.held_out),
             latents=ev.Latents(*latents),
+            outputs=None if residuals is None else ev.Outputs(residuals),
             gradients=ev.Gradients(
                 modules=np.array(module_names((state.model, state.proposal))),
                 norm=gradients["norm"],
                 update_norm=gradients["update_norm"],
                 parameter_norm=gradients["parameter_norm"],
+                quantiles=gradients["quantiles"],
                 cosine_with_bound=float(gradients["cosine_with_bound"]),
                 cosine_of_halves=float(gradients["cosine_of_halves"]),
             ),
@@ -84,8 +86,9 @@ def make_probe(setup: Setup) -> Probe:
         gradients["update_norm"] = _norms(update)
         terms = weigh(*pair, held_out, num_samples=NUM_SAMPLES, key=draw_key)
         latents = _latents(state.proposal, held_out, draw_key)
+        residuals = _residual_quantiles(*pair, held_out, draw_key)
         line = tuple(_along(pair, update, batch, draw_key) for batch in (same, other))
-        return terms, latents, gradients, line
+        return terms, latents, residuals, gradients, line
 
     return Probe(*probe_batches(setup), key, gather)
 
@@ -163,6 +166,7 @@ def _gradients(
     return gradient, {
         "norm": _norms(gradient),
         "parameter_norm": _norms(parameters),
+        "quantiles": jnp.stack([_quantiles(leaves) for leaves in modules(gradient).values()]),
         "cosine_with_bound": _cosine(training, one + two),
         "cosine_of_halves": _cosine(one, two),
     }
@@ -185,6 +189,28 @@ def _latents(
         return draws.mean(0), draws.std(0)
 
     return jax.vmap(one_row)(batch.x, jnp.asarray(batch.rows))
+
+
+def _residual_quantiles(
+    model: AbstractModel, proposal: AbstractProposal, batch: Batch, key: PRNGKeyArray
+) -> Float[Array, " quantile"] | None:
+    """Quantiles of x less the output's mean at one draw of z; None for a family that has no such
+    `residual`."""
+    inner: Any = getattr(model, "inner", model)
+    if not hasattr(inner, "residual"):
+        return None
+
+    def one_row(x, row):
+        z = proposal.proposal(x).sample(jax.random.fold_in(key, row))
+        return inner.residual(x, z)
+
+    return _quantiles([jax.vmap(one_row)(batch.x, jnp.asarray(batch.rows))])
+
+
+def _quantiles(leaves: list[Array]) -> Float[Array, " quantile"]:
+    """33 quantiles of all entries, from the smallest to the largest."""
+    flat = jnp.concatenate([leaf.ravel() for leaf in leaves])
+    return jnp.quantile(flat, jnp.linspace(0.0, 1.0, 33))
 
 
 def _along(

@@ -13,7 +13,7 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from tightbound.data.batch import Batch, Noise, Split
-from tightbound.diagnose.probes import modules
+from tightbound.diagnose.probes import Pair, modules
 from tightbound.estimators.estimate import Estimate
 from tightbound.inference.weigh import weigh
 from tightbound.train.loop import TrainState
@@ -22,8 +22,6 @@ from tightbound.train.setup import Setup
 # Three Gauss-Legendre nodes on [0, 1]: exact for the derivative of a polynomial of degree 6.
 _NODES = (0.5 - np.sqrt(0.15), 0.5, 0.5 + np.sqrt(0.15))
 _WEIGHTS = (5 / 18, 8 / 18, 5 / 18)
-
-Pair = PyTree
 
 
 @dataclass(frozen=True)
@@ -191,14 +189,12 @@ def _cosines(setup: Setup, state: TrainState, key: PRNGKeyArray) -> tuple[float,
             batch = setup.noise(batch, noise_key)
 
         def objective(parameters):
-            return setup.objective(
-                *eqx.combine(parameters, static), batch, key=first_key, step=state.step
-            )[0]
+            model, proposal = eqx.combine(parameters, static)
+            return setup.objective(model, proposal, batch, key=first_key, step=state.step)[0]
 
         def bound(parameters, half):
-            return weigh(
-                *eqx.combine(parameters, static), half, num_samples=4, key=second_key
-            ).log_weights.mean()
+            model, proposal = eqx.combine(parameters, static)
+            return weigh(model, proposal, half, num_samples=4, key=second_key).log_weights.mean()
 
         halves = [
             jax.tree.map(lambda leaf, part=part: leaf[part], batch)

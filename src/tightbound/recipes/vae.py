@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from tightbound.train.settings import (
     ObjectiveSettings,
@@ -174,7 +174,7 @@ def _pair(
 
     model_key, proposal_key = jax.random.split(key)
     output = _output(settings)
-    layers = {
+    layers: dict[str, Any] = {
         "hidden_size": settings.hidden_size,
         "depth": settings.depth,
         "activation": activation(settings.activation),

@@ -70,6 +70,7 @@ def padded(values: Float[np.ndarray, " values"], *, log: bool = False) -> tuple[
     What is not below `LARGEST` counts as infinite (differences of such numbers overflow), and on
     a logarithmic axis what is not above its inverse counts as zero.
     """
+    values = values.astype(np.float64)  # LARGEST is infinite in 32 bits
     shown = values[np.abs(values) < LARGEST]
     if log:
         shown = shown[shown > 1 / LARGEST]

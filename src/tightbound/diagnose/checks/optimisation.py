@@ -227,8 +227,8 @@ def values_are_finite(history: Sequence[Evidence]) -> Finding:
         assert sites is not None
         bad = ~(np.isfinite(sites.log_p) & np.isfinite(sites.log_q)).all(axis=1)  # site, rows
         if bad.any():
-            names = ", ".join(str(name) for name in sites.names[bad.any(1)])
-            rows = ", ".join(str(row) for row in np.flatnonzero(bad.any(0))[:5])
+            names = ", ".join(str(name) for name in sites.names[np.any(bad, axis=1)])
+            rows = ", ".join(str(row) for row in np.flatnonzero(np.any(bad, axis=0))[:5])
             return Finding(
                 code,
                 check,

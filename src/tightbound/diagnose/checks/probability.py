@@ -62,7 +62,7 @@ def likelihood_is_normalised(twin: Twin | None, *, tolerance: float = 0.01) -> F
         return not_run(code, check, "the setup has no shrunken twin, so p(x | z) was not summed")
 
     def log_mass(log_likelihood):
-        return logsumexp(log_likelihood, axis=1) + twin.log_cell_volume
+        return np.asarray(logsumexp(log_likelihood, axis=1)) + twin.log_cell_volume
 
     masses = log_mass(twin.log_likelihood)
     measured = float(np.abs(masses).max())
