@@ -60,6 +60,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _scores(run: str, options: CompareOptions) -> "SequenceScores":
+    import jax.numpy as jnp
     import numpy as np
 
     from tightbound.estimators.bounds import elbo, iwae_bound
@@ -70,7 +71,7 @@ def _scores(run: str, options: CompareOptions) -> "SequenceScores":
     )
     bound = elbo if options.bound == "elbo" else iwae_bound
     return SequenceScores(
-        log_p=np.asarray(bound(evaluation.log_weights), np.float64),
+        log_p=np.asarray(bound(jnp.asarray(evaluation.log_weights)), np.float64),
         rows=evaluation.rows,
         num_units=evaluation.num_units,
         unit_name="sequence" if (evaluation.num_units == 1).all() else "position",

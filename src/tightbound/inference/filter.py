@@ -18,7 +18,7 @@ def filter(
     num_particles: int,
     key: PRNGKeyArray,
     resampling: str | Scheme = "systematic",
-    threshold: float = 0.5,
+    threshold: float | int = 0.5,
     every: int = 1,
 ) -> StepTerms:
     """Run `num_particles` particles through every sequence: log-increments in nats, step by step.
@@ -198,7 +198,7 @@ def _scheme(resampling: str | Scheme) -> Scheme:
     return SCHEMES[resampling]
 
 
-def _refuse_what_cannot_be_meant(num_particles: int, threshold: float, every: int) -> None:
+def _refuse_what_cannot_be_meant(num_particles: int, threshold: float | int, every: int) -> None:
     if num_particles < 1:
         raise ValueError(
             f"`num_particles` is {num_particles}, but a filter needs at least one particle per "

@@ -179,7 +179,7 @@ def _pair(
         "depth": settings.depth,
         "activation": activation(settings.activation),
     }
-    scale = {"min_scale": settings.min_proposal_scale, "fixed_scale": settings.fixed_proposal_scale}
+    scale: dict[str, Any] = {"min_scale": settings.min_proposal_scale, "fixed_scale": settings.fixed_proposal_scale}
     latent_size = settings.latent_size
     if settings.family == "vae":
         model = VAE(obs_size, latent_size, output, **layers, key=model_key)
@@ -192,7 +192,7 @@ def _pair(
         )
         proposal = ConditionalProposal(inner, num_labels)
     else:
-        top = {"top_hidden_size": settings.top_hidden_size}
+        top: dict[str, Any] = {"top_hidden_size": settings.top_hidden_size}
         sizes = (obs_size, latent_size, settings.top_latent_size)
         model = DeepVAE(*sizes, output, **layers, **top, key=model_key)
         proposal = DeepProposal(*sizes, **layers, **top, key=proposal_key)
