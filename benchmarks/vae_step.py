@@ -90,9 +90,7 @@ def peer_steps(grey: np.ndarray) -> Any:
         )
 
     def decoder():
-        return stax.serial(
-            stax.Dense(HIDDEN), stax.Softplus, stax.Dense(PIXELS), stax.Sigmoid
-        )
+        return stax.serial(stax.Dense(HIDDEN), stax.Softplus, stax.Dense(PIXELS), stax.Sigmoid)
 
     def model(batch):
         decode = numpyro.module("decoder", decoder(), (BATCH, LATENT))

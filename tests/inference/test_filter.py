@@ -33,7 +33,7 @@ from tightbound.terms import Kind
 TRANSITION = np.array([[0.6, 0.4], [0.3, 0.7]])
 PROPOSAL = np.array([[0.5, 0.5], [0.45, 0.55]])
 EMISSION = np.array([[0.8, 0.2], [0.4, 0.6], [0.2, 0.8], [0.1, 0.9]])
-X = np.array([0, 0, 0, 1, 0])
+X = np.zeros(5, int)
 
 
 def exact_marginal(x):
@@ -83,27 +83,28 @@ class Scripted(AbstractPopulation):
 
 
 def right(increments, resampled, ancestors):
-    """p-hat(x) of one sequence, time and particles: the product of sum_n W_n w_n."""
-    weights, total = np.ones(increments.shape[1]), 1.0
-    for step, was_resampled in zip(np.exp(increments), resampled, strict=True):
-        if was_resampled:
-            weights = np.ones_like(weights)
-        total *= (weights * step).sum() / weights.sum()
+    """p-hat(x) of every run (first axis; then time, particles): the product of sum_n W_n w_n."""
+    weights, total = np.ones_like(increments[:, 0]), 1.0
+    for t in range(increments.shape[1]):
+        step = np.exp(increments[:, t])
+        weights = np.where(resampled[:, t, None], 1.0, weights)
+        total = total * (weights * step).sum(1) / weights.sum(1)
         weights = weights * step
     return total
 
 
 def as_if_always_resampled(increments, resampled, ancestors):
     """Bug: the plain mean of the increments, also where the weights were kept."""
-    return np.exp(increments).mean(1).prod()
+    return np.exp(increments).mean(2).prod(1)
 
 
 def weights_not_reset(increments, resampled, ancestors):
     """Bug: a resampled particle keeps the weight of its ancestor, which so counts twice."""
-    weights, total = np.ones(increments.shape[1]), 1.0
-    for step, parents in zip(np.exp(increments), ancestors, strict=True):
-        weights = weights[parents]
-        total *= (weights * step).sum() / weights.sum()
+    weights, total = np.ones_like(increments[:, 0]), 1.0
+    for t in range(increments.shape[1]):
+        step = np.exp(increments[:, t])
+        weights = np.take_along_axis(weights, ancestors[:, t], axis=1)
+        total = total * (weights * step).sum(1) / weights.sum(1)
         weights = weights * step
     return total
 
@@ -111,7 +112,7 @@ def weights_not_reset(increments, resampled, ancestors):
 def normalisers_discarded(increments, resampled, ancestors):
     """Bug: weights are normalised at every step, and only the last normaliser is counted."""
     whole = right(increments, resampled, ancestors)
-    return whole / right(increments[:-1], resampled[:-1], ancestors[:-1])
+    return whole / right(increments[:, :-1], resampled[:, :-1], ancestors[:, :-1])
 
 
 def left_behind(state, ancestors):
@@ -135,6 +136,15 @@ def make_batch(x, mask=None, rows=None):
     return Batch(x, mask, mask.sum(1), rows)
 
 
+def by_run(terms):
+    """Increments, resampled, ancestors of every row: runs, then time, then particles."""
+    return (
+        jnp.moveaxis(terms.log_increments, -1, 0),
+        terms.resampled.T,
+        jnp.moveaxis(terms.ancestors, -1, 0),
+    )
+
+
 def law_of_ancestors(scheme, weights):
     """{ancestors: probability}, from the definition of the scheme."""
     num_particles, w = len(weights), weights / weights.sum()
@@ -152,15 +162,15 @@ def law_of_ancestors(scheme, weights):
 
 
 def every_outcome(threshold):
-    """Three particles, two steps: every draw and every choice of ancestors, as (first choices,
-    second choices, increments, resampled, ancestors). The draws are the rows of one batch; the
-    ancestors are forced, one call of the filter for each."""
+    """Three particles, two steps, every draw (64) and every choice of ancestors (27): the record of
+    each, and the probability of its draws. The draws are the rows of one batch; the ancestors are
+    forced, one call of the filter for each."""
     draws = all_sequences(2, 6).reshape(64, 2, 3)  # row, time, particle
     x = (jnp.broadcast_to(X[:2], (64, 2)), jnp.asarray(draws))
 
     @jax.jit
     def run(ancestors):
-        return filter(
+        terms = filter(
             Scripted(),
             make_batch(x),
             num_particles=3,
@@ -168,46 +178,54 @@ def every_outcome(threshold):
             resampling=lambda key, weights: ancestors,
             threshold=threshold,
         )
+        return by_run(terms)
 
+    records, probabilities = [], []
     for forced in all_sequences(3, 3):
-        terms = jax.tree.map(np.asarray, run(jnp.asarray(forced)))
+        increments, resampled, ancestors = jax.tree.map(np.asarray, run(jnp.asarray(forced)))
         for row, (first, second) in enumerate(draws):
-            resampled, ancestors = terms.resampled[:, row], terms.ancestors[:, :, row]
-            if resampled[1] or tuple(forced) == (0, 1, 2):  # count what was kept only once
-                yield first, second, terms.log_increments[:, :, row], resampled, ancestors
+            # What kept its weights is the same whatever was forced: count it once.
+            if resampled[row, 1] or tuple(forced) == (0, 1, 2):
+                parents = first[ancestors[row, 1]]
+                probabilities.append(PROPOSAL[0, first].prod() * PROPOSAL[parents, second].prod())
+                records.append((increments[row], resampled[row], ancestors[row]))
+    return [np.stack(part) for part in zip(*records, strict=True)], np.array(probabilities)
 
 
-def expectation(outcomes, scheme, estimate):
+def expectation(records, probabilities, scheme, estimate):
     """The sum over outcomes of probability times estimate."""
-    total = 0.0
-    for first, second, increments, resampled, ancestors in outcomes:
-        p = PROPOSAL[0, first].prod() * PROPOSAL[first[ancestors[1]], second].prod()
-        if resampled[1]:
-            p *= law_of_ancestors(scheme, np.exp(increments[0])).get(tuple(ancestors[1]), 0.0)
-        total += p * estimate(increments, resampled, ancestors)
-    return total
+    increments, resampled, ancestors = records
+    of_ancestors = [
+        law_of_ancestors(scheme, np.exp(first)).get(tuple(parents), 0.0) if was_resampled else 1.0
+        for first, was_resampled, parents in zip(
+            increments[:, 0], resampled[:, 1], ancestors[:, 1], strict=True
+        )
+    ]
+    return probabilities @ (np.array(of_ancestors) * estimate(*records))
 
 
 @pytest.mark.parametrize("threshold", SHOWS)
 def test_the_estimate_is_unbiased_by_enumeration(threshold):
     """Oracle: E[p-hat(x)] over every draw and every ancestor is p(x), to rounding, whether steps
     resample always, sometimes or never. Each planted bug misses by more than 1 %."""
-    outcomes, expected = list(every_outcome(threshold)), exact_marginal(X[:2])
-    some_resampled = {bool(resampled[1]) for *_, resampled, _ in outcomes}
-    assert some_resampled == {1.0: {True}, 0.8: {True, False}, 0.0: {False}}[threshold]
+    outcomes, expected = every_outcome(threshold), exact_marginal(X[:2])
+    (_, resampled, _), _ = outcomes
+    assert (
+        set(resampled[:, 1].tolist()) == {1.0: {True}, 0.8: {True, False}, 0.0: {False}}[threshold]
+    )
     for scheme in ("multinomial", "systematic"):
-        assert_allclose(expectation(outcomes, scheme, right), expected, rtol=1e-12)
+        assert_allclose(expectation(*outcomes, scheme, right), expected, rtol=1e-12)
         for wrong in SHOWS[threshold]:
-            assert abs(expectation(outcomes, scheme, wrong) / expected - 1) > 0.01, wrong
+            assert abs(expectation(*outcomes, scheme, wrong) / expected - 1) > 0.01, wrong
 
 
 @pytest.mark.parametrize("threshold", [1.0, 0.8])
 def test_a_part_of_the_state_left_behind_biases_the_estimate(threshold, monkeypatch):
     """The enumeration above must fail when resampling gathers one leaf of the state only."""
     monkeypatch.setattr(filter_module, "_gather", left_behind)
-    outcomes = list(every_outcome(threshold))
+    outcomes = every_outcome(threshold)
     for scheme in ("multinomial", "systematic"):
-        found = expectation(outcomes, scheme, right)
+        found = expectation(*outcomes, scheme, right)
         assert abs(found / exact_marginal(X[:2]) - 1) > 0.01
 
 
@@ -228,11 +246,7 @@ def run_many(resampling, threshold):
             resampling=resampling,
             threshold=threshold,
         )
-        return filtering_log_marginal(terms), (
-            jnp.moveaxis(terms.log_increments, -1, 0),
-            terms.resampled.T,
-            jnp.moveaxis(terms.ancestors, -1, 0),
-        )
+        return filtering_log_marginal(terms), by_run(terms)
 
     return jax.tree.map(np.asarray, run(batch))
 
@@ -250,8 +264,7 @@ def test_every_scheme_gives_an_unbiased_estimate(resampling, threshold, monkeypa
     log_marginal, runs = run_many(resampling, threshold)
     assert abs(z_score(np.exp(log_marginal), expected)) < 4
     for wrong in SHOWS[threshold]:
-        estimates = [wrong(*run) for run in zip(*runs, strict=True)]
-        assert abs(z_score(np.array(estimates), expected)) > 8, wrong
+        assert abs(z_score(wrong(*runs), expected)) > 8, wrong
     monkeypatch.setattr(filter_module, "_gather", left_behind)
     assert abs(z_score(np.exp(run_many(resampling, threshold)[0]), expected)) > 8
 

@@ -15,7 +15,7 @@ from jax.scipy.stats import norm
 from jaxtyping import Array, Float
 
 from tightbound.data.batch import Split
-from tightbound.evaluate import Evaluation, evaluate
+from tightbound.evaluation import Evaluation, evaluate
 from tightbound.models.base import AbstractModel, AbstractProposal
 from tightbound.terms import Kind
 from tightbound.train.folder import RunFolder

@@ -16,7 +16,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 from tightbound.data.batch import training_batches
 from tightbound.errors import UserError
-from tightbound.evaluate import evaluate
+from tightbound.evaluation import evaluate
 from tightbound.train.checkpoint import checkpoints, find_checkpoint, load_state
 from tightbound.train.folder import RunFolder
 from tightbound.train.loop import fit

@@ -23,16 +23,12 @@ def main(arguments: Sequence[str]) -> int:
     from rich.console import Console
 
     from tightbound.commands.train import build
-    from tightbound.diagnose.doctor import faults, judge, ranked
-    from tightbound.diagnose.laws import gather_laws
+    from tightbound.diagnose.doctor import ranked
+    from tightbound.diagnose.watch import check
     from tightbound.report.terminal import print_findings
 
     setup = build(recipe, options.seed)
-    findings = judge(
-        [gather_laws(setup)],
-        baselines=setup.baselines,
-        collapse_asked_for=setup.collapse_is_best,
-    )
+    findings = check(setup)
     if options.overfit:
         from tightbound.diagnose.overfit import one_batch_is_fitted, overfit
 
@@ -41,4 +37,4 @@ def main(arguments: Sequence[str]) -> int:
         print_json({"findings": [finding.to_json() for finding in findings]})
     else:
         print_findings(findings, Console())
-    return 1 if faults(findings) else 0
+    return 1 if findings.faults else 0

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from tightbound.commands.options import parse, use_compilation_cache
 
 if TYPE_CHECKING:
-    from tightbound.diagnose.finding import Finding
+    from tightbound.diagnose.finding import Findings
 
 
 @dataclass(frozen=True)
@@ -25,8 +25,7 @@ def main(arguments: Sequence[str]) -> int:
     use_compilation_cache()
     from tightbound.commands import report, train, why
     from tightbound.commands.train import TrainOptions
-    from tightbound.diagnose.doctor import faults, judge
-    from tightbound.diagnose.laws import gather_laws
+    from tightbound.diagnose.watch import check
     from tightbound.recipes.catalogue import find_recipe
     from tightbound.train.folder import RunFolder
 
@@ -43,7 +42,7 @@ def main(arguments: Sequence[str]) -> int:
         "differences: mistakes that no training curve shows.\n"
     )
     setup = train.build(recipe, seed=0)
-    short(judge([gather_laws(setup)], baselines=setup.baselines))
+    short(check(setup))
 
     heading("2. Training, with the doctor riding along")
     print(
@@ -80,8 +79,8 @@ def main(arguments: Sequence[str]) -> int:
     heading("5. Reports with pictures")
     for folder in (healthy, broken):
         report.main([str(folder.path)])
-    named = [finding.causes[0].name for finding in faults(found)[:1]]
-    quiet = not faults(findings)
+    named = [finding.causes[0].name for finding in found.faults[:1]]
+    quiet = not findings.faults
     print(
         f"\nThe healthy run {'raised no alarm' if quiet else 'RAISED AN ALARM'}; the broken one was "
         f"named {named[0] if named else 'NOTHING'}.\n"
@@ -95,11 +94,10 @@ def heading(text: str) -> None:
     print(f"\n{text}\n{'=' * len(text)}\n", flush=True)
 
 
-def short(findings: "Sequence[Finding]") -> None:
+def short(findings: "Findings") -> None:
     """The count, and the first fault in full."""
-    from tightbound.diagnose.doctor import faults
     from tightbound.report.findings import finding_text, summary
 
     print(f"The doctor says: {summary(findings)}.")
-    for finding in faults(findings)[:1]:
+    for finding in findings.faults[:1]:
         print(f"\n{finding_text(finding)}")

@@ -11,7 +11,7 @@ from tightbound.commands.options import parse, print_json
 from tightbound.errors import UserError
 
 if TYPE_CHECKING:
-    from tightbound.diagnose.finding import Finding
+    from tightbound.diagnose.finding import Findings
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,6 @@ def main(arguments: Sequence[str]) -> int:
     options = parse(DoctorOptions, "doctor", arguments)
     from rich.console import Console
 
-    from tightbound.diagnose.doctor import faults
     from tightbound.report.terminal import print_findings
 
     path = Path(options.what)
@@ -38,10 +37,10 @@ def main(arguments: Sequence[str]) -> int:
         print_json({"findings": [finding.to_json() for finding in findings]})
     else:
         print_findings(findings, Console())
-    return 1 if faults(findings) else 0
+    return 1 if findings.faults else 0
 
 
-def judge_folder(path: Path) -> "list[Finding]":
+def judge_folder(path: Path) -> "Findings":
     """The findings of a run: judged anew from its evidence files, which needs no JAX."""
     from tightbound.commands.runs_on_disk import open_run
     from tightbound.diagnose.doctor import judge
@@ -63,7 +62,7 @@ def judge_folder(path: Path) -> "list[Finding]":
     )
 
 
-def judge_file(path: Path) -> "list[Finding]":
+def judge_file(path: Path) -> "Findings":
     """The findings that log-weights alone can show."""
     import numpy as np
 

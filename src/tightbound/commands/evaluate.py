@@ -13,7 +13,7 @@ from tightbound.errors import UserError
 
 if TYPE_CHECKING:
     from tightbound.estimators.estimate import Estimate
-    from tightbound.evaluate import Evaluation
+    from tightbound.evaluation import Evaluation
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ from tightbound.recipes.catalogue import Recipe
 
 if TYPE_CHECKING:
     from tightbound.diagnose.evidence import Evidence
-    from tightbound.diagnose.finding import Finding
+    from tightbound.diagnose.finding import Findings
     from tightbound.train.folder import RunFolder
     from tightbound.train.loop import TrainState
     from tightbound.train.run import Progress
@@ -70,7 +70,6 @@ def main(arguments: Sequence[str]) -> int:
     use_compilation_cache()
     from rich.console import Console
 
-    from tightbound.diagnose.doctor import faults
     from tightbound.report.terminal import print_findings
     from tightbound.train.folder import RunFolder
 
@@ -88,7 +87,7 @@ def main(arguments: Sequence[str]) -> int:
         )
     else:
         print(folder.path)
-    return 1 if faults(findings) or status == "not finite" else 0
+    return 1 if findings.faults or status == "not finite" else 0
 
 
 def default_folder(name: str, recipe: Recipe, options: TrainOptions) -> Path:
@@ -101,7 +100,7 @@ def default_folder(name: str, recipe: Recipe, options: TrainOptions) -> Path:
 
 def train(
     recipe: Recipe, name: str, folder: "RunFolder", options: TrainOptions
-) -> "tuple[list[Finding], str]":
+) -> "tuple[Findings, str]":
     """Build, or continue, and run to the end; the findings and how it ended."""
     from rich.console import Console
 
@@ -245,24 +244,24 @@ def bedside(setup: "Setup", folder: "RunFolder") -> "Callable[[Progress], Eviden
     return watch
 
 
-def judge_run(setup: "Setup", folder: "RunFolder", *, finished: bool) -> "list[Finding]":
+def judge_run(setup: "Setup", folder: "RunFolder", *, finished: bool) -> "Findings":
     """Judge what the run's probes gathered, and keep the findings with it."""
-    from tightbound.diagnose.doctor import judge
     from tightbound.diagnose.evidence import Evidence
+    from tightbound.diagnose.finding import Findings
+    from tightbound.diagnose.watch import verdict
     from tightbound.estimators.estimate import Estimate
 
     history: list[Evidence] = [
         Evidence.load(path) for path in sorted(folder.evidence.glob("step-*.npz"))
     ]
     if not history:
-        return []
+        return Findings()
     bounds = [r["held_out"]["bound"] for r in folder.read_steps() if "held_out" in r]
-    findings = judge(
+    findings = verdict(
+        setup,
         history,
-        baselines=setup.baselines,
         bound=Estimate.from_json(bounds[-1]) if bounds else None,
         finished=finished,
-        collapse_asked_for=setup.collapse_is_best,
     )
     folder.write_json(
         "findings.json",

@@ -8,7 +8,7 @@ from jaxtyping import Float
 from tightbound.diagnose.checks import data, evaluation, latents, optimisation, probability, weights
 from tightbound.diagnose.checks import objective as objective_checks
 from tightbound.diagnose.evidence import Evidence
-from tightbound.diagnose.finding import Finding, Verdict
+from tightbound.diagnose.finding import Finding, Findings, Verdict
 from tightbound.estimators.estimate import Estimate
 
 # Which fault explains which: a finding high up is named before those it brings with it. Bad data
@@ -55,7 +55,7 @@ def judge(
     bound: Estimate | None = None,
     finished: bool = False,
     collapse_asked_for: bool = False,
-) -> list[Finding]:
+) -> Findings:
     """Every finding about a run, from the evidence of its probes, likeliest explanation first.
 
     `history` is in order of steps; laws (gathered once) are read from the newest evidence that
@@ -114,18 +114,15 @@ def judge_weights(log_weights: Float[np.ndarray, "samples rows"] | None) -> list
     ]
 
 
-def ranked(findings: Sequence[Finding]) -> list[Finding]:
+def ranked(findings: Sequence[Finding]) -> Findings:
     """FAULT first, then UNDECIDED, OK, NOT_RUN; within a verdict what explains the rest comes first."""
     verdicts = [Verdict.FAULT, Verdict.UNDECIDED, Verdict.OK, Verdict.NOT_RUN]
-    return sorted(
-        findings,
-        key=lambda finding: (verdicts.index(finding.verdict), _EXPLAINS_FIRST.index(finding.code)),
+    return Findings(
+        sorted(
+            findings,
+            key=lambda f: (verdicts.index(f.verdict), _EXPLAINS_FIRST.index(f.code)),
+        )
     )
-
-
-def faults(findings: Sequence[Finding]) -> list[Finding]:
-    """The findings that are faults, in their order."""
-    return [finding for finding in findings if finding.verdict is Verdict.FAULT]
 
 
 def _newest(history: Sequence[Evidence], group: str):

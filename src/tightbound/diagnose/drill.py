@@ -15,10 +15,9 @@ from typing import Any
 
 import numpy as np
 
-from tightbound.diagnose.doctor import faults, judge
 from tightbound.diagnose.faults import FAULTS, Fault
-from tightbound.diagnose.finding import Finding
-from tightbound.diagnose.watch import gather
+from tightbound.diagnose.finding import Findings
+from tightbound.diagnose.watch import gather, verdict
 from tightbound.recipes.vae import RECIPES, ImageData, VAERecipe
 from tightbound.train.settings import ObjectiveSettings, OptimiserSettings, PlateauSettings
 
@@ -152,15 +151,11 @@ def examine(case: Case, steps: int = STEPS) -> Row:
     if fault is not None:
         setup = fault.plant(setup)
     history = list(gather(setup, steps))
-    judged = [
-        judge(part, baselines=setup.baselines, collapse_asked_for=setup.collapse_is_best)
-        for part in (history[:1], history)
-    ]
-    return _row(case, fault, [faults(findings) for findings in judged])
+    before, after = (verdict(setup, part).faults for part in (history[:1], history))
+    return _row(case, fault, before, after)
 
 
-def _row(case: Case, fault: Fault | None, found_faults: list[list[Finding]]) -> Row:
-    before, after = found_faults
+def _row(case: Case, fault: Fault | None, before: Findings, after: Findings) -> Row:
     codes = () if fault is None else fault.codes
     causes = list(dict.fromkeys(cause.name for finding in after for cause in finding.causes))
     expected = None if fault is None else fault.expected.name

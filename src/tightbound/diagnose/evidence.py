@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float, Int, Shaped
+from jaxtyping import Bool, Float, Int, Shaped, jaxtyped
 
 from tightbound.errors import UserError
 
@@ -196,8 +196,11 @@ class Evidence:
             raise UserError(
                 f"{path} holds {arrays.get('format', 'no format entry')}, but {_FORMAT} was meant."
             )
-        groups = {name: _load_group(kind, name, arrays) for name, kind in _GROUPS.items()}
-        return Evidence(step=int(arrays["step"]), **groups)
+        step = _value(arrays.get("step", np.zeros(0)))
+        if not isinstance(step, int):
+            raise UserError(f"{path} does not say of which step it is: `step` is no whole number.")
+        groups = {name: _load_group(kind, name, arrays, path) for name, kind in _GROUPS.items()}
+        return Evidence(step=step, **groups)
 
 
 _FORMAT = "tightbound.Evidence/1"
@@ -216,13 +219,39 @@ _GROUPS: Mapping[str, type] = {
 }
 
 
-def _load_group(kind: Any, name: str, arrays: Mapping[str, np.ndarray]) -> Any:
-    found = {
-        f.name: arrays[f"{name}.{f.name}"] for f in fields(kind) if f"{name}.{f.name}" in arrays
-    }
-    if not found:
+def _load_group(
+    kind: Any, name: str, arrays: Mapping[str, np.ndarray], path: str | os.PathLike[str]
+) -> Any:
+    """The group, None if the file has nothing of it; UserError where a field is missing or is not
+    what its annotation says."""
+    entries = {field: f"{name}.{field.name}" for field in fields(kind)}
+    if not any(entry in arrays for entry in entries.values()):
         return None
-    return kind(**{key: value.item() if value.ndim == 0 else value for key, value in found.items()})
+    values = {}
+    with jaxtyped("context"):  # named axes must agree within a group
+        for field, entry in entries.items():
+            if entry not in arrays:
+                raise UserError(
+                    f"{path} has no entry `{entry}`, which its other entries need. It was edited, or "
+                    "written by another version: gather the evidence again."
+                )
+            values[field.name] = _value(arrays[entry])
+            if not isinstance(values[field.name], field.type):
+                raise UserError(
+                    f"The entry `{entry}` of {path} is {arrays[entry].dtype} of shape "
+                    f"{arrays[entry].shape}, but {_wanted(field.type)} was meant."
+                )
+    return kind(**values)
+
+
+def _value(array: np.ndarray) -> Any:
+    return array.item() if array.ndim == 0 else array
+
+
+def _wanted(annotation: Any) -> str:
+    """Names of kind and axes: "Float 'site samples rows'"."""
+    axes = getattr(annotation, "dim_str", None)
+    return annotation.__name__ if axes is None else f"{annotation.dtype.__name__} {axes.strip()!r}"
 
 
 def read_npz(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:

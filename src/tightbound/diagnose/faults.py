@@ -27,7 +27,7 @@ from tightbound.diagnose.checks import (
     probability,
 )
 from tightbound.diagnose.finding import Cause
-from tightbound.evaluate import Evaluation, evaluate
+from tightbound.evaluation import Evaluation, evaluate
 from tightbound.inference.weigh import weigh
 from tightbound.models.base import AbstractModel, AbstractProposal
 from tightbound.models.wrappers import Noiseless

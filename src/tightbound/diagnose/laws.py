@@ -26,7 +26,7 @@ from tightbound.diagnose.probes import (
     modules,
     probe_batches,
 )
-from tightbound.evaluate import evaluate
+from tightbound.evaluation import evaluate
 from tightbound.inference.weigh import proposal_score, weigh
 from tightbound.terms import Kind
 from tightbound.train.loop import TrainState
@@ -210,7 +210,9 @@ def objective(setup: Setup, state: TrainState, key: PRNGKeyArray) -> ev.Objectiv
     noise_key, draw_key, direction_key = jax.random.split(key, 3)
     batch, other, _ = probe_batches(setup)
     size = min(32, len(batch.rows))
-    batch, other = (jax.tree.map(lambda leaf: leaf[:size], b) for b in (batch, other))
+    batch, other = (
+        jax.tree.map(lambda leaf: jnp.asarray(leaf[:size]), b) for b in (batch, other)
+    )
     half = size // 2
     if setup.noise is not None:
         batch, other = (jax.jit(setup.noise)(b, noise_key) for b in (batch, other))

@@ -9,7 +9,7 @@ import numpy as np
 from tightbound.data.batch import first_rows
 from tightbound.data.labelled import image_of
 from tightbound.diagnose.finding import Cause, Finding, Verdict
-from tightbound.evaluate import evaluate
+from tightbound.evaluation import evaluate
 from tightbound.train.loop import fit
 from tightbound.train.run import first_state, run_keys
 from tightbound.train.setup import Setup

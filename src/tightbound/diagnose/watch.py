@@ -1,14 +1,39 @@
 """The doctor at the bedside: which evidence is gathered when, for a run and for the drill."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from tightbound.data.batch import training_batches
+from tightbound.diagnose.doctor import judge
 from tightbound.diagnose.evidence import Evidence
+from tightbound.diagnose.finding import Findings
 from tightbound.diagnose.laws import gather_laws
 from tightbound.diagnose.probes import is_probe_step, make_probe
+from tightbound.estimators.estimate import Estimate
 from tightbound.train.loop import fit
 from tightbound.train.run import first_state, run_keys
 from tightbound.train.setup import Setup
+
+
+def check(setup: Setup) -> Findings:
+    """What `tightbound check` says: the laws of a setup before its first step, judged."""
+    return verdict(setup, [gather_laws(setup)])
+
+
+def verdict(
+    setup: Setup,
+    history: Sequence[Evidence],
+    *,
+    bound: Estimate | None = None,
+    finished: bool = False,
+) -> Findings:
+    """Judge evidence of this setup's run, with its own baselines and claims."""
+    return judge(
+        history,
+        baselines=setup.baselines,
+        bound=bound,
+        finished=finished,
+        collapse_asked_for=setup.collapse_is_best,
+    )
 
 
 def gather(setup: Setup, steps: int) -> Iterator[Evidence]:

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import asdict, dataclass
+from html import escape
 from typing import Any, Literal
 
 Bound = Literal["lower", "exact", "upper", "none"]
@@ -39,6 +40,14 @@ class Estimate:
             if fields[name] is not None:
                 fields[name] = float(fields[name])
         return Estimate(**fields)
+
+    def _repr_html_(self) -> str:
+        """How a notebook shows it: the number first, what it is below."""
+        number, _, claim = str(self).partition(f" {self.unit}, ")
+        return (
+            f"<b>{number}</b> {self.unit}<br>"
+            f"<small>{escape(self.estimator)} on {escape(self.split)}, {claim}</small>"
+        )
 
     def __str__(self) -> str:
         """As printed in tables: `-102.31 ± 0.52 (draws 0.01) nats per sequence, lower bound`."""

@@ -179,7 +179,10 @@ def _pair(
         "depth": settings.depth,
         "activation": activation(settings.activation),
     }
-    scale: dict[str, Any] = {"min_scale": settings.min_proposal_scale, "fixed_scale": settings.fixed_proposal_scale}
+    scale: dict[str, Any] = {
+        "min_scale": settings.min_proposal_scale,
+        "fixed_scale": settings.fixed_proposal_scale,
+    }
     latent_size = settings.latent_size
     if settings.family == "vae":
         model = VAE(obs_size, latent_size, output, **layers, key=model_key)

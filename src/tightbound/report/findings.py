@@ -1,6 +1,7 @@
 """Findings in plain words: their order, what was measured, and always what was not checked."""
 
 from collections.abc import Sequence
+from html import escape
 
 from tightbound.diagnose.finding import Finding, Verdict
 
@@ -83,3 +84,20 @@ def finding_text(finding: Finding) -> str:
 
 def _quantity(value: float, unit: str) -> str:
     return f"{value:.4g} {unit}".rstrip()
+
+
+def findings_html(findings: Sequence[Finding]) -> str:
+    """For a notebook: the faults and what is undecided in a table, the rest counted."""
+    rows = "".join(
+        f"<tr><td><b>{WORDS[f.verdict]}</b></td><td>{escape(f.code)}</td>"
+        f"<td style='text-align:left'>{escape(f.meaning)}<br><small>{escape(measurement(f))}</small>"
+        f"</td><td style='text-align:left'>{escape(f.advice)}</td></tr>"
+        for f in telling(findings)
+    )
+    head = "<tr><th></th><th>code</th><th>what was found</th><th>what to change</th></tr>"
+    gaps = "".join(f"<li>{escape(gap)}</li>" for gap in not_checked(findings))
+    return (
+        f"<p><b>{summary(findings)}</b></p>"
+        + (f"<table>{head}{rows}</table>" if rows else "")
+        + (f"<details><summary>not checked</summary><ul>{gaps}</ul></details>" if gaps else "")
+    )

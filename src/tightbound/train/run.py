@@ -16,7 +16,7 @@ from tightbound.errors import UserError
 from tightbound.estimators.bounds import bound_estimate
 from tightbound.estimators.estimate import finite_or_text
 from tightbound.estimators.weights import ess_fraction
-from tightbound.evaluate import Evaluation
+from tightbound.evaluation import Evaluation
 from tightbound.train.checkpoint import (
     checkpoints,
     find_checkpoint,

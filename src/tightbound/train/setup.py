@@ -9,7 +9,7 @@ from jaxtyping import PRNGKeyArray
 
 from tightbound.data.batch import Noise, Split
 from tightbound.estimators.estimate import Estimate
-from tightbound.evaluate import Evaluation, evaluate
+from tightbound.evaluation import Evaluation, evaluate
 from tightbound.models.base import AbstractModel, AbstractProposal
 from tightbound.train.objective import AbstractObjective, Objective
 from tightbound.train.settings import RunSettings
@@ -47,15 +47,15 @@ class Twin:
 class Setup:
     """A run before it starts. `claim` is what `objective` is meant to be: the doctor holds one
     against the other. For a built-in recipe they are the same; who writes an objective of their own
-    names the built-in one it implements, or None."""
+    names the built-in one it implements, or none."""
 
     name: str
     model: AbstractModel
     proposal: AbstractProposal
     data: Mapping[str, Split]  # "train", "valid", "test"
     objective: AbstractObjective
-    claim: Objective | None
     optimiser: optax.GradientTransformation
+    claim: Objective | None = None  # None takes `objective` itself where it is a built-in one
     run: RunSettings = field(default_factory=RunSettings)
     noise: Noise | None = None
     evaluator: Evaluator = evaluate
@@ -64,3 +64,7 @@ class Setup:
     is_bound: bool = True  # False where a debugging setting makes the terms something else
     collapse_is_best: bool = False  # the stated settings make KL = 0 a stable solution
     seed: int = 0
+
+    def __post_init__(self):
+        if self.claim is None and isinstance(self.objective, Objective):
+            object.__setattr__(self, "claim", self.objective)

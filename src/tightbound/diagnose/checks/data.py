@@ -42,7 +42,7 @@ LABELS_EMPTY = Cause(
 def data_are_finite(data: Data | None) -> Finding:
     """TB501. Is every stored number finite?  Names the first row that is not."""
     code, check = "TB501", "data_are_finite"
-    if data is None:
+    if data is None or len(data.split_names) == 0:
         return not_run(code, check, "the data were not read")
     bad = data.bad_rows >= 0
     where = ", ".join(
@@ -68,7 +68,7 @@ def data_can_be_drawn(data: Data | None, *, threshold: float = 0.01) -> Finding:
     code, check = "TB502", "data_can_be_drawn"
     if data is None:
         return not_run(code, check, "the data were not read")
-    fault = data.off_support_share > threshold
+    fault = not data.off_support_share <= threshold
     return Finding(
         code,
         check,
@@ -83,31 +83,40 @@ def data_can_be_drawn(data: Data | None, *, threshold: float = 0.01) -> Finding:
 
 
 def splits_are_alike(
-    data: Data | None, *, num_errors: float = 8.0, tolerance: float = 0.25
+    data: Data | None,
+    *,
+    num_errors: float = 8.0,
+    tolerance: float = 0.25,
+    factor: float = 1.5,
 ) -> Finding:
     """TB503. Do the splits have one mean and one scale?
 
     Measured: the largest difference from the training split's mean in units of its scale. Fault
     beyond `tolerance` and `num_errors` standard errors over rows, or where the scales differ by
-    half.
+    more than `factor`, which then is what is measured. Undecided where one is not finite.
     """
     code, check = "TB503", "splits_are_alike"
     if data is None or len(data.split_names) < 2:
         return not_run(code, check, "there is only one split")
-    scale = max(float(data.scale[0]), 1e-12)
-    off = np.abs(data.mean - data.mean[0])
-    error = np.sqrt(data.spread_of_means**2 + data.spread_of_means[0] ** 2)
-    shifted = (off > tolerance * scale) & (off > num_errors * error)
-    rescaled = (data.scale > 1.5 * scale) | (data.scale < scale / 1.5)
+    scale = np.maximum(data.scale, 1e-12)
+    with np.errstate(invalid="ignore"):  # inf - inf
+        off = np.abs(data.mean - data.mean[0]) / scale[0]
+        ratio = np.maximum(scale / scale[0], scale[0] / scale)
+    error = np.sqrt(data.spread_of_means**2 + data.spread_of_means[0] ** 2) / scale[0]
+    shifted = (off > tolerance) & (off > num_errors * error)
+    rescaled = ratio > factor
     fault = bool(shifted.any() or rescaled.any())
-    worst = int((off / scale + np.abs(np.log(np.maximum(data.scale, 1e-12) / scale))).argmax())
+    by_scale = bool(rescaled.any()) and not shifted.any()
+    measured, threshold = (ratio, factor) if by_scale else (off, tolerance)
+    worst = int(measured.argmax())
+    known = np.isfinite([data.mean, data.scale, data.spread_of_means]).all()
     return Finding(
         code,
         check,
-        Verdict.FAULT if fault else Verdict.OK,
-        float(off[worst] / scale),
-        tolerance,
-        "of the training split's scale",
+        Verdict.FAULT if fault else Verdict.OK if known else Verdict.UNDECIDED,
+        float(measured[worst]),
+        threshold,
+        "times the training split's scale" if by_scale else "of the training split's scale",
         f"the {data.split_names[worst]} split",
         f"What the model sees has mean {data.mean[worst]:.3g} and scale {data.scale[worst]:.3g} there, "
         f"{data.mean[0]:.3g} and {data.scale[0]:.3g} in training.",
@@ -119,10 +128,10 @@ def rows_are_different(data: Data | None, *, threshold: float = 0.5) -> Finding:
     """TB504. Is the training split as large as it looks?  Measured: the share of rows that repeat
     another."""
     code, check = "TB504", "rows_are_different"
-    if data is None:
+    if data is None or len(data.split_names) == 0:
         return not_run(code, check, "the data were not read")
     measured = float(data.duplicate_share[0])
-    fault = measured > threshold
+    fault = not measured <= threshold
     return Finding(
         code,
         check,
@@ -143,7 +152,7 @@ def splits_are_disjoint(data: Data | None, *, threshold: float = 0.1) -> Finding
         return not_run(code, check, "there is only one split")
     worst = int(data.overlap_share.argmax())
     measured = float(data.overlap_share[worst])
-    fault = measured > threshold
+    fault = not measured <= threshold
     return Finding(
         code,
         check,
@@ -157,22 +166,28 @@ def splits_are_disjoint(data: Data | None, *, threshold: float = 0.1) -> Finding
     )
 
 
-def labels_inform(data: Data | None, *, factor: float = 2.0) -> Finding:
-    """TB506. Do the labels belong to the images?  Measured: how often the nearest class mean has a
-    held-out row's label, over the share of the commonest label."""
+def labels_inform(data: Data | None, *, threshold: float = 0.1) -> Finding:
+    """TB506. Do the labels belong to the images?
+
+    Measured: how far the nearest class mean's accuracy on held-out rows is on the way from chance
+    (the share of the commonest label) to 1.
+    """
     code, check = "TB506", "labels_inform"
-    if data is None or not np.isfinite(data.label_accuracy):
+    if data is None or np.isnan(data.label_accuracy):
         return not_run(code, check, "the model is given no labels")
-    measured = data.label_accuracy / data.label_chance
-    fault = measured < factor
+    if data.label_chance == 1.0:
+        return not_run(code, check, "there is only one label")
+    measured = (data.label_accuracy - data.label_chance) / (1.0 - data.label_chance)
+    fault = not measured >= threshold
     return Finding(
         code,
         check,
         Verdict.FAULT if fault else Verdict.OK,
         measured,
-        factor,
-        "times chance",
+        threshold,
+        "of the way from chance to certainty",
         "labels of the held-out split, nearest class mean of the training split",
-        f"The nearest class mean has the right label {measured:.2g} times as often as chance.",
+        f"The nearest class mean is right for {data.label_accuracy:.1%} of the rows; the commonest "
+        f"label is that of {data.label_chance:.1%}.",
         (LABELS_EMPTY,) if fault else (),
     )

@@ -1,6 +1,9 @@
 """TB6xx: is the reported number the one it is called, and worth reporting?"""
 
+from collections.abc import Mapping
+
 import numpy as np
+from jaxtyping import Float
 
 from tightbound.diagnose.evidence import Evaluator
 from tightbound.diagnose.finding import Cause, Finding, Verdict, not_run
@@ -47,25 +50,23 @@ def evaluator_is_plain(evidence: Evaluator | None, *, tolerance: float = 1e-3) -
     """TB601. Does the run's evaluator report what plain evaluation reports?
 
     Oracle: `evaluate` on the same rows and draws. Measured: the largest difference of a site's
-    score, relative to the scores' size.
+    score, relative to the scores' size. Undecided where plain evaluation is not finite.
     """
     code, check = "TB601", "evaluator_is_plain"
-    if evidence is None:
+    if evidence is None or evidence.expected.size == 0:
         return not_run(code, check, "the evaluator was not called")
-    size = max(1.0, float(np.abs(evidence.expected).max()))
-    measured = float(np.abs(evidence.reported - evidence.expected).max()) / size
-    fault = not measured <= tolerance
-    where = ", ".join(
-        str(name)
-        for name, got, want in zip(
-            evidence.names, evidence.reported, evidence.expected, strict=True
-        )
-        if not np.abs(got - want).max() <= tolerance * size
-    )
+    off = _differences(evidence.reported, evidence.expected)
+    measured = float(off.max())
+    if not np.isfinite(evidence.expected).all():
+        verdict = Verdict.UNDECIDED
+    else:
+        verdict = Verdict.OK if measured <= tolerance else Verdict.FAULT
+    fault = verdict is Verdict.FAULT
+    where = ", ".join(map(str, evidence.names[~(off <= tolerance)]))
     return Finding(
         code,
         check,
-        Verdict.FAULT if fault else Verdict.OK,
+        verdict,
         measured,
         tolerance,
         "of the scores' size",
@@ -76,24 +77,33 @@ def evaluator_is_plain(evidence: Evaluator | None, *, tolerance: float = 1e-3) -
     )
 
 
+def _differences(
+    reported: Float[np.ndarray, "site rows"], expected: Float[np.ndarray, "site rows"]
+) -> Float[np.ndarray, " site"]:
+    """Largest difference of each site, relative to the size of all scores (at least 1 nat)."""
+    with np.errstate(invalid="ignore"):  # inf - inf
+        return np.abs(reported - expected).max(1) / max(1.0, float(np.abs(expected).max()))
+
+
 def _evaluation_causes(evidence: Evaluator, tolerance: float) -> tuple[Cause, ...]:
     """Which wrong evaluation explains the differences, tried from the most to the least specific."""
-    got, want = evidence.reported, evidence.expected
-    off = np.abs(got - want).max(1) > tolerance * max(1.0, float(np.abs(want).max()))
-    saturated_size = max(1.0, float(np.abs(evidence.expected_saturated).max()))
-    saturated = np.abs(evidence.reported_saturated - evidence.expected_saturated).max()
-    difference = (got - want)[off]
-    scale = (got[off] * want[off]).sum(1) / (want[off] ** 2).sum(1)
-    residual = np.abs(got[off] - scale[:, None] * want[off]).max(1)
-    proportional = bool((residual < 0.01 * np.abs(want[off]).max(1)).all())
+    off = ~(_differences(evidence.reported, evidence.expected) <= tolerance)
+    got, want = evidence.reported[off], evidence.expected[off]
+    if not np.isfinite(got).all():
+        return (EVALUATED_NETWORK,)
+    difference = got - want
+    scale = (got * want).sum(1) / np.maximum((want**2).sum(1), 1e-12)
+    residual = np.abs(got - scale[:, None] * want).max(1)
+    proportional = bool((residual < 0.01 * np.abs(want).max(1)).all())
     causes = []
-    if (np.abs(got[off]).max(1) == 0).all():
+    if (got == 0).all():
         causes.append(EVALUATED_SITE)
     elif proportional and (np.abs(scale - 1) > 0.01).all():
         causes.append(EVALUATED_SCALE)
     if (np.ptp(difference, axis=1) < 0.01).all():
         causes.append(EVALUATED_CONSTANT)
-    if saturated <= tolerance * saturated_size:
+    saturated = _differences(evidence.reported_saturated, evidence.expected_saturated)
+    if (saturated <= tolerance).all():
         causes.append(EVALUATED_LAW)
     return (*causes, EVALUATED_NETWORK)
 
@@ -121,7 +131,7 @@ def evaluation_leaves_parameters(evidence: Evaluator | None) -> Finding:
 
 def bound_beats_the_baselines(
     bound: Estimate | None,
-    baselines: dict[str, Estimate],
+    baselines: Mapping[str, Estimate],
     *,
     finished: bool,
     num_errors: float = 3.0,
@@ -133,12 +143,13 @@ def bound_beats_the_baselines(
     baselines of probabilities (at most 0 nats) count.
     """
     code, check = "TB603", "bound_beats_the_baselines"
-    counted = {name: b for name, b in baselines.items() if b.value <= 0}
+    counted = {name: b for name, b in baselines.items() if not b.value > 0}
     if bound is None or not counted:
         return not_run(
             code, check, "there is no held-out bound, or no baseline for this kind of data"
         )
-    name, best = max(counted.items(), key=lambda item: item[1].value)
+    # a baseline that is NaN cannot be said to be beaten
+    name, best = max(counted.items(), key=lambda item: np.nan_to_num(item[1].value, nan=np.inf))
     margin = num_errors * (bound.standard_error or 0.0)
     if bound.value > best.value + margin:
         verdict = Verdict.OK

@@ -41,13 +41,18 @@ def latents_are_used(
     collapse is what was asked for.
     """
     code, check = "TB401", "latents_are_used"
-    last = history[-1]
-    if last.sites is None or last.step < first_step:
+    if not history or history[-1].sites is None or history[-1].step < first_step:
         return not_run(code, check, f"needs {first_step} steps: a KL may be small before it rises")
-    kl = last.sites.kl
-    error = kl.std(ddof=1) / np.sqrt(len(kl))
+    last, sites = history[-1], history[-1].sites
+    if len(sites.num_units) < 2 or sites.observed.all():
+        return not_run(code, check, "needs a latent site and at least two held-out rows")
+    with np.errstate(invalid="ignore"):  # inf - inf
+        kl = sites.kl
+        error = kl.std(ddof=1) / np.sqrt(len(kl))
     low, high = kl.mean() - num_errors * error, kl.mean() + num_errors * error
-    if high < threshold and not asked_for:
+    if not np.isfinite(error):
+        verdict = Verdict.UNDECIDED
+    elif high < threshold and not asked_for:
         verdict = Verdict.FAULT
     elif low > threshold or asked_for:
         verdict = Verdict.OK
@@ -69,16 +74,18 @@ def latents_are_used(
 
 def likelihood_listens(scores: Scores | None) -> Finding:
     """TB402. Does log p(x | z) change when z does?  Measured: its largest change, in nats; exactly 0
-    means that the decoder does not see z."""
+    means that the decoder does not see z. Undecided where the change is not finite."""
     code, check = "TB402", "likelihood_listens"
     if scores is None:
         return not_run(code, check, "no draws were gathered")
-    # Without noise all draws of a row are equal and nothing can change: TB102 says so.
-    silent = scores.likelihood_slope == 0.0 and scores.proposal_spread > 0.0
+    if scores.proposal_spread == 0.0:
+        return not_run(code, check, "all draws of a row are equal, so z never changed (see TB102)")
+    silent = scores.likelihood_slope == 0.0
+    known = np.isfinite(scores.likelihood_slope)
     return Finding(
         code,
         check,
-        Verdict.FAULT if silent else Verdict.OK,
+        Verdict.FAULT if silent else Verdict.OK if known else Verdict.UNDECIDED,
         scores.likelihood_slope,
         0.0,
         "nats",
@@ -92,23 +99,25 @@ def latents_keep_their_noise(
     history: Sequence[Evidence], *, scale: float = 0.01, share: float = 0.5
 ) -> Finding:
     """TB403. Has the proposal's scale gone to nothing?  Measured: the share of latents whose scale,
-    averaged over held-out rows, is below `scale` (the prior's is 1)."""
+    averaged over held-out rows, is below `scale` (the prior's is 1). Undecided where a scale is not
+    finite."""
     code, check = "TB403", "latents_keep_their_noise"
-    last = history[-1]
-    if last.latents is None:
+    latents = history[-1].latents if history else None
+    if latents is None or latents.scale.size == 0:
         return not_run(code, check, "the latents' moments were not gathered")
-    mean_scale = last.latents.scale.mean(0)
-    measured = float((mean_scale < scale).mean())
-    no_noise_at_all = bool((last.latents.scale == 0).all())
-    fault = measured > share and not no_noise_at_all  # none at all is TB102's to name
+    if (latents.scale == 0).all():
+        return not_run(code, check, "there is no noise at all to be small (see TB102)")
+    measured = float((latents.scale.mean(0) < scale).mean())
+    fault = measured > share
+    known = np.isfinite(latents.scale).all()
     return Finding(
         code,
         check,
-        Verdict.FAULT if fault else Verdict.OK,
+        Verdict.FAULT if fault else Verdict.OK if known else Verdict.UNDECIDED,
         measured,
         share,
         "of latents",
-        f"step {last.step}, held-out rows",
+        f"step {history[-1].step}, held-out rows",
         f"{measured:.0%} of the latents have a scale below {scale:g}.",
         (IDENTITY_LATENTS,) if fault else (),
     )

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from tightbound.diagnose.evidence import Evidence, Optimiser
+from tightbound.diagnose.evidence import Evidence, Line, Optimiser
 from tightbound.diagnose.finding import Cause, Finding, Verdict, not_run
 
 RATE_TOO_HIGH = Cause(
@@ -58,38 +58,56 @@ def updates_do_not_overshoot(
     """TB210. Does an update make its own batch much worse while a fraction of it makes it better?
 
     Reads the bound along the actual update on fixed draws, paired by row. Measured: the largest
-    loss of a whole update, as a share of the bound's size, among updates of which a tenth or less
-    gains.
+    loss of a whole update, as a share of the bound's size (at least 1 nat), among updates of which
+    a fifth or less gains, beyond `num_errors` standard errors over rows. An update that ends where
+    the bound is not finite loses everything. Undecided where the bound before an update is not
+    finite, or that of every fraction of it.
     """
     code, check = "TB210", "updates_do_not_overshoot"
-    worst, where = 0.0, ""
-    lines = [(evidence.step, evidence.line) for evidence in history if evidence.line is not None]
-    if not lines:
+    losses = {step: _loss_of_a_whole_update(line, num_errors) for step, line in _lines(history)}
+    if not losses:
         return not_run(code, check, "the bound along the update was not gathered")
-    for step, line in lines:
-        gain = line.same - line.same[0]
-        whole = gain[line.multiples == 1.0][0]
-        small = gain[(line.multiples > 0) & (line.multiples < 0.2)].mean(1)
-        error = whole.std(ddof=1) / np.sqrt(len(whole))
-        size = abs(float(line.same[0].mean()))
-        loss = -float(whole.mean()) / size if np.isfinite(whole).all() else np.inf
-        certain = not np.isfinite(loss) or -whole.mean() > num_errors * error
-        if certain and (small > 0).any() and loss > worst:
-            worst, where = loss, f"step {step}"
+    step, worst = max(losses.items(), key=lambda item: np.nan_to_num(item[1], nan=-1.0))
+    unknown = [step for step, loss in losses.items() if np.isnan(loss)]
     fault = worst > share
+    if fault:
+        verdict, where = Verdict.FAULT, f"step {step}"
+        meaning = f"The update after {where} loses {worst:.0%} of the bound on its own batch; a "
+        meaning += "fraction of it gains."
+    elif unknown:
+        verdict, where = Verdict.UNDECIDED, f"step {unknown[0]}"
+        meaning = f"The bound along the update after {where} is not finite."
+    else:
+        verdict, where = Verdict.OK, "every probed update"
+        meaning = "No probed update overshoots."
+    causes = (RATE_TOO_HIGH,) if fault else ()
     return Finding(
-        code,
-        check,
-        Verdict.FAULT if fault else Verdict.OK,
-        worst,
-        share,
-        "of the bound's size",
-        where or "every probed update",
-        f"The update after {where} loses {worst:.0%} of the bound on its own batch; a tenth of it gains."
-        if fault
-        else "No probed update overshoots.",
-        (RATE_TOO_HIGH,) if fault else (),
+        code, check, verdict, worst, share, "of the bound's size", where, meaning, causes
     )
+
+
+def _lines(history: Sequence[Evidence]) -> list[tuple[int, Line]]:
+    """Step and line of every probe that looked along an update."""
+    found = [(evidence.step, evidence.line) for evidence in history if evidence.line is not None]
+    return [(step, line) for step, line in found if line.same.size > 0 and line.other.size > 0]
+
+
+def _loss_of_a_whole_update(line: Line, num_errors: float) -> float:
+    """What an update loses, as a share of the bound's size; 0 where it may well lose nothing or where
+    no fraction of it gains, NaN where there is no finite bound to compare with."""
+    with np.errstate(invalid="ignore"):  # inf - inf
+        gain = line.same - line.same[0]
+    fractions = (line.multiples > 0) & (line.multiples < 0.2)
+    small, whole = gain[fractions].mean(1), gain[line.multiples == 1.0].mean(0)
+    if not np.isfinite(line.same[0]).all() or np.isnan(small).all():
+        return float("nan")
+    if not (small > 0).any():
+        return 0.0
+    if not np.isfinite(whole).all():
+        return float("inf")
+    error = whole.std(ddof=1) / np.sqrt(len(whole)) if len(whole) > 1 else np.inf
+    certain = -whole.mean() > num_errors * error
+    return -float(whole.mean()) / max(abs(float(line.same[0].mean())), 1.0) if certain else 0.0
 
 
 def updates_are_large_enough(
@@ -99,26 +117,22 @@ def updates_are_large_enough(
 
     Measured: the share of probed steps from 4 on where 30 updates in one gain more than `ratio`
     times what one gains, on the update's batch and on others. The last three must be among them,
-    and step `first_step` behind, so that a warm-up is not mistaken for it.
+    and step `first_step` behind, so that a warm-up is not mistaken for it. Thirty updates that end
+    where the bound is not finite gain nothing; undecided where one does, or none at all.
     """
     code, check = "TB211", "updates_are_large_enough"
-    lines = [e.line for e in history if e.line is not None and e.step >= 4]
+    lines = [line for step, line in _lines(history) if step >= 4]
     if not lines or history[-1].step < first_step:
         return not_run(code, check, f"fewer than {first_step} steps were probed")
-
-    def too_small(line):
-        gains = [batch - batch[0] for batch in (line.same, line.other)]
-        one = min(gain[line.multiples == 1.0].mean() for gain in gains)
-        thirty = min(gain[line.multiples == 30.0].mean() for gain in gains)
-        return thirty > 0 and thirty > ratio * one
-
-    small = [too_small(line) for line in lines]
+    gains = [(_gain(line, 1.0), _gain(line, 30.0)) for line in lines]
+    small = [thirty > 0 and thirty > ratio * one for one, thirty in gains]
     measured = float(np.mean(small))
     fault = measured >= share and all(small[-3:])
+    known = np.isfinite([one for one, _ in gains]).all()
     return Finding(
         code,
         check,
-        Verdict.FAULT if fault else Verdict.OK,
+        Verdict.FAULT if fault else Verdict.OK if known else Verdict.UNDECIDED,
         measured,
         share,
         "of probed steps",
@@ -128,12 +142,19 @@ def updates_are_large_enough(
     )
 
 
+def _gain(line: Line, multiple: float) -> float:
+    """Mean gain of a multiple of the update, on its own batch or on others, whichever is less."""
+    with np.errstate(invalid="ignore"):  # inf - inf
+        gains = [batch - batch[0] for batch in (line.same, line.other)]
+    return float(np.min([gain[line.multiples == multiple].mean() for gain in gains]))
+
+
 def every_module_moves(optimiser: Optimiser | None) -> Finding:
     """TB212. Does a gradient move every module?  Measured: how many it does not."""
     code, check = "TB212", "every_module_moves"
-    if optimiser is None:
+    if optimiser is None or len(optimiser.modules) == 0:
         return not_run(code, check, "the optimiser was not asked")
-    frozen = [str(name) for name in optimiser.modules[~optimiser.moved.astype(bool)]]
+    frozen = [str(name) for name in optimiser.modules[~optimiser.moved]]
     return Finding(
         code,
         check,
@@ -157,7 +178,7 @@ def gradients_are_forgotten(optimiser: Optimiser | None, *, threshold: float = 0
     code, check = "TB213", "gradients_are_forgotten"
     if optimiser is None:
         return not_run(code, check, "the optimiser was not asked")
-    fault = optimiser.late_motion > threshold
+    fault = not optimiser.late_motion <= threshold
     return Finding(
         code,
         check,
@@ -177,18 +198,23 @@ def every_gradient_counts(optimiser: Optimiser | None) -> Finding:
     code, check = "TB214", "every_gradient_counts"
     if optimiser is None:
         return not_run(code, check, "the optimiser was not asked")
-    # An optimiser that ignores everything moves no module: TB212 says so.
-    fault = 0.0 < optimiser.ignored_share < 1.0
+    ignored = optimiser.ignored_share
+    if ignored == 0.0:
+        verdict = Verdict.OK
+    elif ignored == 1.0:  # an optimiser that ignores everything moves no module: TB212 says so
+        verdict = Verdict.UNDECIDED
+    else:
+        verdict = Verdict.FAULT
     return Finding(
         code,
         check,
-        Verdict.FAULT if fault else Verdict.OK,
-        optimiser.ignored_share,
+        verdict,
+        ignored,
         0.0,
         "of gradients",
         "the optimiser, one gradient among zeros",
-        f"{optimiser.ignored_share:.0%} of single gradients never move a parameter.",
-        (BATCHES_DROPPED,) if fault else (),
+        f"{ignored:.0%} of single gradients never move a parameter.",
+        (BATCHES_DROPPED,) if verdict is Verdict.FAULT else (),
     )
 
 
@@ -201,7 +227,7 @@ def clipping_leaves_sizes(optimiser: Optimiser | None, *, threshold: float = 0.9
     code, check = "TB215", "clipping_leaves_sizes"
     if optimiser is None:
         return not_run(code, check, "the optimiser was not asked")
-    fault = optimiser.unanswered_share > threshold
+    fault = not optimiser.unanswered_share <= threshold
     return Finding(
         code,
         check,
@@ -216,19 +242,18 @@ def clipping_leaves_sizes(optimiser: Optimiser | None, *, threshold: float = 0.9
 
 
 def values_are_finite(history: Sequence[Evidence]) -> Finding:
-    """TB216. Is every score finite?  Names the step, the sites and the first rows. Measured: how many
-    scores are not."""
+    """TB216. Is every score finite?  Names the first step, the sites and the first rows. Measured: how
+    many scores are not, of every site, draw and row."""
     code, check = "TB216", "values_are_finite"
-    seen = [evidence for evidence in history if evidence.sites is not None]
+    seen = [(evidence.step, evidence.sites) for evidence in history if evidence.sites is not None]
+    seen = [(step, sites) for step, sites in seen if sites.log_p.size > 0]
     if not seen:
         return not_run(code, check, "no scored sites were gathered")
-    for evidence in seen:
-        sites = evidence.sites
-        assert sites is not None
-        bad = ~(np.isfinite(sites.log_p) & np.isfinite(sites.log_q)).all(axis=1)  # site, rows
+    for step, sites in seen:
+        bad = ~(np.isfinite(sites.log_p) & np.isfinite(sites.log_q))
         if bad.any():
-            names = ", ".join(str(name) for name in sites.names[np.any(bad, axis=1)])
-            rows = ", ".join(str(row) for row in np.flatnonzero(np.any(bad, axis=0))[:5])
+            names = ", ".join(map(str, sites.names[bad.any((1, 2))]))
+            rows = ", ".join(map(str, np.flatnonzero(bad.any((0, 1)))[:5]))
             return Finding(
                 code,
                 check,
@@ -236,8 +261,8 @@ def values_are_finite(history: Sequence[Evidence]) -> Finding:
                 float(bad.sum()),
                 0.0,
                 "scores",
-                f"step {evidence.step}, site {names}, held-out rows {rows}",
-                f"Site {names} is not finite at step {evidence.step}.",
+                f"step {step}, site {names}, held-out rows {rows}",
+                f"Site {names} is not finite at step {step}.",
                 (NOT_FINITE, RATE_TOO_HIGH),
             )
     return Finding(
@@ -247,7 +272,7 @@ def values_are_finite(history: Sequence[Evidence]) -> Finding:
         0.0,
         0.0,
         "scores",
-        f"steps {seen[0].step} to {seen[-1].step}",
+        f"steps {seen[0][0]} to {seen[-1][0]}",
         "Every score is finite.",
     )
 
@@ -261,11 +286,15 @@ def output_starts_near_the_data(
     bits), both in nats per sequence.
     """
     code, check = "TB217", "output_starts_near_the_data"
-    if first.sites is None or first.step != 0:
+    if first.sites is None or first.step != 0 or not first.sites.observed.any():
         return not_run(code, check, "the untrained model was not scored")
     if ignorance is None or ignorance >= 0:
         return not_run(code, check, "there is no uniform baseline for this kind of data")
-    log_likelihood = float(first.sites.log_p[first.sites.observed.astype(bool)].sum(0).mean())
+    scores = first.sites.log_p[first.sites.observed]
+    if scores.size == 0:
+        return not_run(code, check, "the untrained model was scored on no rows")
+    with np.errstate(invalid="ignore"):  # inf - inf
+        log_likelihood = float(scores.sum(0).mean())
     measured = log_likelihood / ignorance
     fault = not measured <= factor
     return Finding(

@@ -58,7 +58,7 @@ def likelihood_is_normalised(twin: Twin | None, *, tolerance: float = 0.01) -> F
     Measured: the largest |log of the mass| over eight latents, in nats.
     """
     code, check = "TB101", "likelihood_is_normalised"
-    if twin is None:
+    if twin is None or twin.log_likelihood.size == 0:
         return not_run(code, check, "the setup has no shrunken twin, so p(x | z) was not summed")
 
     def log_mass(log_likelihood):
@@ -66,27 +66,26 @@ def likelihood_is_normalised(twin: Twin | None, *, tolerance: float = 0.01) -> F
 
     masses = log_mass(twin.log_likelihood)
     measured = float(np.abs(masses).max())
-    if not np.isfinite(measured) or measured > tolerance:
-        verdict = Verdict.FAULT
-    else:
-        verdict = Verdict.OK
+    fault = not measured <= tolerance
     summed = np.abs(log_mass(twin.obs_size * twin.log_likelihood)).max()
+    with np.errstate(invalid="ignore"):  # inf - inf, where no x or every x has mass
+        spread = masses.max() - masses.min()
     if summed <= tolerance and twin.obs_size > 1:
         causes = (DENSITY_AVERAGED, CONSTANT_IN_DENSITY, NOT_NORMALISED)
-    elif np.ptp(masses) <= tolerance:
+    elif spread <= tolerance:
         causes = (CONSTANT_IN_DENSITY, NOT_NORMALISED, DENSITY_AVERAGED)
     else:
         causes = (NOT_NORMALISED, DENSITY_AVERAGED, CONSTANT_IN_DENSITY)
     return Finding(
         code,
         check,
-        verdict,
+        Verdict.FAULT if fault else Verdict.OK,
         measured,
         tolerance,
         "nats",
         "log p(x | z) summed over every x of the twin",
         f"The likelihood's total mass is exp({masses[np.abs(masses).argmax()]:.3g}) where it must be 1.",
-        causes if verdict is Verdict.FAULT else (),
+        causes if fault else (),
     )
 
 
@@ -96,7 +95,8 @@ def proposal_draws_what_it_scores(
     """TB102. Is log q the log-density of q's draws?  Oracle: Stein's identity, zero in expectation.
 
     Measured: mean of (z - c) d log q / dz + 1, which is 1 - (drawn scale / scored scale)^2 for a
-    Gaussian. Fault beyond `tolerance` and `num_errors` standard errors.
+    Gaussian. Fault beyond `tolerance` and `num_errors` standard errors over rows; undecided where
+    one standard error is larger than `tolerance`.
     """
     return _stein(
         "TB102",
@@ -136,11 +136,12 @@ def _stein(
     causes: tuple[Cause, ...],
     where: str,
 ) -> Finding:
-    if values is None:
-        return not_run(code, check, f"no draws of {where} were gathered")
-    mean, error = float(values.mean()), float(values.std(ddof=1) / np.sqrt(len(values)))
+    if values is None or len(values) < 2:
+        return not_run(code, check, f"no draws of {where} were gathered, or those of one row only")
+    with np.errstate(invalid="ignore"):  # inf - inf, where a slope is not finite
+        mean, error = float(values.mean()), float(values.std(ddof=1) / np.sqrt(len(values)))
     fault = not np.isfinite(mean) or (abs(mean) > tolerance and abs(mean) > num_errors * error)
-    undecided = not fault and error > tolerance
+    undecided = not fault and not error <= tolerance
     verdict = Verdict.FAULT if fault else Verdict.UNDECIDED if undecided else Verdict.OK
     return Finding(
         code,
@@ -157,40 +158,35 @@ def _stein(
 
 
 def weights_average_to_the_marginal(
-    twin: Twin | None, *, tolerance: float = 0.03, num_errors: float = 6.0
+    twin: Twin | None, *, tolerance: float = 0.03, num_errors: float = 6.0, precision: float = 0.1
 ) -> Finding:
     """TB104. Is the mean weight p(x)?  Oracle: quadrature of p(x, z) on the twin.
 
     Measured: the largest |mean weight over its exact value - 1| in units of its standard error.
+    Fault beyond `num_errors` of them and `tolerance`. An x whose standard error is 0 (all draws
+    alike), not finite, or more than `precision` of the mean weight says nothing: undecided where
+    there is one.
     """
     code, check = "TB104", "weights_average_to_the_marginal"
-    if twin is None:
+    if twin is None or len(twin.relative_weight) == 0:
         return not_run(code, check, "the setup has no shrunken twin, so p(x) was not integrated")
-    off = np.abs(twin.relative_weight - 1.0)
-    usable = np.isfinite(off) & (twin.relative_error > 0)
-    if not usable.any():
-        return Finding(
-            code,
-            check,
-            Verdict.UNDECIDED,
-            None,
-            num_errors,
-            "standard errors",
-            "log-weights of the twin",
-            "The twin's draws have no spread, so their weights could not be averaged.",
-        )
-    distance = np.where(usable, off / np.where(usable, twin.relative_error, 1.0), 0.0)
+    weight, error = twin.relative_weight, twin.relative_error
+    off = np.abs(weight - 1.0)
+    usable = np.isfinite(off) & (error > 0) & (error <= precision * np.maximum(weight, 1.0))
+    distance = np.divide(off, error, out=np.zeros_like(off), where=usable)
     fault = bool(((distance > num_errors) & (off > tolerance)).any())
+    verdict = Verdict.FAULT if fault else Verdict.OK if usable.all() else Verdict.UNDECIDED
+    worst = int(distance.argmax() if fault or usable.all() else usable.argmin())
     return Finding(
         code,
         check,
-        Verdict.FAULT if fault else Verdict.OK,
-        float(distance.max()),
+        verdict,
+        float(distance[worst]),
         num_errors,
         "standard errors",
         "log-weights of the twin",
-        f"The mean weight is {twin.relative_weight[distance.argmax()]:.3g} times p(x) where it should "
-        "be 1 time.",
+        f"The mean weight is {weight[worst]:.3g} ± {error[worst]:.2g} times p(x) where it should be "
+        "1 time.",
         (WEIGHTS_WRONG,) if fault else (),
     )
 

@@ -17,17 +17,12 @@ WEIGHTS_NORMALISED = Cause(
     "thrown away with the normaliser.",
     "Save log p(x, z) - log q(z | x) itself.",
 )
-WEIGHTS_CONSTANT = Cause(
-    "draws_carry_no_noise",
-    "All draws of a row have the same weight, to the bit: there is only one draw.",
-    "Draw afresh for every sample; if q is the exact posterior this is as it should be.",
-)
 
 
 def weights_are_finite(log_weights: Float[np.ndarray, "samples rows"] | None) -> Finding:
     """TB301. Is every log-weight a number or -inf (a weight of zero)?  Measured: how many are not."""
     code, check = "TB301", "weights_are_finite"
-    if log_weights is None:
+    if log_weights is None or log_weights.size == 0:
         return not_run(code, check, "no log-weights were given")
     bad = np.isnan(log_weights) | (log_weights == np.inf)
     all_zero = (log_weights == -np.inf).all(axis=0)
@@ -52,10 +47,13 @@ def weights_are_finite(log_weights: Float[np.ndarray, "samples rows"] | None) ->
 def weights_keep_the_evidence(
     log_weights: Float[np.ndarray, "samples rows"] | None, *, tolerance: float = 1e-4
 ) -> Finding:
-    """TB302. Were the weights normalised over samples?  Measured: the largest |log of their sum| over
-    rows, in nats: 0 in every row is no coincidence."""
+    """TB302. Were the weights normalised over samples?  Measured: the largest |log of their sum| (or
+    of their mean, whichever is less) over rows, in nats.
+
+    Within `tolerance` in every row is no coincidence; in a single row it may be: undecided.
+    """
     code, check = "TB302", "weights_keep_the_evidence"
-    if log_weights is None or len(log_weights) < 2:
+    if log_weights is None or log_weights.size == 0 or len(log_weights) < 2:
         return not_run(code, check, "needs at least two samples per row")
     top = log_weights.max(0)
     if not np.isfinite(top).all():
@@ -63,17 +61,18 @@ def weights_keep_the_evidence(
     log_sum = top + np.log(np.exp(log_weights - top).sum(0))
     measured = float(np.abs(log_sum).max())
     measured = min(measured, float(np.abs(log_sum - np.log(len(log_weights))).max()))
-    fault = measured <= tolerance and log_weights.shape[1] > 1
+    normalised = measured <= tolerance
+    fault = normalised and log_weights.shape[1] > 1
     return Finding(
         code,
         check,
-        Verdict.FAULT if fault else Verdict.OK,
+        Verdict.FAULT if fault else Verdict.UNDECIDED if normalised else Verdict.OK,
         measured,
         tolerance,
         "nats",
         "log of the sum (or mean) of the weights of each row",
         "The weights of every row sum to one (or to their number)."
-        if fault
+        if normalised
         else "The weights are not normalised.",
         (WEIGHTS_NORMALISED,) if fault else (),
     )
@@ -87,6 +86,8 @@ def draws_differ(log_weights: Float[np.ndarray, "samples rows"] | None) -> Findi
     code, check = "TB303", "draws_differ"
     if log_weights is None or len(log_weights) < 2:
         return not_run(code, check, "needs at least two samples per row")
+    if np.isnan(log_weights).any():
+        return not_run(code, check, "some log-weights are NaN")
     finite = np.isfinite(log_weights).all(axis=0)
     if not finite.any():
         return not_run(code, check, "no row has finite weights only")
@@ -106,28 +107,31 @@ def draws_differ(log_weights: Float[np.ndarray, "samples rows"] | None) -> Findi
     )
 
 
-def tails_are_light_enough(log_weights: Float[np.ndarray, "samples rows"] | None) -> Finding:
+def tails_are_light_enough(
+    log_weights: Float[np.ndarray, "samples rows"] | None, *, share: float = 0.1
+) -> Finding:
     """TB304. Can means under these weights be trusted?  PSIS k-hat per row (Vehtari et al. 2024,
     arXiv:1507.02646), good below min(1 - 1 / log10 S, 0.7).
 
-    Measured: the share of rows above. Never a FAULT: heavy tails are a property of the proposal,
-    and a bound stays a bound. More than a tenth of the rows above is UNDECIDED.
+    Measured: the share of rows that are not below (ties hide the tail, and count). Never a FAULT:
+    heavy tails are a property of the proposal, and a bound stays a bound. More than `share` of the
+    rows is UNDECIDED.
     """
     code, check = "TB304", "tails_are_light_enough"
-    if log_weights is None or len(log_weights) < 25:
+    if log_weights is None or log_weights.size == 0 or len(log_weights) < 25:
         return not_run(code, check, "k-hat needs at least 25 samples per row")
     if not np.isfinite(log_weights).all():
         return not_run(code, check, "some log-weights are not finite")
     good = min(1 - 1 / np.log10(len(log_weights)), 0.7)
     shape = pareto_shape(log_weights)
-    measured = float((shape > good).mean())
+    measured = float(1 - (shape <= good).mean())
     efficiency = float(np.mean(ess_fraction(log_weights)))
     return Finding(
         code,
         check,
-        Verdict.UNDECIDED if measured > 0.1 else Verdict.OK,
+        Verdict.OK if measured <= share else Verdict.UNDECIDED,
         measured,
-        0.1,
+        share,
         "of rows",
         f"k-hat above {good:.2f}, {len(log_weights)} samples",
         f"{measured:.0%} of rows have heavy-tailed weights; the effective sample size is "
