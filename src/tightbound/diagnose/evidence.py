@@ -57,10 +57,8 @@ class Twin:
     log_likelihood: Float[np.ndarray, "latents observations"]  # log p(x | z), all x of some z
     log_cell_volume: float
     obs_size: int
-    relative_weight: Float[
-        np.ndarray, " observations"
-    ]  # mean weight in a box over p(x, z in box): 1
-    relative_error: Float[np.ndarray, " observations"]  # its standard error over draws
+    relative_weight: Float[np.ndarray, " some"]  # mean weight in a box over p(x, z in box): 1
+    relative_error: Float[np.ndarray, " some"]  # its standard error over draws; for some x
 
 
 @dataclass(frozen=True)
@@ -224,7 +222,7 @@ def _load_group(
 ) -> Any:
     """The group, None if the file has nothing of it; UserError where a field is missing or is not
     what its annotation says."""
-    entries = {field: f"{name}.{field.name}" for field in fields(kind)}
+    entries: dict[Any, str] = {field: f"{name}.{field.name}" for field in fields(kind)}
     if not any(entry in arrays for entry in entries.values()):
         return None
     values = {}
@@ -235,12 +233,13 @@ def _load_group(
                     f"{path} has no entry `{entry}`, which its other entries need. It was edited, or "
                     "written by another version: gather the evidence again."
                 )
-            values[field.name] = _value(arrays[entry])
-            if not isinstance(values[field.name], field.type):
+            value, annotation = _value(arrays[entry]), field.type
+            if not isinstance(value, annotation):
                 raise UserError(
                     f"The entry `{entry}` of {path} is {arrays[entry].dtype} of shape "
-                    f"{arrays[entry].shape}, but {_wanted(field.type)} was meant."
+                    f"{arrays[entry].shape}, but {_wanted(annotation)} was meant."
                 )
+            values[field.name] = value
     return kind(**values)
 
 

@@ -210,9 +210,7 @@ def objective(setup: Setup, state: TrainState, key: PRNGKeyArray) -> ev.Objectiv
     noise_key, draw_key, direction_key = jax.random.split(key, 3)
     batch, other, _ = probe_batches(setup)
     size = min(32, len(batch.rows))
-    batch, other = (
-        jax.tree.map(lambda leaf: jnp.asarray(leaf[:size]), b) for b in (batch, other)
-    )
+    batch, other = (jax.tree.map(lambda leaf: jnp.asarray(leaf[:size]), b) for b in (batch, other))
     half = size // 2
     if setup.noise is not None:
         batch, other = (jax.jit(setup.noise)(b, noise_key) for b in (batch, other))

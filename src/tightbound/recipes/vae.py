@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
+import tyro
+
 from tightbound.train.settings import (
     ObjectiveSettings,
     OptimiserSettings,
@@ -63,8 +65,8 @@ class VAEModel:
 class VAERecipe:
     """A variational auto-encoder on images."""
 
-    name: str
-    summary: str
+    name: tyro.conf.Suppress[str]
+    summary: tyro.conf.Suppress[str]
     data: ImageData = field(default_factory=ImageData)
     model: VAEModel = field(default_factory=VAEModel)
     objective: ObjectiveSettings = field(default_factory=ObjectiveSettings)
