@@ -47,8 +47,8 @@ from .models.posterior import ExactPosterior as ExactPosterior
 from .models.ppca import ProbabilisticPCA as ProbabilisticPCA
 from .models.sequential import AbstractSequential as AbstractSequential
 from .models.sequential import Bootstrap as Bootstrap
-from .models.vae import GaussianProposal as GaussianProposal
 from .models.vae import VAE as VAE
+from .models.vae import GaussianProposal as GaussianProposal
 from .nn.outputs import BernoulliOutput as BernoulliOutput
 from .nn.outputs import GaussianOutput as GaussianOutput
 from .recipes.catalogue import find_recipe as find_recipe

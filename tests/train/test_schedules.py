@@ -138,6 +138,7 @@ def test_weight_decay_is_decoupled_and_belongs_to_adamw_alone():
 @pytest.mark.parametrize(
     ("settings", "name"),
     [
+        (RunSettings, "steps"),
         (RunSettings, "batch_size"),
         (RunSettings, "log_every"),
         (RunSettings, "evaluate_every"),

@@ -98,7 +98,7 @@ def twin(setup: Setup, key: PRNGKeyArray) -> ev.Twin | None:
             draws = jax.vmap(lambda key: ravel_pytree(proposal.proposal(x).sample(key))[0])(keys)
             first, second = jnp.split(draws, 2)
             low, high = jnp.quantile(first, jnp.array([0.1, 0.9]), axis=0)
-            inside = ((second > low) & (second < high)).all(-1)
+            inside = jax.vmap(lambda z: ((z > low) & (z < high)).all())(second)
             log_mass = log_mass_in_box(model, x, low, high)
             ratio = jnp.where(inside, jnp.exp(jnp.split(log_weights, 2)[1] - log_mass), 0.0)
             return ratio.mean(), ratio.std() / np.sqrt(len(ratio))
@@ -158,7 +158,7 @@ def scores(setup: Setup, pair: Pair, key: PRNGKeyArray) -> ev.Scores:
         """(z - c) d log density / dz + 1, averaged; c from the other half of the draws."""
         flat = jax.vmap(lambda z: ravel_pytree(z)[0])(draws)
         slope = jax.vmap(lambda z: ravel_pytree(jax.grad(log_density)(z))[0])(draws)
-        centre = flat[: num_draws // 2].mean(0)
+        centre = flat[: num_draws // 2].mean(0, keepdims=True)
         half = slice(num_draws // 2, None)
         return ((flat[half] - centre) * slope[half] + 1.0).mean(), flat.std(0).max()
 

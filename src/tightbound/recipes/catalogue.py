@@ -4,7 +4,7 @@ import difflib
 import importlib.util
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from tightbound.errors import UserError
 from tightbound.recipes import vae
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from tightbound.train.setup import Setup
 
 
+@runtime_checkable
 class Recipe(Protocol):
     """A frozen dataclass of settings that can build a run. A user's own need not come from here."""
 

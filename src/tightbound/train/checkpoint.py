@@ -89,19 +89,22 @@ def find_checkpoint(folder: Path, step: int) -> Checkpoint:
 
 
 def load_state(checkpoint: Checkpoint, like: State) -> State:
-    """The saved arrays in the structure of `like`, which must have the same names, shapes and types."""
+    """The saved arrays in the structure of `like`; each must have its name, shape and type there.
+
+    What only the file holds stays in it: a `like` with less in it reads a part of a state.
+    """
     saved = load((checkpoint.path / "state.safetensors").read_bytes())
     dynamic, static = eqx.partition(like, eqx.is_array)
-    found = {name: _signature(array) for name, array in saved.items()}
-    meant = {name: _signature(array) for name, array in _leaves_by_name(dynamic).items()}
-    for name in meant | found:
-        if found.get(name) != meant.get(name):
+    leaves = []
+    for name, leaf in _leaves_by_name(dynamic).items():
+        found, meant = _signature(saved.get(name)), _signature(leaf)
+        if found != meant:
             raise UserError(
-                f"{checkpoint.path} holds {found.get(name, 'nothing')} for {name}, but this run has "
-                f"{meant.get(name, 'nothing')} there. Were the model's or the optimiser's settings "
-                "changed? Use the settings of the run that wrote it."
+                f"{checkpoint.path} holds {found} for {name}, but this run has {meant} there. Were "
+                "the model's or the optimiser's settings changed? Use the settings of the run that "
+                "wrote it."
             )
-    leaves = [jnp.asarray(saved[name]) for name in meant]
+        leaves.append(jnp.asarray(saved[name]))
     return eqx.combine(jax.tree.unflatten(jax.tree.structure(dynamic), leaves), static)
 
 
@@ -110,8 +113,8 @@ def _leaves_by_name(arrays: PyTree) -> dict[str, jax.Array]:
     return {jax.tree_util.keystr(path): leaf for path, leaf in paths}
 
 
-def _signature(array: np.ndarray | jax.Array) -> str:
-    return f"{array.dtype}{list(array.shape)}"
+def _signature(array: np.ndarray | jax.Array | None) -> str:
+    return "nothing" if array is None else f"{array.dtype}{list(array.shape)}"
 
 
 def _validated(path: Path) -> Checkpoint:

@@ -205,10 +205,10 @@ def writing(folder: RunFolder) -> Iterator[None]:
         yield
     except OSError as error:
         valid, _ = checkpoints(folder.checkpoints)
-        safe = f"valid checkpoint is of step {valid[-1].step}" if valid else "checkpoint is to come"
+        last = f"Its last valid checkpoint is of step {valid[-1].step}. " if valid else ""
         raise UserError(
-            f"The run folder {folder.path} could not be written to ({error.strerror}). Its last "
-            f"{safe}: free space there and run the same command again."
+            f"The run folder {folder.path} could not be written to ({error.strerror}). {last}"
+            "Free space there, or make it writable, and run the same command again."
         ) from error
 
 

@@ -92,6 +92,7 @@ class RunSettings:
     def __post_init__(self):
         _check_at_least_one(
             self,
+            "steps",
             "batch_size",
             "log_every",
             "evaluate_every",

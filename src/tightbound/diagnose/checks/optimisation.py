@@ -87,9 +87,13 @@ def updates_do_not_overshoot(
 
 
 def _lines(history: Sequence[Evidence]) -> list[tuple[int, Line]]:
-    """Step and line of every probe that looked along an update."""
+    """Step and line of every probe that looked along an update as far as the checks here need."""
     found = [(evidence.step, evidence.line) for evidence in history if evidence.line is not None]
-    return [(step, line) for step, line in found if line.same.size > 0 and line.other.size > 0]
+    return [
+        (step, line)
+        for step, line in found
+        if line.same.size > 0 and np.isin([0.0, 0.1, 1.0, 30.0], line.multiples).all()
+    ]
 
 
 def _loss_of_a_whole_update(line: Line, num_errors: float) -> float:

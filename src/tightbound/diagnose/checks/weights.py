@@ -86,8 +86,8 @@ def draws_differ(log_weights: Float[np.ndarray, "samples rows"] | None) -> Findi
     code, check = "TB303", "draws_differ"
     if log_weights is None or len(log_weights) < 2:
         return not_run(code, check, "needs at least two samples per row")
-    if np.isnan(log_weights).any():
-        return not_run(code, check, "some log-weights are NaN")
+    if not (log_weights < np.inf).all():
+        return not_run(code, check, "some log-weights are NaN or +inf")
     finite = np.isfinite(log_weights).all(axis=0)
     if not finite.any():
         return not_run(code, check, "no row has finite weights only")

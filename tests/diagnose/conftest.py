@@ -1,0 +1,170 @@
+"""Evidence of a run in which everything is right, made by hand; and one compilation for equal code."""
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tightbound.diagnose import evidence as ev
+from tightbound.estimators.estimate import Estimate
+
+MULTIPLES = np.array([0.0, 1 / 30, 0.1, 1 / 3, 1.0, 3.0, 10.0, 30.0])
+ROWS = 32
+
+
+def made_sites(rng: np.random.Generator) -> ev.Sites:
+    """Draws whose weights are even and whose KL is five nats."""
+    log_p_z = rng.normal(-4.0, 1.0, (200, 16))
+    log_q_z = log_p_z + 5.0 + rng.normal(0.0, 0.3, (200, 16))
+    log_p_x = rng.normal(-30.0, 2.0, 16) + rng.normal(0.0, 0.3, (200, 16))
+    return ev.Sites(
+        names=np.array(["z", "x"]),
+        observed=np.array([False, True]),
+        log_p=np.stack([log_p_z, log_p_x]),
+        log_q=np.stack([log_q_z, np.zeros((200, 16))]),
+        num_units=np.ones(16, int),
+    )
+
+
+def made_twin(rng: np.random.Generator) -> ev.Twin:
+    """Eight bit vectors whose probabilities sum to 1 for each of four latents."""
+    odds = rng.normal(size=(4, 8))
+    return ev.Twin(
+        log_likelihood=odds - np.log(np.exp(odds).sum(1, keepdims=True)),
+        log_cell_volume=0.0,
+        obs_size=3,
+        relative_weight=1.0 + 0.01 * rng.normal(size=6),
+        relative_error=np.full(6, 0.01),
+    )
+
+
+def made_objective(
+    rng: np.random.Generator, *, samples: int = 1, estimator: str = "elbo", kl_weight: float = 1.0
+) -> ev.Objective:
+    """32 rows of terms of a usual size; the objective is the ELBO, weighted if asked for."""
+    log_likelihood = rng.normal(-40.0, 4.0, (samples, ROWS))
+    log_prior = rng.normal(-8.0, 2.0, (samples, ROWS))
+    log_proposal = 0.5 * log_prior + rng.normal(0.0, 2.0, (samples, ROWS))
+    claimed = (log_likelihood + kl_weight * (log_prior - log_proposal)).mean(0)
+    slopes = rng.normal(0.0, 5.0, (6, 1))
+    return ev.Objective(
+        estimator=estimator,
+        kl_weight=kl_weight,
+        surrogate=claimed,
+        claimed=claimed,
+        batch_surrogate=float(claimed.mean()),
+        batch_claimed=float(claimed.mean()),
+        log_likelihood=log_likelihood,
+        log_prior=log_prior,
+        log_proposal=log_proposal,
+        neighbour_change=0.0,
+        slopes=slopes * np.array([1.0, 1.001]),
+        slope_modules=np.repeat(["decoder", "q.encoder"], 3),
+    )
+
+
+def made_line(rng: np.random.Generator) -> ev.Line:
+    """An update whose bound is m - m^2 / 10 nats higher at m times itself."""
+    base = rng.normal(-40.0, 4.0, (2, ROWS))
+    gain = (MULTIPLES - MULTIPLES**2 / 10)[:, None] + 0.001 * rng.normal(size=(8, ROWS))
+    return ev.Line(MULTIPLES, base[0] + gain, base[1] + gain)
+
+
+def made_evidence(step: int) -> ev.Evidence:
+    """Every group, of a run in which everything is right."""
+    rng = np.random.default_rng(step)
+    scores = rng.normal(-30.0, 4.0, (2, 2, 16))
+    return ev.Evidence(
+        step=step,
+        sites=made_sites(rng),
+        latents=ev.Latents(rng.normal(size=(16, 3)), rng.uniform(0.3, 0.8, (16, 3))),
+        outputs=ev.Outputs(np.linspace(-1.0, 1.0, 33)),
+        twin=made_twin(rng),
+        scores=ev.Scores(rng.normal(0.0, 0.1, 64), rng.normal(0.0, 0.1, 64), 1.3, 12.0),
+        objective=made_objective(rng),
+        evaluator=ev.Evaluator(
+            np.array(["z", "x"]), scores[0], scores[0], scores[1], scores[1], False
+        ),
+        optimiser=ev.Optimiser(
+            0.0, 1e-3, 0.0, np.ones(2, bool), np.array(["decoder", "q.encoder"])
+        ),
+        data=ev.Data(
+            split_names=np.array(["train", "valid", "test"]),
+            mean=np.array([0.30, 0.31, 0.29]),
+            scale=np.array([0.45, 0.46, 0.44]),
+            smallest=np.zeros(3),
+            largest=np.ones(3),
+            spread_of_means=np.full(3, 0.004),
+            bad_rows=np.full(3, -1),
+            duplicate_share=np.zeros(3),
+            overlap_share=np.zeros(3),
+            off_support_share=0.0,
+            label_accuracy=0.88,
+            label_chance=0.12,
+        ),
+        gradients=ev.Gradients(
+            modules=np.array(["decoder", "q.encoder"]),
+            norm=np.array([3.0, 2.0]),
+            update_norm=np.array([0.1, 0.1]),
+            parameter_norm=np.array([9.0, 8.0]),
+            quantiles=np.linspace(-1.0, 1.0, 66).reshape(2, 33),
+            cosine_with_bound=0.9,
+            cosine_of_halves=0.8,
+        ),
+        line=made_line(rng),
+    )
+
+
+def made_estimate(value: float, error: float | None = 0.2) -> Estimate:
+    return Estimate(value, error, None, "nats per sequence", "lower", "elbo", 4, "valid")
+
+
+class Made:
+    """What the tests build evidence from; a fixture, since tests are not importable."""
+
+    multiples = MULTIPLES
+    sites = staticmethod(made_sites)
+    twin = staticmethod(made_twin)
+    objective = staticmethod(made_objective)
+    line = staticmethod(made_line)
+    evidence = staticmethod(made_evidence)
+    estimate = staticmethod(made_estimate)
+
+    @staticmethod
+    def history(**changes: Any) -> list[ev.Evidence]:
+        """Probes at steps 0, 4, 100 and 300; `changes` replace groups of all of them."""
+        return [replace(made_evidence(step), **changes) for step in (0, 4, 100, 300)]
+
+    baselines = {  # noqa: RUF012
+        "uniform": made_estimate(-44.4, 0.0),
+        "independent-pixel": made_estimate(-36.0, 0.3),
+    }
+
+
+@pytest.fixture(scope="session")
+def made() -> type[Made]:
+    return Made
+
+
+@pytest.fixture(scope="module")
+def compiled_once(tmp_path_factory):
+    """Setups with one fault share most of their compiled code: XLA's cache makes it once."""
+    import jax
+    from jax.experimental.compilation_cache import compilation_cache
+
+    settings = {
+        "jax_compilation_cache_dir": str(tmp_path_factory.getbasetemp() / "compiled"),
+        "jax_persistent_cache_min_compile_time_secs": 0.0,
+        "jax_persistent_cache_min_entry_size_bytes": -1,
+    }
+    before = {name: getattr(jax.config, name) for name in settings}
+
+    def configure(values):
+        compilation_cache.reset_cache()
+        for name, value in values.items():
+            jax.config.update(name, value)
+
+    configure(settings)
+    yield
+    configure(before)

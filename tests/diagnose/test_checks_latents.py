@@ -1,0 +1,101 @@
+"""TB401 to TB403. Oracle: KL, slope and scales set by hand."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+
+from tightbound.diagnose.checks.latents import (
+    latents_are_used,
+    latents_keep_their_noise,
+    likelihood_listens,
+)
+from tightbound.diagnose.evidence import Evidence, Latents, Scores
+from tightbound.diagnose.finding import Verdict
+
+FAULT, OK, UNDECIDED, NOT_RUN = Verdict.FAULT, Verdict.OK, Verdict.UNDECIDED, Verdict.NOT_RUN
+
+
+def with_kl(made, kl, step=300):
+    """A history whose held-out rows have these KLs, in nats."""
+    sites = made.sites(np.random.default_rng(0))
+    log_q = sites.log_q.copy()
+    log_q[0] = sites.log_p[0] + kl
+    return [Evidence(step=step, sites=replace(sites, log_q=log_q))]
+
+
+@settings(max_examples=60, deadline=None)
+@given(mean=st.floats(-0.005, 0.03), spread=st.floats(1e-6, 0.01))
+def test_a_collapse_is_named_beyond_three_standard_errors(made, mean, spread):
+    """Sixteen rows of KL mean +- spread: between the two the verdict is open."""
+    kl = mean + spread * np.tile([-1.0, 1.0], 8)
+    margin = 3 * kl.std(ddof=1) / 4
+    assume(abs(abs(mean - 0.01) - margin) > 1e-9)
+    finding = latents_are_used(with_kl(made, kl))
+    expected = FAULT if mean + margin < 0.01 else OK if mean - margin > 0.01 else UNDECIDED
+    assert finding.verdict is expected
+    assert finding.measured == pytest.approx(mean, abs=1e-12)
+    if expected is FAULT:
+        assert finding.causes[0].name == "posterior_collapse"
+    asked_for = latents_are_used(with_kl(made, kl), asked_for=True)
+    assert asked_for.verdict is OK
+    assert ("ask for it" in asked_for.meaning) == (mean + margin < 0.01)
+
+
+def test_a_small_kl_before_it_rises_is_no_collapse(made):
+    assert latents_are_used(with_kl(made, np.zeros(16), step=199)).verdict is NOT_RUN
+    assert latents_are_used(with_kl(made, np.zeros(16), step=200)).verdict is FAULT
+
+
+@pytest.mark.parametrize("asked_for", [False, True])
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_a_kl_that_is_not_finite_is_open_even_where_a_collapse_is_asked_for(made, bad, asked_for):
+    kl = np.where(np.arange(16) == 3, bad, 5.0)
+    assert latents_are_used(with_kl(made, kl), asked_for=asked_for).verdict is UNDECIDED
+
+
+@pytest.mark.parametrize(
+    ("slope", "spread", "verdict"),
+    [
+        (12.0, 1.0, OK),
+        (1e-30, 1.0, OK),
+        (0.0, 1.0, FAULT),
+        (0.0, 0.0, NOT_RUN),  # z never changed: TB102 says so
+        (np.nan, 1.0, UNDECIDED),
+        (np.inf, 1.0, UNDECIDED),
+    ],
+)
+def test_a_likelihood_that_never_moves_does_not_listen(slope, spread, verdict):
+    finding = likelihood_listens(Scores(np.zeros(2), np.zeros(2), spread, slope))
+    assert finding.verdict is verdict
+    causes = ["decoder_ignores_z"] if verdict is FAULT else []
+    assert [cause.name for cause in finding.causes] == causes
+
+
+@settings(max_examples=50, deadline=None)
+@given(narrow=st.integers(0, 8))
+def test_half_of_the_latents_may_be_narrow(narrow):
+    """Eight latents, `narrow` of them with a scale of 1e-4."""
+    scale = np.where(np.arange(8) < narrow, 1e-4, 0.5) * np.ones((16, 1))
+    finding = latents_keep_their_noise([Evidence(step=9, latents=Latents(scale, scale))])
+    assert finding.measured == narrow / 8
+    assert finding.verdict is (FAULT if narrow > 4 else OK)
+
+
+def test_the_scale_of_a_latent_is_its_mean_over_rows():
+    """One row that is sure of itself does not make a latent narrow."""
+    scale = np.full((16, 1), 0.2)
+    scale[0] = 1e-6
+    assert latents_keep_their_noise([Evidence(step=9, latents=Latents(scale, scale))]).verdict is OK
+    assert (
+        latents_keep_their_noise([Evidence(step=9, latents=Latents(scale, 0 * scale))]).verdict
+        is NOT_RUN
+    )
+
+
+def test_without_a_probe_there_is_nothing_to_judge():
+    for history in ([], [Evidence(step=300)]):
+        assert latents_are_used(history).verdict is NOT_RUN
+        assert latents_keep_their_noise(history).verdict is NOT_RUN
