@@ -2,8 +2,19 @@
 run-time shape checks (jaxtyping with beartype) and turns warnings into errors."""
 
 import os
+import shutil
+import tempfile
 
 os.environ.setdefault("JAX_ENABLE_X64", "1")
 os.environ.setdefault("JAX_NUMPY_RANK_PROMOTION", "raise")
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
-os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", "")  # a test never reads what another run compiled
+# Programs compiled once serve all processes of a test session, and no other session.
+_COMPILED = None
+if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+    _COMPILED = os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="compiled-")
+    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.2"
+
+
+def pytest_unconfigure():
+    if _COMPILED is not None:
+        shutil.rmtree(_COMPILED, ignore_errors=True)

@@ -5,6 +5,7 @@ from .data.batch import training_batches as training_batches
 from .data.noising import AsFloat as AsFloat
 from .data.noising import Binarise as Binarise
 from .data.noising import Rescale as Rescale
+from .diagnose.doctor import judge_weights as judge_weights
 from .diagnose.evidence import Evidence as Evidence
 from .diagnose.finding import Cause as Cause
 from .diagnose.finding import Finding as Finding

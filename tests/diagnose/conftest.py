@@ -136,7 +136,7 @@ class Made:
         """Probes at steps 0, 4, 100 and 300; `changes` replace groups of all of them."""
         return [replace(made_evidence(step), **changes) for step in (0, 4, 100, 300)]
 
-    baselines = {  # noqa: RUF012
+    baselines = {
         "uniform": made_estimate(-44.4, 0.0),
         "independent-pixel": made_estimate(-36.0, 0.3),
     }

@@ -25,7 +25,7 @@ from tightbound.terms import Kind
 class LogisticModel(AbstractModel):
     """z ~ N(0, I), x_d | z ~ Bernoulli(sigmoid(W z + b)): a VAE's decoder, shrunken."""
 
-    kinds = {"z": Kind.LATENT, "x": Kind.OBSERVED}  # noqa: RUF012
+    kinds = {"z": Kind.LATENT, "x": Kind.OBSERVED}
 
     weight: jax.Array
     bias: jax.Array

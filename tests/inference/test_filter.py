@@ -60,7 +60,7 @@ def scores_of(state, z, x_t):
 class Drawn(AbstractSequential):
     """The chain, drawn as any family is."""
 
-    kinds = {"z": Kind.LATENT, "x": Kind.OBSERVED}  # noqa: RUF012
+    kinds = {"z": Kind.LATENT, "x": Kind.OBSERVED}
 
     def init(self, key):
         return {"last": jnp.zeros((), int), "seen": jnp.zeros((), int)}
@@ -73,7 +73,7 @@ class Drawn(AbstractSequential):
 class Scripted(AbstractPopulation):
     """The chain with its draws given: x_t is (the observation, the choice of every particle)."""
 
-    kinds = {"z": Kind.LATENT, "x": Kind.OBSERVED}  # noqa: RUF012
+    kinds = {"z": Kind.LATENT, "x": Kind.OBSERVED}
 
     def init(self, num_particles, key):
         return {"last": jnp.zeros(num_particles, int), "seen": jnp.zeros(num_particles, int)}
@@ -347,7 +347,7 @@ def test_one_particle_gives_the_elbo_whatever_the_rule(hmm):
 class WithHistory(AbstractSequential):
     """A state with parts of several types and shapes; its scores show what a particle carries."""
 
-    kinds = {"drawn": Kind.OBSERVED, "carried": Kind.OBSERVED}  # noqa: RUF012
+    kinds = {"drawn": Kind.OBSERVED, "carried": Kind.OBSERVED}
 
     def init(self, key):
         return {"sum": jnp.zeros(()), "count": jnp.zeros((), int), "matrix": jnp.zeros((2, 3))}

@@ -214,7 +214,7 @@ def test_a_model_without_latents_is_refused(continuous):
     model, proposal, batch = continuous
 
     class Summed(AbstractModel):
-        kinds = {"x": Kind.OBSERVED}  # noqa: RUF012
+        kinds = {"x": Kind.OBSERVED}
 
         def sample_prior(self, key):
             return ()

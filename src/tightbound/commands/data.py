@@ -41,7 +41,7 @@ Action = (
 
 
 def main(arguments: Sequence[str]) -> int:
-    match parse(Action, "data", arguments):  # pyright: ignore[reportArgumentType]
+    match parse(Action, "data", arguments):
         case List(format=table_format, json=as_json):
             return _list(table_format, as_json)
         case Fetch(name):

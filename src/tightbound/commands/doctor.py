@@ -66,7 +66,7 @@ def judge_file(path: Path) -> "Findings":
     """The findings that log-weights alone can show."""
     import numpy as np
 
-    from tightbound.diagnose.doctor import judge_weights, ranked
+    from tightbound.diagnose.doctor import judge_weights
     from tightbound.diagnose.evidence import read_npz
 
     arrays = read_npz(path)
@@ -83,4 +83,4 @@ def judge_file(path: Path) -> "Findings":
         )
     if log_weights.size == 0:
         raise UserError(f"`log_weights` in {path} is empty: {log_weights.shape}.")
-    return ranked(judge_weights(np.asarray(log_weights, np.float64)))
+    return judge_weights(np.asarray(log_weights, np.float64))

@@ -16,8 +16,9 @@ from tightbound.recipes.catalogue import Recipe, find_recipe
 Options = TypeVar("Options")
 
 
-def parse(options: type[Options], command: str, arguments: Sequence[str]) -> Options:
-    """Options of a command, from a dataclass; tyro exits with code 2 where they are wrong."""
+def parse(options: Any, command: str, arguments: Sequence[str]) -> Any:
+    """Options of a command, from a dataclass or a union of them; tyro exits with code 2 where they
+    are wrong."""
     return tyro.cli(options, prog=f"tightbound {command}", args=list(arguments))
 
 

@@ -75,7 +75,15 @@ def images(name: str, x: Any, *, law: str = "", labels: np.ndarray | None = None
 
 
 def steps_per_epoch(split: Split, batch_size: int) -> int:
-    """Full batches in one pass; the remainder is left for other epochs, whose order differs."""
+    """Full batches in one pass; the remainder is left for other epochs, whose order differs.
+
+    ValueError where not one batch is full.
+    """
+    if batch_size > len(split):
+        raise ValueError(
+            f"A batch of {batch_size} was asked for, but the {split.name} split has "
+            f"{len(split)} rows. Lower the batch size to at most {len(split)}."
+        )
     return len(split) // batch_size
 
 
@@ -88,11 +96,6 @@ def training_batches(
     stopped without replaying anything.
     """
     per_epoch = steps_per_epoch(split, batch_size)
-    if per_epoch == 0:
-        raise ValueError(
-            f"A batch of {batch_size} was asked for, but the {split.name} split has "
-            f"{len(split)} rows. Lower the batch size to at most {len(split)}."
-        )
     epoch, position = divmod(start, per_epoch)
     while True:
         order = np.random.default_rng((seed, epoch)).permutation(len(split))

@@ -104,14 +104,16 @@ def judge(
     return ranked(findings)
 
 
-def judge_weights(log_weights: Float[np.ndarray, "samples rows"] | None) -> list[Finding]:
+def judge_weights(log_weights: Float[np.ndarray, "samples rows"] | None) -> Findings:
     """What log-weights alone can show, whoever saved them."""
-    return [
-        weights.weights_are_finite(log_weights),
-        weights.weights_keep_the_evidence(log_weights),
-        weights.draws_differ(log_weights),
-        weights.tails_are_light_enough(log_weights),
-    ]
+    return ranked(
+        [
+            weights.weights_are_finite(log_weights),
+            weights.weights_keep_the_evidence(log_weights),
+            weights.draws_differ(log_weights),
+            weights.tails_are_light_enough(log_weights),
+        ]
+    )
 
 
 def ranked(findings: Sequence[Finding]) -> Findings:

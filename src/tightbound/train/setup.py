@@ -7,7 +7,7 @@ from typing import Protocol, runtime_checkable
 import optax
 from jaxtyping import PRNGKeyArray
 
-from tightbound.data.batch import Noise, Split
+from tightbound.data.batch import Noise, Split, steps_per_epoch
 from tightbound.estimators.estimate import Estimate
 from tightbound.evaluation import Evaluation, evaluate
 from tightbound.models.base import AbstractModel, AbstractProposal
@@ -66,5 +66,6 @@ class Setup:
     seed: int = 0
 
     def __post_init__(self):
+        steps_per_epoch(self.data["train"], self.run.batch_size)  # raises where there are none
         if self.claim is None and isinstance(self.objective, Objective):
             object.__setattr__(self, "claim", self.objective)

@@ -1,0 +1,69 @@
+"""Every example runs as it stands, and the README shows the one that does.
+
+Oracle: the examples' own output; the README's text.
+"""
+
+import ast
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+import pytest
+from nbclient import NotebookClient
+
+ROOT = Path(__file__).parent.parent.parent
+EXAMPLES = ROOT / "examples"
+
+
+def run(script: str) -> str:
+    """The example's output, run as a reader would: 32-bit floats, no test settings."""
+    plain = {name: value for name, value in os.environ.items() if not name.startswith("JAX_")}
+    plain["JAX_COMPILATION_CACHE_DIR"] = os.environ.get("JAX_COMPILATION_CACHE_DIR", "")
+    done = subprocess.run(
+        [sys.executable, EXAMPLES / script], capture_output=True, text=True, env=plain
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.slow
+def test_the_quickstart_ends_with_a_bound_above_independent_pixels():
+    last = run("quickstart.py").splitlines()[-1]
+    assert "lower bound" in last
+    assert float(last.split()[0]) > -27.2  # independent pixels: -27.20 on this split
+
+
+@pytest.mark.slow
+def test_a_family_from_scratch_is_checked_trained_and_explained():
+    out = run("own_family.py")
+    assert "0 FAULT" in out
+    bounds = [float(line.split()[2]) for line in out.splitlines() if line.startswith("step ")]
+    assert bounds[-1] > bounds[0]
+    assert re.search(r"from step 0 to 1000: \d", out)
+    assert "q.network" in out
+
+
+def test_the_readme_shows_the_quickstart_to_the_letter():
+    readme = (ROOT / "README.md").read_text()
+    (shown,) = re.findall(r"```python\n(.*?)```", readme, flags=re.DOTALL)
+    source = (EXAMPLES / "quickstart.py").read_text()
+    docstring = ast.get_docstring(ast.parse(source), clean=False)
+    assert shown.strip() == source.replace(f'"""{docstring}"""', "").strip()
+
+
+@pytest.mark.slow
+def test_the_notebook_runs_and_shows_numbers_and_findings_as_html(tmp_path):
+    notebook = nbformat.read(EXAMPLES / "bounds_and_weights.ipynb", as_version=4)
+    NotebookClient(notebook, timeout=120, resources={"metadata": {"path": tmp_path}}).execute()
+    shown = [
+        output["data"]["text/html"]
+        for cell in notebook.cells
+        for output in cell.get("outputs", [])
+        if "text/html" in output.get("data", {})
+    ]
+    assert len(shown) == 2
+    assert "nats per sequence" in shown[0]
+    assert "FAULT" in shown[1]
