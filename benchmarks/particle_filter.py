@@ -12,10 +12,11 @@ Monte Carlo errors, or nothing is timed.
 
 import os
 
-os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
+if hasattr(os, "sched_setaffinity"):  # Linux
+    os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
 os.environ.setdefault("XLA_FLAGS", "--xla_cpu_prefer_vector_width=512")
 
-# ruff: noqa: E402  (both must be set before JAX is imported)
+# Both must be set before JAX is imported.
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import ClassVar

@@ -189,22 +189,24 @@ def _step_evidence_and_weights(
     terms: StepTerms,
 ) -> tuple[Float[Array, "time batch"], Float[Array, "time particles batch"]]:
     """Each step's log evidence, and the normalised log-weights after the step, in nats."""
-    num_particles = terms.log_increments.shape[1]
-    uniform = jnp.full_like(terms.log_increments[0], -jnp.log(num_particles))
+    # Particles last: a sum over the first axis of (10,000, 1) is ten times slower on a CPU.
+    by_particle = jnp.swapaxes(terms.log_increments, 1, 2)
+    uniform = jnp.full_like(by_particle[0], -jnp.log(by_particle.shape[-1]))
 
     def one_step(log_weights, step):
         increments, resampled, real = step
         # Selected away before use too: a NaN in the padding would reach the gradient otherwise.
-        increments = jnp.where(real[None], increments, 0.0)
-        before = jnp.where(resampled[None], uniform, log_weights)
-        evidence = logsumexp(before + increments, axis=0)
-        dead = jnp.isneginf(evidence)[None]
-        after = jnp.where(dead, uniform, before + increments - evidence[None])
-        after = jnp.where(real[None], after, log_weights)
+        increments = jnp.where(real[:, None], increments, 0.0)
+        before = jnp.where(resampled[:, None], uniform, log_weights)
+        evidence = logsumexp(before + increments, axis=-1)
+        dead = jnp.isneginf(evidence)[:, None]
+        after = jnp.where(dead, uniform, before + increments - evidence[:, None])
+        after = jnp.where(real[:, None], after, log_weights)
         return after, (jnp.where(real, evidence, 0.0), after)
 
-    steps = (terms.log_increments, terms.resampled, terms.mask)
-    return jax.lax.scan(one_step, uniform, steps)[1]
+    steps = (by_particle, terms.resampled, terms.mask)
+    evidence, log_weights = jax.lax.scan(one_step, uniform, steps)[1]
+    return evidence, jnp.swapaxes(log_weights, 1, 2)
 
 
 class FilteringDecomposition(eqx.Module):
