@@ -18,6 +18,7 @@ from tightbound.models.vae import VAE, GaussianProposal
 from tightbound.nn.outputs import BernoulliOutput
 from tightbound.train.loop import init_state
 from tightbound.train.objective import Objective
+from tightbound.train.settings import RunSettings
 from tightbound.train.setup import Setup
 
 pytestmark = pytest.mark.usefixtures("compiled_once")
@@ -42,8 +43,8 @@ def setup():
         proposal=GaussianProposal(6, 2, **sizes, key=proposal_key),
         data={"train": split("train", 40), "valid": split("valid", 30)},
         objective=Objective(),
-        claim=None,
         optimiser=optax.adam(1e-2),
+        run=RunSettings(batch_size=8),
     )
 
 
