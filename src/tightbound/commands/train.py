@@ -224,20 +224,22 @@ def start_from(reference: str, first: "TrainState") -> "TrainState":
 
 
 def bedside(setup: "Setup", folder: "RunFolder") -> "Callable[[Progress], Evidence | None]":
-    """Gather evidence at probe steps: the laws before the first update, then the probe; None at
-    other steps, and where an interrupted run has gathered it already."""
+    """Gather evidence: the laws before the first update, a probe at every probe step, one with more
+    draws at the end. None at other steps, and where an interrupted run has gathered it already."""
     from tightbound.diagnose.laws import gather_laws
-    from tightbound.diagnose.probes import is_probe_step, make_probe
+    from tightbound.diagnose.probes import FEW, MANY, is_probe_step, make_probe
 
     probe = make_probe(setup)
 
     def watch(progress: "Progress") -> "Evidence | None":
         path = folder.evidence / f"step-{progress.step:08d}.npz"
-        if not is_probe_step(progress.step) or path.exists():
+        last = progress.status not in ("running", "rollback")
+        if path.exists() or not (last or is_probe_step(progress.step)):
             return None
-        evidence = (
-            gather_laws(setup, progress.state) if progress.step == 0 else probe(progress.state)
-        )
+        if progress.step == 0:
+            evidence = gather_laws(setup, progress.state)
+        else:
+            evidence = probe(progress.state, num_samples=MANY if last else FEW)
         evidence.save(path)
         return evidence
 

@@ -19,6 +19,7 @@ from tightbound.data.batch import Batch, Split
 from tightbound.data.labelled import Labelled, image_of
 from tightbound.diagnose import evidence as ev
 from tightbound.diagnose.probes import (
+    MANY,
     Pair,
     make_probe,
     module_names,
@@ -42,12 +43,13 @@ def gather_laws(setup: Setup, state: TrainState | None = None) -> ev.Evidence:
     state = first_state(setup) if state is None else state
     key = jax.random.fold_in(jax.random.key(setup.seed), 0x1A3)
     keys = iter(jax.random.split(key, 8))
-    probe = make_probe(setup)(state)
+    probe = make_probe(setup)(state, num_samples=MANY)
     pair = (state.model, state.proposal)
     return ev.Evidence(
         step=int(state.step),
         sites=probe.sites,
         latents=probe.latents,
+        outputs=probe.outputs,
         gradients=probe.gradients,
         line=probe.line,
         twin=twin(setup, next(keys)),

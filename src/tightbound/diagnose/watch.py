@@ -7,7 +7,7 @@ from tightbound.diagnose.doctor import judge
 from tightbound.diagnose.evidence import Evidence
 from tightbound.diagnose.finding import Findings
 from tightbound.diagnose.laws import gather_laws
-from tightbound.diagnose.probes import is_probe_step, make_probe
+from tightbound.diagnose.probes import MANY, is_probe_step, make_probe
 from tightbound.estimators.estimate import Estimate
 from tightbound.train.loop import fit
 from tightbound.train.run import first_state, run_keys
@@ -44,7 +44,8 @@ def gather(setup: Setup, steps: int) -> Iterator[Evidence]:
     _, key, _ = run_keys(setup.seed)
     batches = training_batches(setup.data["train"], setup.run.batch_size, seed=setup.seed)
     for record in fit(state, batches, setup.objective, setup.optimiser, key=key, noise=setup.noise):
+        if record.step >= steps:
+            yield probe(record.state, num_samples=MANY)
+            return
         if is_probe_step(record.step):
             yield probe(record.state)
-        if record.step >= steps:
-            return
