@@ -51,7 +51,9 @@ def test_only_a_terminal_gets_colour(findings):
 
 def test_brackets_in_a_finding_are_shown_and_not_read_as_markup():
     """A tensor's name such as `w[0]` must survive rich."""
-    finding = Finding("TB1", "c", Verdict.UNDECIDED, None, None, "", "w[0]", "[red]x[/red] [/nonsense]")
+    finding = Finding(
+        "TB1", "c", Verdict.UNDECIDED, None, None, "", "w[0]", "[red]x[/red] [/nonsense]"
+    )
     assert "[red]x[/red] [/nonsense]" in printed([finding], terminal=True)
     assert "w[0]" in printed([finding], terminal=True)
 

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from tightbound.commands.build import build
 from tightbound.commands.options import parse_with_recipe, print_json, use_compilation_cache
 
 
@@ -22,7 +23,6 @@ def main(arguments: Sequence[str]) -> int:
     use_compilation_cache()
     from rich.console import Console
 
-    from tightbound.commands.train import build
     from tightbound.diagnose.doctor import ranked
     from tightbound.diagnose.watch import check
     from tightbound.report.terminal import print_findings

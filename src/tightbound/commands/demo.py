@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tightbound.commands.build import build
 from tightbound.commands.options import parse, use_compilation_cache
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ def main(arguments: Sequence[str]) -> int:
         "six-pixel twin, its weights are held against an integral, its gradient against finite\n"
         "differences: mistakes that no training curve shows.\n"
     )
-    setup = train.build(recipe, seed=0)
+    setup = build(recipe, seed=0)
     short(check(setup))
 
     heading("2. Training, with the doctor riding along")

@@ -55,6 +55,7 @@ def main(arguments: Sequence[str]) -> int:
     left = [case for case in todo if case not in {row.case for row in rows}]
     say(f"{len(todo)} cases, {len(rows)} of them in {out} already.")
     out.parent.mkdir(parents=True, exist_ok=True)
+    finish_last_line(out)
     with open(out, "a") as file:
         for row in run_cases(left, jobs=options.jobs, steps=options.steps):
             rows.append(row)
@@ -67,6 +68,13 @@ def main(arguments: Sequence[str]) -> int:
     else:
         print_summary(document, options.format)
     return 0
+
+
+def finish_last_line(path: Path) -> None:
+    """A kill may have left half a line: end it, so that the next row has one of its own."""
+    if path.exists() and not path.read_bytes().endswith(b"\n"):
+        with open(path, "a") as file:
+            file.write("\n")
 
 
 def saved_rows(path: Path, steps: int) -> "list[Row]":

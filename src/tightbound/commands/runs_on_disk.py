@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tightbound.commands.build import build
 from tightbound.commands.options import with_settings
 from tightbound.diagnose.evidence import Evidence
 from tightbound.errors import UserError
@@ -27,8 +28,6 @@ class OpenRun:
 
     def build(self) -> "Setup":
         """The setup the run was started from, its planted fault included."""
-        from tightbound.commands.train import build
-
         return build(self.recipe, self.seed, self.document.get("plant"))
 
     def state(self, setup: "Setup", step: int | None = None) -> "TrainState":

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from tightbound.commands.build import build
 from tightbound.commands.options import (
     flat_settings,
     parse_with_recipe,
@@ -189,22 +190,6 @@ def changed_settings(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
     return [
         f"{k} was {old.get(k)}, is {new.get(k)}" for k in {**old, **new} if old.get(k) != new.get(k)
     ]
-
-
-def build(recipe: Recipe, seed: int, plant: str | None = None) -> "Setup":
-    """The setup, with a fault planted if one is named; settings that have no meaning together are
-    the caller's error."""
-    try:
-        setup = recipe.build(seed)
-    except ValueError as error:
-        raise UserError(str(error)) from error
-    if plant is None:
-        return setup
-    from tightbound.diagnose.faults import FAULTS
-
-    if plant not in FAULTS:
-        raise UserError(f"There is no fault {plant!r}. There are: {', '.join(FAULTS)}.")
-    return FAULTS[plant].plant(setup)
 
 
 def start_from(reference: str, first: "TrainState") -> "TrainState":

@@ -38,6 +38,7 @@ _EXPLAINS_FIRST = [
     "TB210",
     "TB216",
     "TB211",
+    "TB218",
     "TB403",
     "TB401",
     "TB301",

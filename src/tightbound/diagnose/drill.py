@@ -7,6 +7,7 @@ evaluator and evidence, never the fault's name or the healthy twin. Keys are rep
 independent cases: intervals bootstrap over kind x recipe.
 """
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, replace
@@ -138,9 +139,17 @@ def run_cases(todo: Sequence[Case], *, jobs: int, steps: int = STEPS) -> Iterato
         for case in todo:
             yield examine(case, steps)
         return
-    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
+    context = get_context("spawn")
+    with ProcessPoolExecutor(jobs, mp_context=context, initializer=_compile_quickly) as pool:
         for done in as_completed([pool.submit(examine, case, steps) for case in todo]):
             yield done.result()
+
+
+def _compile_quickly() -> None:
+    """In a drill's process, before JAX starts: 300 steps of a small model are compiled for longer
+    than they run."""
+    flags = os.environ.get("XLA_FLAGS", "")
+    os.environ["XLA_FLAGS"] = f"{flags} --xla_backend_optimization_level=0".strip()
 
 
 def examine(case: Case, steps: int = STEPS) -> Row:

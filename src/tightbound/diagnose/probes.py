@@ -137,7 +137,8 @@ def modules(tree: PyTree) -> dict[str, list[Array]]:
 def module_of(path: tuple[Any, ...]) -> str:
     """The module a leaf of (model, proposal) belongs to; a wrapper is not what a person would name."""
     owner, *fields = path
-    field = next(key.name for key in fields if getattr(key, "name", "inner") != "inner")
+    names = [str(key.name) for key in fields if hasattr(key, "name")]
+    field = next((name for name in names if name != "inner"), names[-1])
     return f"q.{field}" if owner.idx == 1 else field
 
 

@@ -28,12 +28,12 @@ class GaussianOutput(AbstractOutput):
     """x_d ~ N(features_d, s^2), one scale s for all d, with the floor s >= `min_scale`.
 
     The floor is part of the law: without it a perfectly reconstructed pixel sends the density
-    to infinity. `learned` False holds s at its first value.
+    to infinity. `learned` False holds s at its first value: it is then no parameter at all.
     """
 
-    raw_scale: Float[Array, ""]  # s = min_scale + softplus(raw_scale)
+    raw_scale: Float[Array, ""] | None  # s = min_scale + softplus(raw_scale)
     min_scale: float = eqx.field(static=True)
-    learned: bool = eqx.field(static=True)
+    fixed_scale: float | None = eqx.field(static=True)
 
     def __init__(self, *, scale: float = 1.0, min_scale: float = 0.0, learned: bool = True):
         if not scale > min_scale >= 0:
@@ -42,15 +42,17 @@ class GaussianOutput(AbstractOutput):
                 "above the floor and the floor must not be negative. Raise the scale."
             )
         above = jnp.asarray(scale - min_scale, float)
-        self.raw_scale = above + jnp.log(-jnp.expm1(-above))  # softplus^-1; e^above may overflow
+        inverse = above + jnp.log(-jnp.expm1(-above))  # softplus^-1; e^above may overflow
+        self.raw_scale = inverse if learned else None
         self.min_scale = min_scale
-        self.learned = learned
+        self.fixed_scale = None if learned else scale
 
     @property
     def scale(self) -> Float[Array, ""]:
         """s, in units of the data."""
-        raw = self.raw_scale if self.learned else jax.lax.stop_gradient(self.raw_scale)
-        return self.min_scale + jax.nn.softplus(raw)
+        if self.raw_scale is None:
+            return jnp.asarray(self.fixed_scale, float)
+        return self.min_scale + jax.nn.softplus(self.raw_scale)
 
     def __call__(self, features: Float[Array, " obs"]) -> dist.Distribution:
         return dist.Normal(features, self.scale).to_event(1)
