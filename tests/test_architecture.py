@@ -55,11 +55,12 @@ ARROWS: Mapping[str, set[str]] = {
     "recipes": {"errors", "nn", "models", "data", "train"},
     "diagnose": {*TRAINING, "train"},
     "diagnose.evidence": {"errors"},
-    "diagnose.finding": {"estimators.estimate", "report.findings"},  # to print itself, when asked
+    "diagnose.finding": {"estimators.estimate"},
+    "diagnose.findings": {"diagnose.finding"},
     "diagnose.checks": {"diagnose.evidence", "diagnose.finding", *NUMPY_ESTIMATORS},
     "diagnose.drill": {*TRAINING, "train", "diagnose", "recipes"},
     "report": {
-        *("errors", "diagnose.evidence", "diagnose.finding", "train.folder"),
+        *("errors", "diagnose.evidence", "diagnose.finding", "diagnose.findings", "train.folder"),
         *NUMPY_ESTIMATORS,
     },
     "commands": {*TRAINING, "train", "diagnose", "report", "recipes"},

@@ -9,8 +9,8 @@ from .diagnose.doctor import judge_weights as judge_weights
 from .diagnose.evidence import Evidence as Evidence
 from .diagnose.finding import Cause as Cause
 from .diagnose.finding import Finding as Finding
-from .diagnose.finding import Findings as Findings
 from .diagnose.finding import Verdict as Verdict
+from .diagnose.findings import Findings as Findings
 from .diagnose.laws import gather_laws as gather_laws
 from .diagnose.watch import check as check
 from .diagnose.watch import gather as gather

@@ -10,7 +10,8 @@ from tightbound.commands import drill as command
 from tightbound.diagnose import drill
 from tightbound.diagnose.drill import Case, Row, cases, examine, summary
 from tightbound.diagnose.faults import FAULTS
-from tightbound.diagnose.finding import Cause, Finding, Findings, Verdict
+from tightbound.diagnose.finding import Cause, Finding, Verdict
+from tightbound.diagnose.findings import Findings
 
 
 def row(kind="kl_missing", recipe="vae/digits", seed=0, **changes):

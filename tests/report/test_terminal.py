@@ -3,7 +3,13 @@ import io
 from rich.console import Console
 
 from tightbound.diagnose.finding import Finding, Verdict
-from tightbound.report.findings import by_verdict, findings_text, measurement, not_checked, summary
+from tightbound.diagnose.findings import (
+    by_verdict,
+    findings_text,
+    measurement,
+    not_checked,
+    summary,
+)
 from tightbound.report.terminal import print_findings
 
 

@@ -10,7 +10,7 @@ from tightbound.commands.build import build
 from tightbound.commands.options import parse, use_compilation_cache
 
 if TYPE_CHECKING:
-    from tightbound.diagnose.finding import Findings
+    from tightbound.diagnose.findings import Findings
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,7 @@ def heading(text: str) -> None:
 
 def short(findings: "Findings") -> None:
     """The count, and the first fault in full."""
-    from tightbound.report.findings import finding_text, summary
+    from tightbound.diagnose.findings import finding_text, summary
 
     print(f"The doctor says: {summary(findings)}.")
     for finding in findings.faults[:1]:

@@ -11,7 +11,7 @@ from tightbound.commands.options import parse, print_json
 from tightbound.errors import UserError
 
 if TYPE_CHECKING:
-    from tightbound.diagnose.finding import Findings
+    from tightbound.diagnose.findings import Findings
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,7 @@ from tightbound.recipes.catalogue import Recipe
 
 if TYPE_CHECKING:
     from tightbound.diagnose.evidence import Evidence
-    from tightbound.diagnose.finding import Findings
+    from tightbound.diagnose.findings import Findings
     from tightbound.train.folder import RunFolder
     from tightbound.train.loop import TrainState
     from tightbound.train.run import Progress
@@ -234,7 +234,7 @@ def bedside(setup: "Setup", folder: "RunFolder") -> "Callable[[Progress], Eviden
 def judge_run(setup: "Setup", folder: "RunFolder", *, finished: bool) -> "Findings":
     """Judge what the run's probes gathered, and keep the findings with it."""
     from tightbound.diagnose.evidence import Evidence
-    from tightbound.diagnose.finding import Findings
+    from tightbound.diagnose.findings import Findings
     from tightbound.diagnose.watch import verdict
     from tightbound.estimators.estimate import Estimate
 

@@ -8,7 +8,8 @@ from jaxtyping import Float
 from tightbound.diagnose.checks import data, evaluation, latents, optimisation, probability, weights
 from tightbound.diagnose.checks import objective as objective_checks
 from tightbound.diagnose.evidence import Evidence
-from tightbound.diagnose.finding import Finding, Findings, Verdict
+from tightbound.diagnose.finding import Finding, Verdict
+from tightbound.diagnose.findings import Findings
 from tightbound.estimators.estimate import Estimate
 
 # Which fault explains which: a finding high up is named before those it brings with it. Bad data

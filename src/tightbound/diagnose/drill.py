@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from tightbound.diagnose.faults import FAULTS, Fault
-from tightbound.diagnose.finding import Findings
+from tightbound.diagnose.findings import Findings
 from tightbound.diagnose.watch import gather, verdict
 from tightbound.recipes.vae import RECIPES, ImageData, VAERecipe
 from tightbound.train.settings import ObjectiveSettings, OptimiserSettings, PlateauSettings

@@ -1,23 +1,15 @@
 """The catalogue of planted faults: each takes a setup that is right and returns one that is not.
 
 A fault says beforehand which finding must name it and by which cause. It never touches what the
-doctor is told (`claim`, baselines), only what the run does.
+doctor is told (`claim`, baselines), only what the run does; `planting.py` holds the ways.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass
 
-import equinox as eqx
 import jax
-import jax.numpy as jnp
-import numpy as np
-import optax
-from jaxtyping import Array, PRNGKeyArray, PyTree
 
-from tightbound.data.batch import Batch, Split
-from tightbound.data.labelled import Labelled, image_of
-from tightbound.data.noising import AsFloat
+from tightbound.diagnose import planting
 from tightbound.diagnose.checks import (
     data,
     evaluation,
@@ -27,12 +19,8 @@ from tightbound.diagnose.checks import (
     probability,
 )
 from tightbound.diagnose.finding import Cause
-from tightbound.evaluation import Evaluation, evaluate
-from tightbound.inference.weigh import weigh
-from tightbound.models.base import AbstractModel, AbstractProposal
 from tightbound.models.wrappers import Noiseless
-from tightbound.terms import LogTerms
-from tightbound.train.setup import Setup, Twin
+from tightbound.train.setup import Setup
 
 
 @dataclass(frozen=True)
@@ -48,378 +36,6 @@ class Fault:
     recipes: tuple[str, ...] = ("vae/digits", "vae/digits-gaussian", "vae/digits-iwae")
 
 
-# --- the objective -------------------------------------------------------------------------------
-
-
-def _with_value(change: Callable[[LogTerms], Array]) -> Callable[[Setup], Setup]:
-    """The objective's value replaced by a function of its terms."""
-
-    def plant(setup: Setup) -> Setup:
-        claim = setup.objective
-
-        def wrong(model, proposal, batch, *, key, step):
-            _, terms = claim(model, proposal, batch, key=key, step=step)
-            return change(terms), terms
-
-        return replace(setup, objective=wrong)
-
-    return plant
-
-
-def _kl(terms: LogTerms) -> Array:
-    return terms.log_proposal - terms.log_prior
-
-
-def _stop_draw(setup: Setup) -> Setup:
-    """z is detached, so the decoder's gradient never reaches the encoder."""
-
-    def wrong(model, proposal, batch, *, key, step):
-        del step
-        terms = weigh(model, proposal, batch, num_samples=1, key=key, path="stop_draw")
-        return terms.log_weights.mean(), terms
-
-    return replace(setup, objective=wrong)
-
-
-def _batch_statistics(setup: Setup) -> Setup:
-    """Every image is centred by the mean of its batch before it is scored."""
-    claim = setup.objective
-
-    def wrong(model, proposal, batch, *, key, step):
-        centred = batch.x - batch.x.mean(0, keepdims=True)
-        return claim(
-            model, proposal, eqx.tree_at(lambda b: b.x, batch, centred), key=key, step=step
-        )
-
-    return replace(setup, objective=wrong)
-
-
-# --- the model and the proposal ------------------------------------------------------------------
-
-
-class _ChangedScore(AbstractModel):
-    """A model whose score is changed site by site."""
-
-    inner: Any
-    change: Callable[[dict[str, Array]], dict[str, Array]] = eqx.field(static=True)
-
-    @property
-    def kinds(self):  # pyright: ignore[reportIncompatibleVariableOverride]
-        return self.inner.kinds
-
-    def sample_prior(self, key: PRNGKeyArray) -> PyTree[Array]:
-        return self.inner.sample_prior(key)
-
-    def score(self, x: PyTree[Array], z: PyTree[Array]) -> dict[str, Array]:
-        return self.change(self.inner.score(x, z))
-
-    def sample_likelihood(self, z: PyTree[Array], key: PRNGKeyArray) -> PyTree[Array]:
-        return self.inner.sample_likelihood(z, key)
-
-
-class _BlindModel(AbstractModel):
-    """A model whose decoder is given zeros for z."""
-
-    inner: Any
-
-    @property
-    def kinds(self):  # pyright: ignore[reportIncompatibleVariableOverride]
-        return self.inner.kinds
-
-    def sample_prior(self, key: PRNGKeyArray) -> PyTree[Array]:
-        return self.inner.sample_prior(key)
-
-    def score(self, x: PyTree[Array], z: PyTree[Array]) -> dict[str, Array]:
-        blind = self.inner.score(x, jnp.zeros_like(z))
-        return self.inner.score(x, z) | {"x": blind["x"]}
-
-    def sample_likelihood(self, z: PyTree[Array], key: PRNGKeyArray) -> PyTree[Array]:
-        return self.inner.sample_likelihood(jnp.zeros_like(z), key)
-
-
-class _WidePrior(AbstractModel):
-    """A model whose prior is drawn twice as wide as it is scored."""
-
-    inner: Any
-
-    @property
-    def kinds(self):  # pyright: ignore[reportIncompatibleVariableOverride]
-        return self.inner.kinds
-
-    def sample_prior(self, key: PRNGKeyArray) -> PyTree[Array]:
-        return jax.tree.map(lambda leaf: 2.0 * leaf, self.inner.sample_prior(key))
-
-    def score(self, x: PyTree[Array], z: PyTree[Array]) -> dict[str, Array]:
-        return self.inner.score(x, z)
-
-    def sample_likelihood(self, z: PyTree[Array], key: PRNGKeyArray) -> PyTree[Array]:
-        return self.inner.sample_likelihood(z, key)
-
-
-class _VarianceForScale(AbstractProposal):
-    """A proposal that takes its variance for its scale when drawing."""
-
-    inner: Any
-
-    def proposal(self, x: PyTree[Array]) -> Any:
-        return _DrawnWithVariance(self.inner.proposal(x))
-
-
-class _DrawnWithVariance:
-    def __init__(self, inner: Any):
-        self.inner = inner
-
-    def sample(self, key: PRNGKeyArray) -> Array:
-        noise = jax.random.normal(key, self.inner.mean.shape)
-        return self.inner.mean + self.inner.variance * noise
-
-    def log_prob(self, value: Array) -> Array:
-        return self.inner.log_prob(value)
-
-
-class _NarrowProposal(AbstractProposal):
-    """A proposal with a scale of 1e-4 whatever x is."""
-
-    inner: Any
-
-    def proposal(self, x: PyTree[Array]) -> Any:
-        q = self.inner.proposal(x)
-        return type(q.base_dist)(q.mean, jnp.full_like(q.mean, 1e-4)).to_event(1)
-
-
-def _model(change: Callable[[AbstractModel], AbstractModel]) -> Callable[[Setup], Setup]:
-    """The model replaced, in the run and in its twin."""
-
-    def plant(setup: Setup) -> Setup:
-        return replace(
-            setup,
-            model=change(setup.model),
-            twin=_twin(setup, lambda twin: replace(twin, model=change(twin.model))),
-        )
-
-    return plant
-
-
-def _proposal(change: Callable[[AbstractProposal], AbstractProposal]) -> Callable[[Setup], Setup]:
-    """The proposal replaced, in the run and in its twin."""
-
-    def plant(setup: Setup) -> Setup:
-        return replace(
-            setup,
-            proposal=change(setup.proposal),
-            twin=_twin(setup, lambda twin: replace(twin, proposal=change(twin.proposal))),
-        )
-
-    return plant
-
-
-def _twin(setup: Setup, change: Callable[[Twin], Twin]):
-    original = setup.twin
-    return None if original is None else lambda key: change(original(key))
-
-
-def _score(change: Callable[[dict[str, Array]], dict[str, Array]]) -> Callable[[Setup], Setup]:
-    return _model(lambda model: _ChangedScore(model, change))
-
-
-def _density_averaged(setup: Setup) -> Setup:
-    """The mean over pixels for the sum, in the run and in its twin, each by its own size."""
-
-    def averaged(model, x):
-        size = image_of(x).shape[-1]
-        return _ChangedScore(model, lambda score: score | {"x": score["x"] / size})
-
-    return replace(
-        setup,
-        model=averaged(setup.model, setup.data["train"].x),
-        twin=_twin(setup, lambda t: replace(t, model=averaged(t.model, t.observations))),
-    )
-
-
-def _large_heads(setup: Setup) -> Setup:
-    """Output weights fifty times too large."""
-    where = lambda model: model.decoder.layers[-1].weight  # noqa: E731
-    model: Any = setup.model
-    return replace(setup, model=eqx.tree_at(where, model, 50.0 * where(model)))
-
-
-# --- the optimiser -------------------------------------------------------------------------------
-
-
-def _optimiser(
-    change: Callable[[optax.GradientTransformation], optax.GradientTransformation],
-) -> Callable[[Setup], Setup]:
-    return lambda setup: replace(setup, optimiser=change(setup.optimiser))
-
-
-def _scaled(factor: float):
-    return lambda inner: optax.chain(inner, optax.scale(factor))
-
-
-def _accumulated(inner: optax.GradientTransformation) -> optax.GradientTransformation:
-    """Gradients add up and are never cleared."""
-
-    def init(params):
-        return inner.init(params), jax.tree.map(jnp.zeros_like, params)
-
-    def update(updates, state, params=None):
-        inner_state, total = state
-        total = jax.tree.map(jnp.add, total, updates)
-        updates, inner_state = inner.update(total, inner_state, params)
-        return updates, (inner_state, total)
-
-    return optax.GradientTransformation(init, update)  # pyright: ignore[reportArgumentType]
-
-
-def _dropping(inner: optax.GradientTransformation) -> optax.GradientTransformation:
-    """Accumulation over four batches that keeps the last one only."""
-
-    def init(params):
-        return inner.init(params), jnp.zeros((), jnp.int32)
-
-    def update(updates, state, params=None):
-        inner_state, count = state
-        stepped, new_state = inner.update(updates, inner_state, params)
-        due = (count + 1) % 4 == 0
-        choose = lambda new, old: jnp.where(due, new, old)  # noqa: E731
-        updates = jax.tree.map(lambda new: choose(new, jnp.zeros_like(new)), stepped)
-        return updates, (jax.tree.map(choose, new_state, inner_state), count + 1)
-
-    return optax.GradientTransformation(init, update)  # pyright: ignore[reportArgumentType]
-
-
-def _clipped(inner: optax.GradientTransformation) -> optax.GradientTransformation:
-    return optax.chain(optax.clip(1e-8), inner)
-
-
-def _frozen_proposal(inner: optax.GradientTransformation) -> optax.GradientTransformation:
-    """Updates of the proposal are dropped: it was not among the parameters handed over."""
-
-    def update(updates, state, params=None):
-        updates, state = inner.update(updates, state, params)
-        model, proposal = updates  # pyright: ignore[reportGeneralTypeIssues]
-        return (model, jax.tree.map(jnp.zeros_like, proposal)), state
-
-    return optax.GradientTransformation(inner.init, update)  # pyright: ignore[reportArgumentType]
-
-
-# --- the data ------------------------------------------------------------------------------------
-
-
-def _split(name: str, change: Callable[[Split], Split]) -> Callable[[Setup], Setup]:
-    def plant(setup: Setup) -> Setup:
-        return replace(setup, data=dict(setup.data) | {name: change(setup.data[name])})
-
-    return plant
-
-
-def _no_transform(setup: Setup) -> Setup:
-    """The step that makes bits of grey levels does nothing."""
-    return replace(setup, noise=AsFloat())
-
-
-def _inverted(split: Split) -> Split:
-    """Ink and paper exchanged."""
-    image = np.asarray(image_of(split.x))
-    flipped = (int(image.max()) - image.astype(np.int64)).astype(image.dtype)
-    x = Labelled(flipped, split.x.label) if isinstance(split.x, Labelled) else flipped
-    return replace(split, x=x)
-
-
-def _repeated(split: Split) -> Split:
-    """The first 64 rows, over and over."""
-    rows = np.arange(len(split)) % 64
-    return replace(split, x=jax.tree.map(lambda leaf: leaf[rows], split.x))
-
-
-def _with_nan(split: Split) -> Split:
-    """One NaN, as a failed measurement leaves it."""
-    x = np.asarray(split.x, np.float32).copy()
-    x[17, 3] = np.nan
-    return replace(split, x=x)
-
-
-def _validation_in_training(setup: Setup) -> Setup:
-    """The held-out split was never taken out of the training split."""
-    train, valid = setup.data["train"], setup.data["valid"]
-    rows = slice(0, len(valid))
-
-    def overwrite(leaf, other):
-        leaf = np.array(leaf)
-        leaf[rows] = other
-        return leaf
-
-    x = jax.tree.map(overwrite, train.x, valid.x)
-    return replace(setup, data=dict(setup.data) | {"train": replace(train, x=x)})
-
-
-def _shift_labels(setup: Setup) -> Setup:
-    """Every image has the label of the row before, in every split."""
-    shifted = {
-        name: replace(split, x=Labelled(split.x.image, np.roll(split.x.label, 1)))
-        for name, split in setup.data.items()
-    }
-    return replace(setup, data=shifted)
-
-
-# --- the evaluator -------------------------------------------------------------------------------
-
-
-def _evaluated(change: Callable[[Evaluation], Evaluation]) -> Callable[[Setup], Setup]:
-    def plant(setup: Setup) -> Setup:
-        inner = setup.evaluator
-
-        def wrong(model, proposal, split, *, num_samples, key, noise=None):
-            return change(
-                inner(model, proposal, split, num_samples=num_samples, key=key, noise=noise)
-            )
-
-        return replace(setup, evaluator=wrong)
-
-    return plant
-
-
-def _thresholded(setup: Setup) -> Setup:
-    """Evaluation binarises by a threshold where training draws."""
-
-    def at_half(batch: Batch, key: PRNGKeyArray) -> Batch:
-        del key
-        grey = jnp.asarray(batch.x, float)
-        return eqx.tree_at(lambda b: b.x, batch, (2 * grey > 16).astype(grey.dtype))
-
-    def wrong(model, proposal, split, *, num_samples, key, noise=None):
-        del noise
-        return evaluate(model, proposal, split, num_samples=num_samples, key=key, noise=at_half)
-
-    return replace(setup, evaluator=wrong)
-
-
-def _evaluated_with_dropout(setup: Setup) -> Setup:
-    """Evaluation runs the decoder with a tenth of its hidden units switched off."""
-
-    def dropped(model):
-        where = lambda m: m.decoder.layers[-1].weight  # noqa: E731
-        weight = where(model)
-        keep = jnp.arange(weight.shape[1]) % 10 != 0
-        return eqx.tree_at(where, model, jnp.where(keep[None, :], weight, 0.0))
-
-    def wrong(model, proposal, split, *, num_samples, key, noise=None):
-        return evaluate(
-            dropped(model), proposal, split, num_samples=num_samples, key=key, noise=noise
-        )
-
-    return replace(setup, evaluator=wrong)
-
-
-def _mean_over_pixels(evaluation: Evaluation) -> Evaluation:
-    return replace(evaluation, log_p=evaluation.log_p | {"x": evaluation.log_p["x"] / 64})
-
-
-def _without_kl(evaluation: Evaluation) -> Evaluation:
-    zero = np.zeros_like(evaluation.log_p["z"])
-    return replace(evaluation, log_p=evaluation.log_p | {"z": zero}, log_q={"z": zero})
-
-
 _BITS = ("vae/digits", "vae/digits-iwae")
 _ELBO = ("vae/digits", "vae/digits-gaussian")
 _IWAE = ("vae/digits-iwae",)
@@ -429,7 +45,7 @@ _CATALOGUE = [
         "kl_sign_flipped",
         "not a probability model",
         "The KL is added where it must be subtracted.",
-        _with_value(lambda t: (t.log_likelihood + _kl(t)).mean()),
+        planting.with_value(lambda t: (t.log_likelihood + planting.kl(t)).mean()),
         objective.KL_SIGN_FLIPPED,
         ("TB201",),
         _ELBO,
@@ -438,7 +54,7 @@ _CATALOGUE = [
         "kl_missing",
         "not a probability model",
         "The KL is left out.",
-        _with_value(lambda t: t.log_likelihood.mean()),
+        planting.with_value(lambda t: t.log_likelihood.mean()),
         objective.KL_MISSING,
         ("TB201",),
         _ELBO,
@@ -447,7 +63,7 @@ _CATALOGUE = [
         "log_q_missing",
         "not a probability model",
         "log q is not subtracted.",
-        _with_value(lambda t: t.log_joint.mean()),
+        planting.with_value(lambda t: t.log_joint.mean()),
         objective.LOG_Q_MISSING,
         ("TB201",),
         _ELBO,
@@ -456,7 +72,7 @@ _CATALOGUE = [
         "kl_averaged",
         "masks, padding, units",
         "The KL is averaged over latents, the reconstruction summed over pixels.",
-        _with_value(lambda t: (t.log_likelihood - _kl(t) / 8).mean()),
+        planting.with_value(lambda t: (t.log_likelihood - planting.kl(t) / 8).mean()),
         objective.KL_SCALED,
         ("TB201",),
         _ELBO,
@@ -465,7 +81,7 @@ _CATALOGUE = [
         "kl_summed_over_batch",
         "not a probability model",
         "A KL summed over the batch is added to every row.",
-        _with_value(lambda t: (t.log_likelihood - _kl(t).sum()).mean()),
+        planting.with_value(lambda t: (t.log_likelihood - planting.kl(t).sum()).mean()),
         objective.REDUCED_OVER_BATCH,
         ("TB201",),
         _ELBO,
@@ -474,7 +90,7 @@ _CATALOGUE = [
         "minibatch_scale",
         "masks, padding, units",
         "The likelihood is multiplied by N / M although the latents are local.",
-        _with_value(lambda t: (20.0 * t.log_likelihood - _kl(t)).mean()),
+        planting.with_value(lambda t: (20.0 * t.log_likelihood - planting.kl(t)).mean()),
         objective.LIKELIHOOD_SCALED,
         ("TB201",),
         _ELBO,
@@ -483,7 +99,7 @@ _CATALOGUE = [
         "mean_of_logs",
         "multi-sample bounds, filters",
         "The log-weights are averaged where the weights must be.",
-        _with_value(lambda t: t.log_weights.mean()),
+        planting.with_value(lambda t: t.log_weights.mean()),
         objective.MEAN_OF_LOGS,
         ("TB201",),
         _IWAE,
@@ -492,7 +108,7 @@ _CATALOGUE = [
         "missing_log_k",
         "multi-sample bounds, filters",
         "log K is not subtracted.",
-        _with_value(lambda t: jax.nn.logsumexp(t.log_weights, axis=0).mean()),
+        planting.with_value(lambda t: jax.nn.logsumexp(t.log_weights, axis=0).mean()),
         objective.MISSING_LOG_K,
         ("TB201",),
         _IWAE,
@@ -501,7 +117,9 @@ _CATALOGUE = [
         "self_normalised",
         "multi-sample bounds, filters",
         "Log-weights averaged by normalised weights are called the bound.",
-        _with_value(lambda t: (jax.nn.softmax(t.log_weights, 0) * t.log_weights).sum(0).mean()),
+        planting.with_value(
+            lambda t: (jax.nn.softmax(t.log_weights, 0) * t.log_weights).sum(0).mean()
+        ),
         objective.SELF_NORMALISED,
         ("TB201",),
         _IWAE,
@@ -510,7 +128,7 @@ _CATALOGUE = [
         "draw_detached",
         "latent use",
         "A stop_gradient on z: the encoder learns from the KL alone.",
-        _stop_draw,
+        planting.stop_draw,
         objective.GRADIENT_STOPPED,
         ("TB202",),
         ("vae/digits", "vae/digits-gaussian"),
@@ -519,7 +137,7 @@ _CATALOGUE = [
         "batch_statistics",
         "leakage and mode",
         "Images are centred by the mean of their batch.",
-        _batch_statistics,
+        planting.batch_statistics,
         probability.ROWS_COUPLED,
         ("TB105",),
     ),
@@ -527,7 +145,7 @@ _CATALOGUE = [
         "constant_in_density",
         "not a probability model",
         "The density of a vector of the wrong size: a constant of 57 nats.",
-        _score(lambda score: score | {"x": score["x"] - 57.0}),
+        planting.with_score(lambda score: score | {"x": score["x"] - 57.0}),
         probability.CONSTANT_IN_DENSITY,
         ("TB101",),
     ),
@@ -535,7 +153,7 @@ _CATALOGUE = [
         "density_averaged",
         "masks, padding, units",
         "log p(x | z) is the mean over pixels.",
-        _density_averaged,
+        planting.density_averaged,
         probability.DENSITY_AVERAGED,
         ("TB101",),
         _BITS,
@@ -544,7 +162,7 @@ _CATALOGUE = [
         "density_not_normalised",
         "not a probability model",
         "log p(x | z) is multiplied by 1.3: a temperature without its normaliser.",
-        _score(lambda score: score | {"x": 1.3 * score["x"]}),
+        planting.with_score(lambda score: score | {"x": 1.3 * score["x"]}),
         probability.NOT_NORMALISED,
         ("TB101",),
         _BITS,
@@ -553,7 +171,7 @@ _CATALOGUE = [
         "variance_for_scale",
         "not a probability model",
         "Draws use the variance where the scale belongs.",
-        _proposal(_VarianceForScale),
+        planting.with_proposal(planting.VarianceForScale),
         probability.SCALES_DIFFER,
         ("TB102",),
     ),
@@ -561,7 +179,7 @@ _CATALOGUE = [
         "no_latent_noise",
         "latent use",
         "The noise is left out: a deterministic auto-encoder sold as a generative model.",
-        _proposal(Noiseless),
+        planting.with_proposal(Noiseless),
         probability.NO_NOISE,
         ("TB102",),
     ),
@@ -569,7 +187,7 @@ _CATALOGUE = [
         "wide_prior",
         "not a probability model",
         "The prior is drawn twice as wide as it is scored.",
-        _model(_WidePrior),
+        planting.with_model(planting.wide_prior),
         probability.PRIOR_DIFFERS,
         ("TB103",),
     ),
@@ -577,7 +195,7 @@ _CATALOGUE = [
         "decoder_blind",
         "latent use",
         "The decoder is given zeros for z.",
-        _model(_BlindModel),
+        planting.with_model(planting.blind),
         latents.DECODER_IGNORES_Z,
         ("TB402",),
     ),
@@ -585,7 +203,7 @@ _CATALOGUE = [
         "identity_latents",
         "latent use",
         "The proposal's scale is 1e-4 whatever x is.",
-        _proposal(_NarrowProposal),
+        planting.with_proposal(planting.NarrowProposal),
         latents.IDENTITY_LATENTS,
         ("TB403",),
     ),
@@ -593,7 +211,7 @@ _CATALOGUE = [
         "rate_too_high",
         "optimisation",
         "The learning rate is 30 times too high.",
-        _optimiser(_scaled(30.0)),
+        planting.with_optimiser(planting.scaled(30.0)),
         optimisation.RATE_TOO_HIGH,
         ("TB210",),
     ),
@@ -601,7 +219,7 @@ _CATALOGUE = [
         "rate_too_low",
         "optimisation",
         "The learning rate is 30 times too low.",
-        _optimiser(_scaled(1 / 30)),
+        planting.with_optimiser(planting.scaled(1 / 30)),
         optimisation.RATE_TOO_LOW,
         ("TB211",),
     ),
@@ -609,7 +227,7 @@ _CATALOGUE = [
         "gradient_not_reset",
         "optimisation",
         "Gradients add up from step to step.",
-        _optimiser(_accumulated),
+        planting.with_optimiser(planting.accumulating),
         optimisation.NOT_RESET,
         ("TB213",),
     ),
@@ -617,7 +235,7 @@ _CATALOGUE = [
         "batches_dropped",
         "optimisation",
         "Accumulation over four batches keeps the last one only.",
-        _optimiser(_dropping),
+        planting.with_optimiser(planting.dropping),
         optimisation.BATCHES_DROPPED,
         ("TB214",),
     ),
@@ -625,7 +243,7 @@ _CATALOGUE = [
         "everything_clipped",
         "optimisation",
         "Entries of the gradient are clipped at 1e-8.",
-        _optimiser(_clipped),
+        planting.with_optimiser(planting.clipping),
         optimisation.EVERYTHING_CLIPPED,
         ("TB215",),
     ),
@@ -633,7 +251,7 @@ _CATALOGUE = [
         "proposal_frozen",
         "optimisation",
         "The proposal's parameters were never handed to the optimiser.",
-        _optimiser(_frozen_proposal),
+        planting.with_optimiser(planting.freezing_proposal),
         optimisation.MODULE_FROZEN,
         ("TB212",),
     ),
@@ -641,7 +259,7 @@ _CATALOGUE = [
         "large_heads",
         "optimisation",
         "Output weights start fifty times too large.",
-        _large_heads,
+        planting.large_heads,
         optimisation.INITIAL_SCALE,
         ("TB217",),
         _BITS,
@@ -650,7 +268,7 @@ _CATALOGUE = [
         "no_transform",
         "data",
         "The transform that makes bits of grey levels does nothing.",
-        _no_transform,
+        planting.no_transform,
         data.OFF_SUPPORT,
         ("TB502",),
         _BITS,
@@ -659,7 +277,7 @@ _CATALOGUE = [
         "held_out_inverted",
         "data",
         "Ink and paper are exchanged in the held-out split.",
-        _split("valid", _inverted),
+        planting.with_split("valid", planting.inverted),
         data.SPLITS_DIFFER,
         ("TB503",),
     ),
@@ -667,7 +285,7 @@ _CATALOGUE = [
         "rows_duplicated",
         "data",
         "The training split is 64 rows, over and over.",
-        _split("train", _repeated),
+        planting.with_split("train", planting.repeated),
         data.DUPLICATES,
         ("TB504",),
     ),
@@ -675,7 +293,7 @@ _CATALOGUE = [
         "trained_on_validation",
         "leakage and mode",
         "The held-out rows are in the training split.",
-        _validation_in_training,
+        planting.validation_in_training,
         data.OVERLAP,
         ("TB505",),
     ),
@@ -683,7 +301,7 @@ _CATALOGUE = [
         "nan_in_data",
         "data",
         "One number of the training split is NaN.",
-        _split("train", _with_nan),
+        planting.with_split("train", planting.with_nan),
         data.BAD_VALUES,
         ("TB501",),
         ("vae/digits-gaussian",),
@@ -692,7 +310,7 @@ _CATALOGUE = [
         "labels_shifted",
         "data",
         "Every image has the label of the row before.",
-        _shift_labels,
+        planting.shift_labels,
         data.LABELS_EMPTY,
         ("TB506",),
         ("cvae/digits",),
@@ -701,7 +319,7 @@ _CATALOGUE = [
         "evaluation_law",
         "leakage and mode",
         "Evaluation thresholds the grey levels that training draws bits from.",
-        _thresholded,
+        planting.thresholded,
         evaluation.EVALUATED_LAW,
         ("TB601",),
         _BITS,
@@ -710,7 +328,7 @@ _CATALOGUE = [
         "evaluation_dropout",
         "leakage and mode",
         "Evaluation runs with a tenth of the decoder's hidden units off.",
-        _evaluated_with_dropout,
+        planting.evaluated_with_dropout,
         evaluation.EVALUATED_NETWORK,
         ("TB601",),
     ),
@@ -718,7 +336,7 @@ _CATALOGUE = [
         "evaluation_per_pixel",
         "masks, padding, units",
         "Evaluation averages log p(x | z) over pixels.",
-        _evaluated(_mean_over_pixels),
+        planting.with_evaluation(planting.mean_over_pixels),
         evaluation.EVALUATED_SCALE,
         ("TB601",),
     ),
@@ -726,7 +344,7 @@ _CATALOGUE = [
         "evaluation_without_kl",
         "leakage and mode",
         "Evaluation reports the reconstruction alone.",
-        _evaluated(_without_kl),
+        planting.with_evaluation(planting.without_kl),
         evaluation.EVALUATED_SITE,
         ("TB601",),
     ),

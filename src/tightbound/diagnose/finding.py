@@ -64,26 +64,6 @@ class Finding:
         return Finding(**fields)
 
 
-class Findings(tuple[Finding, ...]):
-    """Findings in the order they should be read; prints as the commands print them."""
-
-    @property
-    def faults(self) -> "Findings":
-        """Those that are faults."""
-        return Findings(finding for finding in self if finding.verdict is Verdict.FAULT)
-
-    def __str__(self) -> str:
-        from tightbound.report.findings import findings_text
-
-        return findings_text(self)
-
-    def _repr_html_(self) -> str:
-        """How a notebook shows them."""
-        from tightbound.report.findings import findings_html
-
-        return findings_html(self)
-
-
 def not_run(code: str, check: str, reason: str) -> Finding:
     """The finding of a check that had nothing to read, with the reason."""
     return Finding(code, check, Verdict.NOT_RUN, None, None, "", "", reason, not_checked=(reason,))

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from tightbound.data.batch import training_batches
 from tightbound.diagnose.doctor import judge
 from tightbound.diagnose.evidence import Evidence
-from tightbound.diagnose.finding import Findings
+from tightbound.diagnose.findings import Findings
 from tightbound.diagnose.laws import gather_laws
 from tightbound.diagnose.probes import MANY, is_probe_step, make_probe
 from tightbound.estimators.estimate import Estimate

@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from tightbound.diagnose.finding import Finding, Verdict
+from tightbound.diagnose.findings import WORDS, by_verdict, measurement, not_checked, summary
 from tightbound.estimators.estimate import Estimate
 from tightbound.report.baselines import best_baseline, held_against
 from tightbound.report.contents import RunContents, read_contents
-from tightbound.report.findings import WORDS, by_verdict, measurement, not_checked, summary
 from tightbound.report.panels import (
     bound_panel,
     gradient_panels,

@@ -7,7 +7,7 @@ from rich.padding import Padding
 from rich.text import Text
 
 from tightbound.diagnose.finding import Finding, Verdict
-from tightbound.report.findings import (
+from tightbound.diagnose.findings import (
     WORDS,
     findings_text,
     measurement,

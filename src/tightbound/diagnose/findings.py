@@ -1,4 +1,4 @@
-"""Findings in plain words: their order, what was measured, and always what was not checked."""
+"""Findings together, in plain words: their order, what was measured, and always what was not checked."""
 
 from collections.abc import Sequence
 from html import escape
@@ -12,6 +12,22 @@ WORDS = {
     Verdict.NOT_RUN: "NOT RUN",
     Verdict.OK: "OK",
 }
+
+
+class Findings(tuple[Finding, ...]):
+    """Findings in the order they should be read; prints as the commands print them."""
+
+    @property
+    def faults(self) -> "Findings":
+        """Those that are faults."""
+        return Findings(finding for finding in self if finding.verdict is Verdict.FAULT)
+
+    def __str__(self) -> str:
+        return findings_text(self)
+
+    def _repr_html_(self) -> str:
+        """How a notebook shows them."""
+        return findings_html(self)
 
 
 def by_verdict(findings: Sequence[Finding]) -> list[Finding]:
