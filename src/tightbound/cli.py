@@ -1,6 +1,7 @@
 """The command line: one word picks a command, and only that command's modules are imported."""
 
 import difflib
+import errno
 import importlib
 import sys
 from collections.abc import Sequence
@@ -49,6 +50,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except UserError as error:
         print(f"tightbound {command}: {error}", file=sys.stderr)
         return EXIT_MISUSE
+    except BrokenPipeError:  # the reader of our output went away, for instance `head`
+        sys.stderr.close()
+        return EXIT_FINE
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise
+        print(
+            f"tightbound {command}: the disk is full ({error.filename}). What was whole stays as it was; "
+            "free some space and run the same command again.",
+            file=sys.stderr,
+        )
+        return EXIT_MISUSE
     except ModuleNotFoundError as error:
         missing = _extra_of(error.name or "")
         if missing is None:
@@ -59,9 +72,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
             file=sys.stderr,
         )
         return EXIT_MISUSE
-    except BrokenPipeError:  # the reader of our output went away, for instance `head`
-        sys.stderr.close()
-        return EXIT_FINE
 
 
 def _usage() -> str:

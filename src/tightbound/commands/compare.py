@@ -4,10 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-import tyro
-
 from tightbound.commands.evaluate import evaluate_run
-from tightbound.commands.options import parse, print_json, use_compilation_cache
+from tightbound.commands.options import RunReference, parse, print_json, use_compilation_cache
 from tightbound.errors import UserError
 
 if TYPE_CHECKING:
@@ -18,9 +16,9 @@ if TYPE_CHECKING:
 class CompareOptions:
     """Compare two runs row by row, on the same data noise and with the same estimator."""
 
-    first: tyro.conf.Positional[str]
+    first: RunReference
     """RUN or RUN@STEP."""
-    second: tyro.conf.Positional[str]
+    second: RunReference
     bound: Literal["elbo", "iwae"] = "iwae"
     num_samples: int = 100
     unit: Literal[

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 class DoctorOptions:
     """Judge a run from the evidence in its folder, or log-weights that any framework saved."""
 
-    what: tyro.conf.Positional[str]
+    what: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="RUN|FILE.npz")]
     """A run folder, or an .npz with an array `log_weights` of shape (samples, sequences), or one
     written by `LogTerms.save`."""
     json: bool = False

@@ -5,9 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-import tyro
-
-from tightbound.commands.options import parse, print_json, say, use_compilation_cache
+from tightbound.commands.options import RunReference, parse, print_json, say, use_compilation_cache
 from tightbound.commands.runs_on_disk import open_run, split_reference
 from tightbound.errors import UserError
 
@@ -20,7 +18,7 @@ if TYPE_CHECKING:
 class EvaluateOptions:
     """Evaluate a trained model."""
 
-    run: tyro.conf.Positional[str]
+    run: RunReference
     """RUN or RUN@STEP; by default the newest checkpoint."""
     bound: Literal["elbo", "iwae", "renyi", "cubo"] = "elbo"
     num_samples: int | None = None

@@ -15,6 +15,10 @@ from tightbound.recipes.catalogue import Recipe, find_recipe
 
 Options = TypeVar("Options")
 
+# A run, named on the command line; with @STEP where a checkpoint may be chosen.
+RunFolderName = Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="RUN")]
+RunReference = Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="RUN[@STEP]")]
+
 
 def parse(options: Any, command: str, arguments: Sequence[str]) -> Any:
     """Options of a command, from a dataclass or a union of them; tyro exits with code 2 where they

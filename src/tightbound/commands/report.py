@@ -3,17 +3,15 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import tyro
-
-from tightbound.commands.options import parse
+from tightbound.commands.options import RunFolderName, parse
 from tightbound.commands.runs_on_disk import open_run
 
 
 @dataclass(frozen=True)
 class ReportOptions:
-    """Write `report.html` into the run's folder, with fresh samples."""
+    """Write `report.html` into the run's folder, with fresh samples, and the bound as `bound.png`."""
 
-    run: tyro.conf.Positional[str]
+    run: RunFolderName
     samples: bool = True
     """Draw samples first where there are none of the newest checkpoint."""
 
@@ -21,6 +19,7 @@ class ReportOptions:
 def main(arguments: Sequence[str]) -> int:
     options = parse(ReportOptions, "report", arguments)
     from tightbound.report.html import write_report
+    from tightbound.report.plots import plot_bound
 
     opened = open_run(options.run)
     newest = f"step-{opened.steps()[-1]:08d}"
@@ -32,5 +31,6 @@ def main(arguments: Sequence[str]) -> int:
 
         with redirect_stdout(stderr):
             sample.main([options.run])
+    plot_bound(opened.folder.read_steps(), opened.baselines(), opened.folder.path / "bound.png")
     print(write_report(opened.folder))
     return 0

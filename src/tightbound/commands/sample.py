@@ -5,10 +5,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import tyro
 from jaxtyping import Float
 
-from tightbound.commands.options import parse, use_compilation_cache
+from tightbound.commands.options import RunReference, parse, use_compilation_cache
 from tightbound.commands.runs_on_disk import open_run, split_reference
 from tightbound.errors import UserError
 
@@ -21,7 +20,7 @@ if TYPE_CHECKING:
 class SampleOptions:
     """Draw images as PNG files in the run's `samples/` folder."""
 
-    run: tyro.conf.Positional[str]
+    run: RunReference
     """RUN or RUN@STEP; by default the newest checkpoint."""
     num: int = 64
     columns: int = 16

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
-from tightbound.commands.options import parse, print_json, use_compilation_cache
+from tightbound.commands.options import RunFolderName, parse, print_json, use_compilation_cache
 from tightbound.commands.runs_on_disk import OpenRun, open_run
 from tightbound.errors import UserError
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 class WhyOptions:
     """Take the change of the bound apart: by site, by group of data, by module."""
 
-    run: tyro.conf.Positional[str]
+    run: RunFolderName
     """The run's folder."""
     first: Annotated[int | None, tyro.conf.arg(name="from")] = None
     """Step of the earlier checkpoint; by default the best one if the bound fell since, else the
