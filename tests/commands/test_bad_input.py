@@ -158,3 +158,19 @@ def test_an_unknown_code_or_fault_is_named(tightbound, tmp_path):
     assert_refused(result, "There is no fault 'nothing'")
     result = tightbound("train", "vae/digits", "--plant", "nothing", "--run-dir", tmp_path / "r")
     assert_refused(result, "There is no fault 'nothing'")
+
+
+def test_an_unknown_data_set_lists_those_there_are(tightbound):
+    assert_refused(tightbound("data", "fetch", "nothing"), "no data set", "mnist-static")
+    assert_refused(tightbound("data", "verify", "nothing"), "no data set", "mnist-static")
+
+
+def test_a_number_that_is_none_in_a_users_own_data_is_named_by_line(tightbound, tmp_path, small):
+    path = tmp_path / "own.csv"
+    row = ",".join(["1"] * 64 + ["3"])
+    path.write_text("\n".join([row, row.replace("1", "nan", 1)] + [row] * 600))
+    result = tightbound(
+        "train", "vae/digits", "--data.path", path, "--run-dir", tmp_path / "r", *small
+    )
+    assert_refused(result, "Line 2")
+    assert not (tmp_path / "r" / "recipe.json").exists()

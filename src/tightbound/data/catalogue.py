@@ -18,6 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from tightbound.errors import UserError
+
 _CHUNK = 1 << 20
 _LARGEST_DOWNLOAD = 1 << 30  # bytes; no origin here comes near it, an endless answer would
 _TIMEOUT = 60  # seconds without a byte
@@ -25,7 +27,7 @@ _TIMEOUT = 60  # seconds without a byte
 Status = Literal["ok", "missing", "corrupt"]
 
 
-class DataError(ValueError):
+class DataError(UserError):
     """Data that is missing, corrupt or not in the format; the message says what to do."""
 
 
