@@ -3,7 +3,10 @@ run-time shape checks (jaxtyping with beartype) and turns warnings into errors."
 
 import os
 import shutil
+import sys
 import tempfile
+
+import pytest
 
 os.environ.setdefault("JAX_ENABLE_X64", "1")
 os.environ.setdefault("JAX_NUMPY_RANK_PROMOTION", "raise")
@@ -20,3 +23,11 @@ if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
 def pytest_unconfigure():
     if _COMPILED is not None:
         shutil.rmtree(_COMPILED, ignore_errors=True)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _forget_compiled_programs():
+    """A process may hold only so many pieces of memory, and every compiled program takes some."""
+    yield
+    if "jax" in sys.modules:
+        sys.modules["jax"].clear_caches()

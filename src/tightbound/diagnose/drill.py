@@ -139,8 +139,11 @@ def run_cases(todo: Sequence[Case], *, jobs: int, steps: int = STEPS) -> Iterato
         for case in todo:
             yield examine(case, steps)
         return
-    context = get_context("spawn")
-    with ProcessPoolExecutor(jobs, mp_context=context, initializer=_compile_quickly) as pool:
+    # a process keeps every program it compiled, and the system allows it only so many pieces of memory
+    pool = ProcessPoolExecutor(
+        jobs, get_context("spawn"), initializer=_compile_quickly, max_tasks_per_child=6
+    )
+    with pool:
         for done in as_completed([pool.submit(examine, case, steps) for case in todo]):
             yield done.result()
 
