@@ -18,7 +18,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 FIGURES = ROOT / "docs" / "figures.json"
 PAGE = ROOT / "docs" / "figures.md"
-RUNS = ROOT / "verify"
+RUNS = ROOT / "verify"  # one folder per commit: a figure belongs to the code that made it
 TIGHTBOUND = str(Path(sys.executable).with_name("tightbound"))
 
 
@@ -73,7 +73,7 @@ def seconds(command: list[str], *, repeats: int = 1, env: Mapping[str, str] | No
 
 def trained(recipe: str, num_samples: int = 100) -> dict[str, Any]:
     """Train a recipe to its end; its test ELBO and IWAE bound, and whether the doctor was quiet."""
-    folder = str(RUNS / recipe.replace("/", "-"))
+    folder = str(RUNS / commit() / recipe.replace("/", "-"))
     findings = tightbound("train", recipe, "--run-dir", folder, codes=(0, 1))["findings"]
     elbo = tightbound("evaluate", folder, "--bound", "elbo", "--num-samples", "1")
     iwae = tightbound("evaluate", folder, "--bound", "iwae", "--num-samples", str(num_samples))
@@ -95,7 +95,7 @@ def kills() -> dict[str, Any]:
 
 def drill() -> dict[str, Any]:
     """Every fault of the catalogue and the healthy runs, one seed each."""
-    out = str(RUNS / "drill.jsonl")
+    out = str(RUNS / commit() / "drill.jsonl")
     document = tightbound("drill", "--family", "vae", "--out", out)
     counts = ("planted", "found", "found_before_training", "first_cause", "top3_cause")
     kept = {name: document[name] for name in (*counts, "healthy", "traps", "alarms", "intervals")}

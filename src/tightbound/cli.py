@@ -92,7 +92,7 @@ def _extra_of(module: str) -> str | None:
     """The extra that brings a module; None for one we never meant to import."""
     extras = {
         "train": ("jax", "jaxlib", "equinox", "optax", "numpyro", "safetensors", "platformdirs"),
-        "demo": ("matplotlib", "plotly", "sklearn"),
+        "demo": ("matplotlib", "sklearn"),
         "track": ("tensorboardX",),
     }
     root = module.partition(".")[0]

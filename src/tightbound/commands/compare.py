@@ -21,9 +21,9 @@ class CompareOptions:
     second: RunReference
     bound: Literal["elbo", "iwae"] = "iwae"
     num_samples: int = 100
-    unit: Literal[
-        "nats per sequence", "nats per unit", "bits per unit", "perplexity", "nats per character"
-    ] = "nats per sequence"
+    unit: Literal["nats per sequence", "nats per unit", "bits per unit", "perplexity"] = (
+        "nats per sequence"
+    )
     split: Literal["train", "valid", "test"] = "test"
     max_rows: int | None = None
     seed: int = 0

@@ -1,14 +1,14 @@
 """`tightbound data list | fetch | verify`: where the data are, and whether they are whole."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from typing import Annotated
 
 import tyro
 
-from tightbound.commands.options import parse, print_json
+from tightbound.commands.options import parse, print_json, show
 from tightbound.data import catalogue
-from tightbound.report.tables import Table, TableFormat, render
+from tightbound.report.tables import Table, TableFormat
 
 
 @dataclass(frozen=True)
@@ -24,6 +24,7 @@ class Fetch:
     """Download a data set from its origin into the user's cache, checked."""
 
     name: tyro.conf.Positional[str]
+    json: bool = False
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,7 @@ class Verify:
     """Compare the files of a data set with their checksums."""
 
     name: tyro.conf.Positional[str]
+    json: bool = False
 
 
 Action = (
@@ -44,10 +46,10 @@ def main(arguments: Sequence[str]) -> int:
     match parse(Action, "data", arguments):
         case List(format=table_format, json=as_json):
             return _list(table_format, as_json)
-        case Fetch(name):
-            return _statuses(f"Fetched {name}", catalogue.fetch(name))
-        case Verify(name):
-            return _statuses(f"Verified {name}", catalogue.verify(name))
+        case Fetch(name, json=as_json):
+            return _statuses(f"Fetched {name}", catalogue.fetch(name), as_json)
+        case Verify(name, json=as_json):
+            return _statuses(f"Verified {name}", catalogue.verify(name), as_json)
     return 2
 
 
@@ -58,12 +60,15 @@ def _list(table_format: TableFormat, as_json: bool) -> int:
         print_json({"data": [{name: getattr(row, name) for name in names} for row in rows]})
         return 0
     cells = tuple(tuple(str(getattr(row, name)) for name in names) for row in rows)
-    print(render(Table("Data sets", names, cells), table_format), end="")
+    show(Table("Data sets", names, cells), table_format)
     return 0
 
 
-def _statuses(title: str, statuses: Sequence[catalogue.FileStatus]) -> int:
-    names = tuple(field.name for field in fields(catalogue.FileStatus))
-    cells = tuple(tuple(str(getattr(status, name)) for name in names) for status in statuses)
-    print(render(Table(title, names, cells), "text"), end="")
+def _statuses(title: str, statuses: Sequence[catalogue.FileStatus], as_json: bool) -> int:
+    if as_json:
+        print_json({"files": [asdict(status) for status in statuses]})
+    else:
+        names = tuple(field.name for field in fields(catalogue.FileStatus))
+        cells = tuple(tuple(str(getattr(status, name)) for name in names) for status in statuses)
+        show(Table(title, names, cells), "text")
     return 0 if all(status.status == "ok" for status in statuses) else 2

@@ -18,7 +18,7 @@ class DemoOptions:
     """Check a model, train it, explain its bound, break it, find the break, write a report."""
 
     out: str = "runs/demo"
-    """Where the two runs go; replaced if it is there already."""
+    """Where the two runs go, as `healthy` and `kl-sign-flipped`; earlier ones are replaced."""
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -33,8 +33,9 @@ def main(arguments: Sequence[str]) -> int:
     name = "vae/digits"
     recipe = find_recipe(name)
     out = Path(options.out)
-    shutil.rmtree(out, ignore_errors=True)
     healthy, broken = RunFolder(out / "healthy"), RunFolder(out / "kl-sign-flipped")
+    for folder in (healthy, broken):
+        shutil.rmtree(folder.path, ignore_errors=True)
 
     heading("1. Before training: is this a probability model at all?")
     print(
@@ -51,7 +52,9 @@ def main(arguments: Sequence[str]) -> int:
         "without latents: independent pixels.\n"
     )
     with healthy.locked():
-        findings, _ = train.train(recipe, name, healthy, TrainOptions(note="demo: healthy"))
+        findings, status = train.train(recipe, name, healthy, TrainOptions(note="demo: healthy"))
+    if status == "interrupted":
+        return 2
     short(findings)
 
     heading("3. Why did the bound move?")
@@ -68,12 +71,14 @@ def main(arguments: Sequence[str]) -> int:
         "goes down, so the curve looks like success. The doctor is told nothing.\n"
     )
     with broken.locked():
-        found, _ = train.train(
+        found, status = train.train(
             recipe,
             name,
             broken,
             TrainOptions(note="demo: KL sign flipped", plant="kl_sign_flipped"),
         )
+    if status == "interrupted":
+        return 2
     print()
     short(found)
 

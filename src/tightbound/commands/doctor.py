@@ -52,12 +52,11 @@ def judge_folder(path: Path) -> "Findings":
             f"{path} has no evidence: the run was trained with --no-doctor. `tightbound evaluate "
             f"{path} --save FILE.npz` and `tightbound doctor FILE.npz` judge its weights."
         )
-    steps = opened.folder.read_steps()
     return judge(
         history,
         baselines=opened.baselines(),
         bound=opened.newest_bound(),
-        finished=bool(steps) and steps[-1]["step"] >= opened.recipe.run.steps,
+        finished=opened.finished(),
         collapse_asked_for=bool(opened.document.get("collapse_is_best", False)),
     )
 

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tightbound.commands.options import parse, print_json, say, use_compilation_cache
+from tightbound.commands.options import parse, print_json, say, show, use_compilation_cache
 from tightbound.errors import UserError
-from tightbound.report.tables import Table, TableFormat, render
+from tightbound.report.tables import Table, TableFormat
 
 if TYPE_CHECKING:
     from tightbound.diagnose.drill import Row
@@ -49,6 +49,8 @@ def main(arguments: Sequence[str]) -> int:
         raise UserError(
             f"There are no faults for the family {options.family!r} yet. There is: vae."
         )
+    if min(options.jobs, options.steps, *options.seeds) < 0 or min(options.jobs, options.steps) < 1:
+        raise UserError("`jobs` and `steps` must be at least 1, and seeds not negative.")
     todo = cases(options.seeds, options.kinds or None)
     out = Path(options.out)
     rows = [row for row in saved_rows(out, options.steps) if row.case in todo]
@@ -123,7 +125,7 @@ def print_summary(document: dict[str, Any], table_format: TableFormat) -> None:
             for kind, counts in document["kinds"].items()
         ),
     )
-    print(render(table, table_format), end="")
+    show(table, table_format)
     planted = document["planted"]
     for name, says in (
         ("found", "found"),

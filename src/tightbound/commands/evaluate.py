@@ -5,13 +5,23 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from tightbound.commands.options import RunReference, parse, print_json, say, use_compilation_cache
+from tightbound.commands.options import (
+    RunReference,
+    parse,
+    print_json,
+    say,
+    show,
+    use_compilation_cache,
+)
 from tightbound.commands.runs_on_disk import open_run, split_reference
 from tightbound.errors import UserError
+from tightbound.report.tables import Table, TableFormat, short_form
 
 if TYPE_CHECKING:
+    from tightbound.data.batch import Split
     from tightbound.estimators.estimate import Estimate
     from tightbound.evaluation import Evaluation
+    from tightbound.train.setup import Setup
 
 
 @dataclass(frozen=True)
@@ -35,6 +45,8 @@ class EvaluateOptions:
     """Of the data's noise and of the draws."""
     save: str | None = None
     """Write the log-weights here, as an .npz that `tightbound doctor` reads."""
+    format: TableFormat = "text"
+    """Of the table by site."""
     json: bool = False
     """One JSON document on stdout."""
 
@@ -78,7 +90,7 @@ def main(arguments: Sequence[str]) -> int:
             }
         )
     else:
-        print_evaluation(estimate, sites)
+        print_evaluation(estimate, sites, options.format)
     return 0
 
 
@@ -99,7 +111,7 @@ def evaluate_run(
     opened = open_run(path)
     setup = opened.build()
     state = opened.state(setup, step)
-    data = setup.data[split]
+    data = chosen_split(setup, split)
     if max_rows is not None:
         data = first_rows(data, max_rows)
     evaluation = setup.evaluator(
@@ -111,6 +123,13 @@ def evaluate_run(
         noise=setup.noise,
     )
     return evaluation, setup.is_bound
+
+
+def chosen_split(setup: "Setup", name: str) -> "Split":
+    """The split of this name; UserError lists those there are."""
+    if name not in setup.data:
+        raise UserError(f"{setup.name} has no {name} split; it has: {', '.join(setup.data)}.")
+    return setup.data[name]
 
 
 def site_estimates(evaluation: "Evaluation") -> "dict[str, Estimate]":
@@ -139,10 +158,10 @@ def save_weights(path: Path, evaluation: "Evaluation") -> None:
         )
 
 
-def print_evaluation(estimate: "Estimate", sites: "dict[str, Estimate]") -> None:
+def print_evaluation(
+    estimate: "Estimate", sites: "dict[str, Estimate]", table_format: TableFormat
+) -> None:
     """The number with its claim, then its sites."""
-    from tightbound.report.tables import Table, as_text, short_form
-
     print(f"{estimate.estimator} on {estimate.split}: {estimate}\n")
     rows = tuple((name, short_form(value)) for name, value in sites.items())
-    print(as_text(Table("The ELBO by site", ("site", "nats per sequence"), rows)), end="")
+    show(Table("The ELBO by site", ("site", "nats per sequence"), rows), table_format)

@@ -7,7 +7,7 @@ from importlib import resources
 
 import tyro
 
-from tightbound.commands.options import parse
+from tightbound.commands.options import parse, print_json
 from tightbound.errors import UserError
 
 
@@ -17,28 +17,37 @@ class ExplainOptions:
 
     code: tyro.conf.Positional[str | None] = None
     """For instance TB201; without it, the list of codes."""
+    json: bool = False
+    """One JSON document on stdout: the pages, whole."""
 
 
 def main(arguments: Sequence[str]) -> int:
     options = parse(ExplainOptions, "explain", arguments)
-    if options.code is None:
-        for code, page in pages().items():
-            print(f"{code}  {page.splitlines()[0].removeprefix('# ').partition(': ')[2]}")
+    if options.json:
+        chosen = pages() if options.code is None else {options.code.upper(): page(options.code)}
+        print_json({"pages": chosen})
         return 0
-    found = pages()
-    code = options.code.upper()
-    if code not in found:
-        close = difflib.get_close_matches(code, found, n=1)
-        hint = f" Did you mean {close[0]}?" if close else ""
-        raise UserError(
-            f"There is no finding {options.code!r}.{hint} `tightbound explain` lists them."
-        )
+    if options.code is None:
+        for code, text in pages().items():
+            print(f"{code}  {text.splitlines()[0].removeprefix('# ').partition(': ')[2]}")
+        return 0
+    text = page(options.code)
     from rich.console import Console
     from rich.markdown import Markdown
 
     console = Console()
-    console.print(Markdown(found[code])) if console.is_terminal else print(found[code], end="")
+    console.print(Markdown(text)) if console.is_terminal else print(text, end="")
     return 0
+
+
+def page(code: str) -> str:
+    """The page of one code; UserError names the closest one there is."""
+    found = pages()
+    if code.upper() not in found:
+        close = difflib.get_close_matches(code.upper(), found, n=1)
+        hint = f" Did you mean {close[0]}?" if close else ""
+        raise UserError(f"There is no finding {code!r}.{hint} `tightbound explain` lists them.")
+    return found[code.upper()]
 
 
 def pages() -> dict[str, str]:

@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 import tyro
+from rich.console import Console
 
 from tightbound.errors import UserError
 from tightbound.recipes.catalogue import Recipe, find_recipe
+from tightbound.report.tables import Table, TableFormat, print_table, render
 
 Options = TypeVar("Options")
 
@@ -79,6 +81,8 @@ def with_settings(recipe: Any, settings: Mapping[str, Any], where: str = "") -> 
         current = getattr(recipe, name)
         if dataclasses.is_dataclass(current) and isinstance(value, Mapping):
             value = with_settings(current, value, f"{where}{name}.")
+        elif isinstance(current, tuple):  # JSON has lists only
+            value = tuple(value)
         changes[name] = value
     return dataclasses.replace(recipe, **changes)
 
@@ -113,3 +117,11 @@ def use_compilation_cache() -> None:
         folder = Path(platformdirs.user_cache_dir("tightbound")) / "compiled"
         jax.config.update("jax_compilation_cache_dir", str(folder))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
+
+
+def show(table: Table, table_format: TableFormat) -> None:
+    """A table on stdout: with rules and colour on a terminal, else as text in the format asked for."""
+    if table_format == "text":
+        print_table(table, Console())
+    else:
+        print(render(table, table_format), end="")

@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from tightbound.commands.options import flat_settings, parse, print_json, settings_of
+from tightbound.commands.options import flat_settings, parse, print_json, settings_of, show
 from tightbound.recipes.catalogue import RECIPES
-from tightbound.report.tables import Table, TableFormat, render
+from tightbound.report.tables import Table, TableFormat
 
 
 @dataclass(frozen=True)
@@ -30,5 +30,5 @@ def main(arguments: Sequence[str]) -> int:
         )
         return 0
     rows = tuple((name, recipe.summary) for name, recipe in RECIPES.items())
-    print(render(Table("Recipes", ("recipe", "what it trains"), rows), options.format), end="")
+    show(Table("Recipes", ("recipe", "what it trains"), rows), options.format)
     return 0

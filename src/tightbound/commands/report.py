@@ -3,8 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from tightbound.commands.options import RunFolderName, parse
+from tightbound.commands.options import RunFolderName, parse, print_json, say
 from tightbound.commands.runs_on_disk import open_run
+from tightbound.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -14,6 +15,8 @@ class ReportOptions:
     run: RunFolderName
     samples: bool = True
     """Draw samples first where there are none of the newest checkpoint."""
+    json: bool = False
+    """One JSON document on stdout."""
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -30,7 +33,14 @@ def main(arguments: Sequence[str]) -> int:
         from tightbound.commands import sample
 
         with redirect_stdout(stderr):
-            sample.main([options.run])
+            try:
+                sample.main([options.run])
+            except UserError as error:
+                say(f"No pictures of samples: {error}")
     plot_bound(opened.folder.read_steps(), opened.baselines(), opened.folder.path / "bound.png")
-    print(write_report(opened.folder))
+    page = write_report(opened.folder)
+    if options.json:
+        print_json({"report": str(page)})
+    else:
+        print(page)
     return 0

@@ -7,10 +7,10 @@ from typing import Any
 
 import tyro
 
-from tightbound.commands.options import flat_settings, parse, print_json
+from tightbound.commands.options import flat_settings, parse, print_json, show
 from tightbound.errors import UserError
 from tightbound.estimators.estimate import Estimate
-from tightbound.report.tables import Table, TableFormat, render, short_form
+from tightbound.report.tables import Table, TableFormat, short_form
 from tightbound.train.folder import RunFolder
 
 
@@ -54,7 +54,7 @@ def main(arguments: Sequence[str]) -> int:
             for row in rows
         ),
     )
-    print(render(table, options.format), end="")
+    show(table, options.format)
     return 0
 
 

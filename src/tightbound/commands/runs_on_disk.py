@@ -57,6 +57,13 @@ class OpenRun:
         document = self.folder.read_json("baselines.json")
         return {name: Estimate.from_json(value) for name, value in document.items()}
 
+    def finished(self) -> bool:
+        """Whether training came to its own end (its last step, or a plateau)."""
+        if (self.folder.path / "findings.json").exists():
+            return bool(self.folder.read_json("findings.json").get("finished", False))
+        steps = self.folder.read_steps()
+        return bool(steps) and steps[-1]["step"] >= self.recipe.run.steps
+
     def newest_bound(self) -> Estimate | None:
         """The held-out bound last recorded."""
         for record in reversed(self.folder.read_steps()):

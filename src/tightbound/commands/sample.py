@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Float
 
-from tightbound.commands.options import RunReference, parse, use_compilation_cache
+from tightbound.commands.options import RunReference, parse, print_json, use_compilation_cache
 from tightbound.commands.runs_on_disk import open_run, split_reference
 from tightbound.errors import UserError
 
@@ -25,6 +25,8 @@ class SampleOptions:
     num: int = 64
     columns: int = 16
     seed: int = 0
+    json: bool = False
+    """One JSON document on stdout."""
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -46,8 +48,11 @@ def main(arguments: Sequence[str]) -> int:
     pairs = opened.folder.samples / f"reconstructions-step-{int(state.step):08d}.png"
     originals, means = reconstructions(setup, state, options.num, options.seed)
     side_by_side(originals, means, pairs, options.columns)
-    print(drawn)
-    print(pairs)
+    if options.json:
+        print_json({"files": [str(drawn), str(pairs)]})
+    else:
+        print(drawn)
+        print(pairs)
     return 0
 
 
@@ -102,6 +107,11 @@ def mean_of(model: Any, x: Any, z: Any) -> Any:
     from tightbound.data.labelled import image_of
 
     inner = getattr(model, "inner", model)
+    if not hasattr(inner, "residual"):
+        raise UserError(
+            f"{type(inner).__name__} has no `residual(x, z)` (what was observed less the mean of the "
+            "output), so there is no mean to draw. Give it one."
+        )
     return image_of(x) - inner.residual(x, z)
 
 

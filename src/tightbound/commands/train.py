@@ -252,7 +252,12 @@ def judge_run(setup: "Setup", folder: "RunFolder", *, finished: bool) -> "Findin
     )
     folder.write_json(
         "findings.json",
-        {"schema": 1, "step": history[-1].step, "findings": [f.to_json() for f in findings]},
+        {
+            "schema": 1,
+            "step": history[-1].step,
+            "finished": finished,
+            "findings": [f.to_json() for f in findings],
+        },
     )
     return findings
 

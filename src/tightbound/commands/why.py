@@ -6,9 +6,17 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
-from tightbound.commands.options import RunFolderName, parse, print_json, use_compilation_cache
+from tightbound.commands.evaluate import chosen_split
+from tightbound.commands.options import (
+    RunFolderName,
+    parse,
+    print_json,
+    show,
+    use_compilation_cache,
+)
 from tightbound.commands.runs_on_disk import OpenRun, open_run
 from tightbound.errors import UserError
+from tightbound.report.tables import Table, TableFormat
 
 if TYPE_CHECKING:
     from tightbound.diagnose.why import Explanation
@@ -30,6 +38,8 @@ class WhyOptions:
     """Rows of the split to look at."""
     seed: int = 0
     """Of the draws."""
+    format: TableFormat = "text"
+    """Of the tables."""
     json: bool = False
     """One JSON document on stdout."""
 
@@ -43,6 +53,9 @@ def main(arguments: Sequence[str]) -> int:
 
     opened = open_run(options.run)
     setup = opened.build()
+    chosen_split(setup, options.split)
+    if options.rows < 2:
+        raise UserError(f"{options.rows} rows were asked for; errors over rows need at least 2.")
     first, last = steps_to_explain(opened, options.first, options.last)
     try:
         explanation = why(
@@ -59,7 +72,7 @@ def main(arguments: Sequence[str]) -> int:
     if options.json:
         print_json(explanation.to_json())
     else:
-        print_explanation(explanation)
+        print_explanation(explanation, options.format)
     return 0
 
 
@@ -79,10 +92,8 @@ def steps_to_explain(opened: OpenRun, first: int | None, last: int | None) -> tu
     return (best if best < last else steps[0]), last
 
 
-def print_explanation(explanation: "Explanation") -> None:
+def print_explanation(explanation: "Explanation", table_format: TableFormat) -> None:
     """The explanation in words and tables."""
-    from tightbound.report.tables import Table, as_text
-
     change = explanation.change
     direction = "rose" if change.value > 0 else "fell"
     noise = change.monte_carlo_error or 0.0
@@ -101,18 +112,20 @@ def print_explanation(explanation: "Explanation") -> None:
         )
         for name, value in explanation.sites.items()
     )
-    print(as_text(Table("By site", ("site", "change [nats]", "± rows", "± draws"), rows)))
+    show(Table("By site", ("site", "change [nats]", "± rows", "± draws"), rows), table_format)
+    print()
     modules = tuple(next(iter(explanation.modules.values())))
     rows = tuple(
         (site, *(f"{values[module]:+.3f}" for module in modules))
         for site, values in explanation.modules.items()
     )
-    print(as_text(Table("By site and module [nats]", ("site", *modules), rows)), end="")
+    show(Table("By site and module [nats]", ("site", *modules), rows), table_format)
     print(f"(they sum to the change up to {explanation.quadrature_error:.3f} nats of quadrature)\n")
     if explanation.groups:
         ordered = sorted(explanation.groups.items(), key=lambda item: item[1].value)
         rows = tuple((n, f"{v.value:+.3f}", f"{v.standard_error or 0:.3f}") for n, v in ordered)
-        print(as_text(Table("By group of rows", ("group", "change [nats]", "± rows"), rows)))
+        show(Table("By group of rows", ("group", "change [nats]", "± rows"), rows), table_format)
+        print()
     print(
         f"At step {explanation.first_step} the training gradient's cosine with the bound's is "
         f"{explanation.gradient_cosine:.2f}; two halves of the bound's own reach "

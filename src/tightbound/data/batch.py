@@ -9,6 +9,8 @@ import jax
 import numpy as np
 from jaxtyping import Array, Bool, Int, PRNGKeyArray, PyTree
 
+from tightbound.errors import UserError
+
 
 class Batch(eqx.Module):
     """Sequences padded to one length. `rows` are their places in the split: the keys of every random
@@ -42,6 +44,11 @@ class Split:
     groups: np.ndarray | None = None
     group_names: tuple[str, ...] = field(default=())
 
+    def __post_init__(self):
+        if self.groups is not None and not self.group_names:
+            names = tuple(str(group) for group in range(int(self.groups.max()) + 1))
+            object.__setattr__(self, "group_names", names)
+
     def __len__(self) -> int:
         return len(self.mask)
 
@@ -70,7 +77,6 @@ def images(name: str, x: Any, *, law: str = "", labels: np.ndarray | None = None
         num_units=np.ones(num_rows, np.int32),
         law=law,
         groups=labels,
-        group_names=() if labels is None else tuple(str(v) for v in range(int(labels.max()) + 1)),
     )
 
 
@@ -116,7 +122,7 @@ def chunks(split: Split, size: int) -> Iterator[tuple[Batch, int]]:
 def first_rows(split: Split, num_rows: int) -> Split:
     """The first rows of a split, with their groups."""
     if num_rows < 1:
-        raise ValueError(f"{num_rows} rows were asked for; give at least 1.")
+        raise UserError(f"{num_rows} rows were asked for; give at least 1.")
     rows = slice(0, num_rows)
     return replace(
         split,

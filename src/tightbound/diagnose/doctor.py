@@ -8,8 +8,8 @@ from jaxtyping import Float
 from tightbound.diagnose.checks import data, evaluation, latents, optimisation, probability, weights
 from tightbound.diagnose.checks import objective as objective_checks
 from tightbound.diagnose.evidence import Evidence
-from tightbound.diagnose.finding import Finding, Verdict
-from tightbound.diagnose.findings import Findings
+from tightbound.diagnose.finding import Finding
+from tightbound.diagnose.findings import Findings, by_verdict
 from tightbound.estimators.estimate import Estimate
 
 # Which fault explains which: a finding high up is named before those it brings with it. Bad data
@@ -119,14 +119,8 @@ def judge_weights(log_weights: Float[np.ndarray, "samples rows"] | None) -> Find
 
 
 def ranked(findings: Sequence[Finding]) -> Findings:
-    """FAULT first, then UNDECIDED, OK, NOT_RUN; within a verdict what explains the rest comes first."""
-    verdicts = [Verdict.FAULT, Verdict.UNDECIDED, Verdict.OK, Verdict.NOT_RUN]
-    return Findings(
-        sorted(
-            findings,
-            key=lambda f: (verdicts.index(f.verdict), _EXPLAINS_FIRST.index(f.code)),
-        )
-    )
+    """FAULT first, then UNDECIDED, NOT_RUN, OK; within a verdict what explains the rest comes first."""
+    return Findings(by_verdict(sorted(findings, key=lambda f: _EXPLAINS_FIRST.index(f.code))))
 
 
 def _newest(history: Sequence[Evidence], group: str):

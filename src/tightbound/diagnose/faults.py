@@ -336,7 +336,7 @@ _CATALOGUE = [
         "evaluation_per_pixel",
         "masks, padding, units",
         "Evaluation averages log p(x | z) over pixels.",
-        planting.with_evaluation(planting.mean_over_pixels),
+        planting.mean_over_pixels,
         evaluation.EVALUATED_SCALE,
         ("TB601",),
     ),

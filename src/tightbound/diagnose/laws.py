@@ -29,7 +29,7 @@ from tightbound.diagnose.probes import (
     probe_batches,
 )
 from tightbound.evaluation import evaluate
-from tightbound.inference.weigh import proposal_score, weigh
+from tightbound.inference.weigh import proposal_score, site_mask, weigh
 from tightbound.terms import Kind
 from tightbound.train.loop import TrainState
 from tightbound.train.run import first_state
@@ -74,7 +74,7 @@ def jit_once(function: Callable[..., Any]) -> Callable[..., Any]:
 def twin(setup: Setup, key: PRNGKeyArray) -> ev.Twin | None:
     """The mass of p(x | z) over all x for some z, and the mean weight over its exact value for some
     x, both on the twin."""
-    if setup.twin is None:
+    if setup.twin is None or not has_real_latents(setup.model):
         return None
     build_key, prior_key, weigh_key = jax.random.split(key, 3)
     small = setup.twin(build_key)
@@ -118,10 +118,22 @@ def twin(setup: Setup, key: PRNGKeyArray) -> ev.Twin | None:
     return ev.Twin(
         log_likelihood=np.asarray(masses(small.model)),
         log_cell_volume=small.log_cell_volume,
-        obs_size=image_of(small.observations).shape[-1],
+        obs_size=flat_rows(small.observations).shape[1],
         relative_weight=np.asarray(weight),
         relative_error=np.asarray(error),
     )
+
+
+def has_real_latents(model: Any) -> bool:
+    """Whether every latent is a real number, so that densities can be differentiated and integrated."""
+    z = jax.eval_shape(model.sample_prior, jax.random.key(0))
+    return all(jnp.issubdtype(leaf.dtype, jnp.inexact) for leaf in jax.tree.leaves(z))
+
+
+def flat_rows(x: PyTree[Any]) -> np.ndarray:
+    """All numbers of every row side by side; of labelled images the image only."""
+    leaves = [np.asarray(leaf) for leaf in jax.tree.leaves(image_of(x))]
+    return np.concatenate([leaf.reshape(len(leaf), -1) for leaf in leaves], axis=1)
 
 
 def log_mass_in_box(
@@ -156,9 +168,12 @@ def log_mass_in_box(
 # --- sampling and scoring ------------------------------------------------------------------------
 
 
-def scores(setup: Setup, pair: Pair, key: PRNGKeyArray) -> ev.Scores:
-    """Stein's identity for q and for the prior, on the real model; and whether x listens to z."""
+def scores(setup: Setup, pair: Pair, key: PRNGKeyArray) -> ev.Scores | None:
+    """Stein's identity for q and for the prior, on the real model; and whether x listens to z. None
+    for discrete latents: there is nothing to differentiate."""
     model, proposal = pair
+    if not has_real_latents(model):
+        return None
     noise_key, q_key, prior_key = jax.random.split(key, 3)
     batch, _, _ = probe_batches(setup)
     num_draws = 64
@@ -171,9 +186,11 @@ def scores(setup: Setup, pair: Pair, key: PRNGKeyArray) -> ev.Scores:
         half = slice(num_draws // 2, None)
         return ((flat[half] - centre) * slope[half] + 1.0).mean(), flat.std(0).max()
 
-    def total(terms, kinds):
+    def total(terms, kinds, mask):
         return sum(
-            terms[n].sum() for n, kind in model.kinds.items() if n in terms and kind in kinds
+            jnp.where(site_mask(mask, terms[n].shape), terms[n], 0.0).sum()
+            for n, kind in model.kinds.items()
+            if n in terms and kind in kinds
         )
 
     @jit_once
@@ -181,22 +198,24 @@ def scores(setup: Setup, pair: Pair, key: PRNGKeyArray) -> ev.Scores:
         if setup.noise is not None:
             batch = setup.noise(batch, noise_key)
 
-        def one_row(x, row):
+        mask = jnp.asarray(batch.mask)
+
+        def one_row(x, mask, row):
             q = proposal.proposal(x)
             z = jax.vmap(q.sample)(jax.random.split(jax.random.fold_in(q_key, row), num_draws))
-            log_q = lambda z: total(proposal_score(model, q, z), set(Kind))  # noqa: E731
-            log_likelihood = jax.vmap(lambda z: total(model.score(x, z), {Kind.OBSERVED}))(z)
-            return *identity(log_q, z), jnp.ptp(log_likelihood)
+            log_q = lambda z: total(proposal_score(model, q, z), set(Kind), mask)  # noqa: E731
+            observed = lambda z: total(model.score(x, z), {Kind.OBSERVED}, mask)  # noqa: E731
+            return *identity(log_q, z), jnp.ptp(jax.vmap(observed)(z))
 
         x0 = jax.tree.map(lambda leaf: leaf[0], batch.x)
         latent = {kind for kind in Kind if kind is not Kind.OBSERVED}
-        log_prior = lambda z: total(model.score(x0, z), latent)  # noqa: E731
+        log_prior = lambda z: total(model.score(x0, z), latent, mask[0])  # noqa: E731
 
         def one_repeat(key):
             z = jax.vmap(model.sample_prior)(jax.random.split(key, num_draws))
             return identity(log_prior, z)[0]
 
-        rows = jax.vmap(one_row)(batch.x, jnp.asarray(batch.rows))
+        rows = jax.vmap(one_row)(batch.x, mask, jnp.asarray(batch.rows))
         return rows, jax.vmap(one_repeat)(jax.random.split(prior_key, 64))
 
     (of_proposal, spread, slope), of_prior = gather(model, proposal, batch)
@@ -349,7 +368,9 @@ def _rows_of(split: Split, rows: np.ndarray) -> Split:
 
 
 def _saturated(split: Split) -> Split:
-    """The same images with every number at its smallest or largest."""
+    """The same images with every number at its smallest or largest; other data as they are."""
+    if not isinstance(image_of(split.x), np.ndarray):
+        return split
     image = np.asarray(image_of(split.x))
     low, high = image.min(), image.max()
     extreme = np.where(image > (float(low) + float(high)) / 2, high, low).astype(image.dtype)
@@ -425,9 +446,7 @@ def optimiser(setup: Setup, pair: Pair) -> ev.Optimiser:
 def data(setup: Setup, pair: Pair, key: PRNGKeyArray, num_rows: int = 1024) -> ev.Data:
     """The splits as the model sees them, duplicates within and across them, and their labels."""
     names = [name for name in ("train", "valid", "test") if name in setup.data]
-    stored = {
-        n: np.asarray(image_of(setup.data[n].x)).reshape(len(setup.data[n]), -1) for n in names
-    }
+    stored = {n: flat_rows(setup.data[n].x) for n in names}
     seen = {n: _as_seen(setup, setup.data[n], key, num_rows) for n in names}
     hashes = {n: [row.tobytes() for row in np.ascontiguousarray(stored[n])] for n in names}
     training = set(hashes["train"])
@@ -457,8 +476,7 @@ def _as_seen(setup: Setup, split: Split, key: PRNGKeyArray, num_rows: int) -> np
     batch = split.take(np.arange(min(num_rows, len(split))))
     if setup.noise is not None:
         batch = jit_once(setup.noise)(batch, key)
-    image = np.asarray(image_of(batch.x), np.float64)
-    return image.reshape(len(image), -1)
+    return flat_rows(batch.x).astype(np.float64)
 
 
 def _first_bad_row(x: np.ndarray) -> int:
@@ -473,10 +491,10 @@ def _off_support_share(setup: Setup, pair: Pair, key: PRNGKeyArray) -> float:
 
     @jit_once
     def draw(model, keys):
-        return jax.vmap(lambda k: image_of(model.sample_likelihood(model.sample_prior(k), k)))(keys)
+        return jax.vmap(lambda k: model.sample_likelihood(model.sample_prior(k), k))(keys)
 
-    drawn = draw(model, jax.random.split(key, 8))
-    if not np.isin(np.asarray(drawn), (0.0, 1.0)).all():
+    drawn = flat_rows(draw(model, jax.random.split(key, 8)))
+    if not np.isin(drawn, (0.0, 1.0)).all():
         return 0.0
     seen = _as_seen(setup, setup.data["train"], key, 256)
     return float(1.0 - np.isin(seen, (0.0, 1.0)).mean())

@@ -342,11 +342,12 @@ def with_evaluation(change: Callable[[Evaluation], Evaluation]) -> Callable[[Set
 
 def thresholded(setup: Setup) -> Setup:
     """Evaluation binarises by a threshold where training draws."""
+    levels = int(np.max(setup.data["train"].x))
 
     def at_half(batch: Batch, key: PRNGKeyArray) -> Batch:
         del key
         grey = jnp.asarray(batch.x, float)
-        return eqx.tree_at(lambda b: b.x, batch, (2 * grey > 16).astype(grey.dtype))
+        return eqx.tree_at(lambda b: b.x, batch, (2 * grey > levels).astype(grey.dtype))
 
     def wrong(model, proposal, split, *, num_samples, key, noise=None):
         del noise
@@ -372,8 +373,14 @@ def evaluated_with_dropout(setup: Setup) -> Setup:
     return replace(setup, evaluator=wrong)
 
 
-def mean_over_pixels(evaluation: Evaluation) -> Evaluation:
-    return replace(evaluation, log_p=evaluation.log_p | {"x": evaluation.log_p["x"] / 64})
+def mean_over_pixels(setup: Setup) -> Setup:
+    """Evaluation averages log p(x | z) over pixels."""
+    size = image_of(setup.data["train"].x).shape[-1]
+
+    def averaged(evaluation: Evaluation) -> Evaluation:
+        return replace(evaluation, log_p=evaluation.log_p | {"x": evaluation.log_p["x"] / size})
+
+    return with_evaluation(averaged)(setup)
 
 
 def without_kl(evaluation: Evaluation) -> Evaluation:

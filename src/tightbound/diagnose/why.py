@@ -3,6 +3,7 @@ more than noise?"""
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from html import escape
 from typing import Any
 
 import equinox as eqx
@@ -14,7 +15,7 @@ from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from tightbound.data.batch import Batch, Noise, Split
 from tightbound.diagnose.probes import Pair, modules
-from tightbound.estimators.estimate import Estimate
+from tightbound.estimators.estimate import Estimate, finite_or_text
 from tightbound.inference.weigh import weigh
 from tightbound.train.loop import TrainState
 from tightbound.train.setup import Setup
@@ -44,19 +45,37 @@ class Explanation:
     gradient_cosine: float  # training gradient against the bound's, at the first checkpoint
     cosine_ceiling: float  # the bound's gradient on two halves of the rows
 
+    def _repr_html_(self) -> str:
+        """How a notebook shows it: the change, then what each site adds through each module."""
+        names = list(next(iter(self.modules.values())))
+        head = "".join(f"<th>{escape(name)}</th>" for name in ("site", "change", *names))
+        rows = "".join(
+            f"<tr><td>{escape(site)}</td><td>{self.sites[site].value:+.3f}</td>"
+            + "".join(f"<td>{parts[name]:+.3f}</td>" for name in names)
+            + "</tr>"
+            for site, parts in self.modules.items()
+        )
+        return (
+            f"<p>ELBO from step {self.first_step} to {self.last_step}, in nats per sequence:</p>"
+            f"{self.change._repr_html_()}<table><tr>{head}</tr>{rows}</table>"
+        )
+
     def to_json(self) -> dict[str, Any]:
         """The document `why --json` prints and `why.json` holds."""
         return {
             "from": self.first_step,
             "to": self.last_step,
             "change": self.change.to_json(),
-            "noise_share": self.noise_share,
+            "noise_share": finite_or_text(self.noise_share),
             "sites": {name: value.to_json() for name, value in self.sites.items()},
             "groups": {name: value.to_json() for name, value in self.groups.items()},
-            "modules": self.modules,
-            "quadrature_error": self.quadrature_error,
-            "gradient_cosine": self.gradient_cosine,
-            "cosine_ceiling": self.cosine_ceiling,
+            "modules": {
+                site: {name: finite_or_text(value) for name, value in parts.items()}
+                for site, parts in self.modules.items()
+            },
+            "quadrature_error": finite_or_text(self.quadrature_error),
+            "gradient_cosine": finite_or_text(self.gradient_cosine),
+            "cosine_ceiling": finite_or_text(self.cosine_ceiling),
         }
 
 

@@ -54,6 +54,15 @@ class Comparison:
         """True for log p(x), False for negative log-likelihoods and perplexities."""
         return self.unit == "nats per sequence"
 
+    def _repr_html_(self) -> str:
+        """How a notebook shows it: the paired difference, then both runs."""
+        error = "unknown" if self.standard_error is None else f"{self.standard_error:.4f}"
+        return (
+            f"<b>{self.difference:+.4f} ± {error}</b> {self.unit}, first - second, paired over "
+            f"{self.num_sequences} sequences<br>first: {self.first._repr_html_()}<br>"
+            f"second: {self.second._repr_html_()}"
+        )
+
     def to_json(self) -> dict[str, Any]:
         """The document `compare --json` prints."""
         return asdict(self) | {"first": self.first.to_json(), "second": self.second.to_json()}

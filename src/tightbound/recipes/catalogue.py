@@ -2,6 +2,7 @@
 
 import difflib
 import importlib.util
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
@@ -48,10 +49,11 @@ def find_recipe(name: str) -> Recipe:
 def _from_file(path: Path, attribute: str) -> Recipe:
     if not path.exists():
         raise UserError(f"{path} does not exist, so no recipe can be read from it.")
-    spec = importlib.util.spec_from_file_location(path.stem, path)
+    spec = importlib.util.spec_from_file_location(f"tightbound_recipe_{path.stem}", path)
     if spec is None or spec.loader is None:
         raise UserError(f"{path} is not a Python file that can be imported.")
     module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # dataclasses look their module up there
     spec.loader.exec_module(module)
     recipe = getattr(module, attribute, None)
     if recipe is None or not hasattr(recipe, "build"):

@@ -22,6 +22,9 @@ if TYPE_CHECKING:  # a recipe is looked up without JAX; only `build` needs it
     from tightbound.train.setup import Setup, Twin
 
 
+NUM_LABELS = 10  # what a conditional model is given: digits
+
+
 @dataclass(frozen=True)
 class ImageData:
     """Which images, and how what the model sees is made from the stored grey levels."""
@@ -56,7 +59,7 @@ class VAEModel:
     min_output_scale: float = 0.05
     """gaussian: the floor of the scale, part of the model's law."""
     min_proposal_scale: float = 0.0
-    """A floor added to the proposal's scale."""
+    """A floor added to the proposal's learned scale."""
     fixed_proposal_scale: float | None = None
     """Holds the proposal's scale at this value instead of learning it."""
 
@@ -134,6 +137,11 @@ def _load(data: ImageData, *, conditional: bool):
         "grey": Rescale(levels),
         "dequantised": Dequantise(levels),
     }[data.law]
+    if data.source == "mnist-static" and data.num_valid is not None:
+        raise UserError(
+            f"`data.num_valid` is {data.num_valid}, but 'mnist-static' comes with its own validation "
+            "split. Leave it out."
+        )
     held_out = {} if data.num_valid is None else {"num_valid": data.num_valid}
     if data.source == "digits":
         splits = load_digits(data.path, law=noising.law, **held_out)
@@ -143,6 +151,12 @@ def _load(data: ImageData, *, conditional: bool):
         splits = load_static_mnist(data.path)
     if conditional:
         splits = {name: labelled(split) for name, split in splits.items()}
+        largest = max(int(split.x.label.max()) for split in splits.values())
+        if largest >= NUM_LABELS:
+            raise UserError(
+                f"The data have the label {largest}, but the conditional model knows the labels 0 to "
+                f"{NUM_LABELS - 1}. Leave out the other classes."
+            )
     return splits, noising, levels
 
 
@@ -168,6 +182,7 @@ def _pair(
     """The model and its proposal, with what the debugging settings switch off."""
     import jax
 
+    from tightbound.errors import UserError
     from tightbound.models.cvae import ConditionalProposal, ConditionalVAE
     from tightbound.models.deep_vae import DeepProposal, DeepVAE
     from tightbound.models.vae import VAE, GaussianProposal
@@ -190,13 +205,18 @@ def _pair(
         model = VAE(obs_size, latent_size, output, **layers, key=model_key)
         proposal = GaussianProposal(obs_size, latent_size, **layers, **scale, key=proposal_key)
     elif settings.family == "cvae":
-        num_labels = 10
+        num_labels = NUM_LABELS
         model = ConditionalVAE(obs_size, latent_size, num_labels, output, **layers, key=model_key)
         inner = GaussianProposal(
             obs_size + num_labels, latent_size, **layers, **scale, key=proposal_key
         )
         proposal = ConditionalProposal(inner, num_labels)
     else:
+        if settings.fixed_proposal_scale is not None or settings.min_proposal_scale > 0:
+            raise UserError(
+                "A fixed or floored proposal scale was combined with the family 'deep-vae', whose "
+                "proposal has neither. Use 'vae' or 'cvae'."
+            )
         top: dict[str, Any] = {"top_hidden_size": settings.top_hidden_size}
         sizes = (obs_size, latent_size, settings.top_latent_size)
         model = DeepVAE(*sizes, output, **layers, **top, key=model_key)
@@ -237,7 +257,8 @@ def _twin(settings: VAEModel, objective: ObjectiveSettings, key: "PRNGKeyArray")
         x = np.array(list(itertools.product([0.0, 1.0], repeat=6)))
     else:
         width = min(settings.output_scale, 1.0) / 8
-        x = np.arange(-12.0, 12.0, width)[:, None]
+        reach = 12.0 * max(settings.output_scale, 1.0)
+        x = np.arange(-reach, reach, width)[:, None]
         log_cell_volume = math.log(width)
     model, proposal = _pair(small, objective, x.shape[1], key)
     if settings.family == "cvae":
@@ -291,7 +312,7 @@ RECIPES: Mapping[str, VAERecipe] = {
             objective=ObjectiveSettings(estimator="iwae", num_samples=50, path="doubly"),
             optimiser=OptimiserSettings(decay="cosine", final_fraction=0.01),
             run=RunSettings(
-                steps=298_000,  # 100 epochs of the larger batch's size in Burda et al.: 20
+                steps=298_000,  # 100 epochs of 2,980 batches of 20, the batch size of Burda et al.
                 batch_size=20,
                 log_every=100,
                 evaluate_every=14_900,

@@ -27,6 +27,8 @@ class Standing:
     held_out: Estimate | None = None
     held_out_step: int = 0
     ess_fraction: float | None = None
+    reconstruction: float | None = None  # held-out mean log p of the observed sites, nats
+    compile_seconds: float | None = None
 
     @property
     def steps_per_second(self) -> float | None:
@@ -46,6 +48,7 @@ def observe(standing: Standing, record: Mapping[str, Any]) -> Standing:
         first=standing.first or (step, seconds),
         train=Estimate.from_json(record["train"]["bound"]),
         ess_fraction=record["train"].get("ess_fraction", standing.ess_fraction),
+        compile_seconds=record.get("compile_seconds", standing.compile_seconds),
     )
     if "held_out" not in record:
         return standing
@@ -54,7 +57,14 @@ def observe(standing: Standing, record: Mapping[str, Any]) -> Standing:
         held_out=Estimate.from_json(record["held_out"]["bound"]),
         held_out_step=step,
         ess_fraction=record["held_out"].get("ess_fraction", standing.ess_fraction),
+        reconstruction=_reconstruction(record["held_out"]["sites"]),
     )
+
+
+def _reconstruction(sites: Mapping[str, Mapping[str, Any]]) -> float | None:
+    """Mean log p(x | z): the sites that were not drawn, so have no log q. None where all were."""
+    observed = [float(scores["log_p"]) for scores in sites.values() if "log_q" not in scores]
+    return sum(observed) if observed else None
 
 
 class TrainingDisplay:
@@ -108,6 +118,8 @@ def standing_entries(
         alone = standing.held_out is None  # the unit is said once
         text = str(standing.train) if alone else short_form(standing.train)
         entries.append(("train", text))
+    if standing.reconstruction is not None:
+        entries.append(("reconstruction", f"{standing.reconstruction:.2f} nats"))
     if baseline is not None:
         entries.append(("to beat", f"{short_form(baseline[1])} ({baseline[0]})"))
     if standing.ess_fraction is not None:
@@ -116,6 +128,8 @@ def standing_entries(
     if rate is not None:
         entries.append(("rate", f"{rate:.3g} steps/s"))
         entries.append(("left", clock((last_step - standing.step) / rate)))
+    if standing.compile_seconds is not None:
+        entries.append(("compiling took", f"{standing.compile_seconds:.1f} s"))
     return entries
 
 

@@ -44,10 +44,10 @@ def _scalars(report: dict[str, Any]) -> Iterator[tuple[str, float]]:
         yield f"bound [{report['bound']['unit']}]", float(report["bound"]["value"])
     for site, scores in report.get("sites", {}).items():
         for law, value in scores.items():
-            yield f"site {site}/{law} [nats per sequence]", value
+            yield f"site {site}/{law} [nats per sequence]", float(value)
     for name in ("loss", "gradient_norm", "ess_fraction"):
         if name in report:
-            yield name, report[name]
+            yield name, float(report[name])
 
 
 def _histograms(evidence: Evidence) -> Iterator[tuple[str, Any]]:

@@ -80,10 +80,10 @@ def checkpoints(folder: Path) -> tuple[list[Checkpoint], list[str]]:
 
 def find_checkpoint(folder: Path, step: int) -> Checkpoint:
     """The checkpoint of this very step; UserError names those that exist."""
+    path = folder / f"step-{step:08d}"
+    if path.exists():
+        return _validated(path)
     valid, _ = checkpoints(folder)
-    for checkpoint in valid:
-        if checkpoint.step == step:
-            return checkpoint
     steps = ", ".join(str(c.step) for c in valid) or "none"
     raise UserError(f"{folder} has no valid checkpoint of step {step}. It has: {steps}.")
 

@@ -55,8 +55,15 @@ class RunFolder:
     @contextmanager
     def locked(self) -> Iterator[None]:
         """Hold the folder for this process. The kernel lets go of it however the process ends."""
-        self.path.mkdir(parents=True, exist_ok=True)
-        with open(self.path / "lock", "a+") as file:
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            file = open(self.path / "lock", "a+")  # noqa: SIM115 (closed below)
+        except (FileExistsError, NotADirectoryError, PermissionError) as error:
+            raise UserError(
+                f"The run folder {self.path} cannot be made ({error.strerror}). Give another one with "
+                "--run-dir."
+            ) from error
+        with file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
@@ -140,7 +147,10 @@ def environment() -> dict[str, Any]:
         "python": sys.version.split()[0],
         "platform": platform.platform(),
         "machine": platform.machine(),
-        "processors": len(os.sched_getaffinity(0)),
+        "processor": _processor(),
+        "processors": len(os.sched_getaffinity(0))
+        if hasattr(os, "sched_getaffinity")
+        else os.cpu_count(),
         "device": f"{device.platform}: {device.device_kind}",
         "num_devices": jax.device_count(),
         "x64": bool(jax.config.read("jax_enable_x64")),
@@ -155,6 +165,15 @@ def environment_changes(before: dict[str, Any], now: dict[str, Any]) -> list[str
     old, new = flat(before), flat(now)
     names = [n for n in old if n not in ("versions",) and old[n] != new.get(n)]
     return [f"{name} was {old[name]}, is {new.get(name)}" for name in names]
+
+
+def _processor() -> str:
+    """The processor's model: another one may have other vector instructions, and so other bits."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    return next((line.partition(": ")[2] for line in lines if line.startswith("model name")), "")
 
 
 def _version(name: str) -> str:

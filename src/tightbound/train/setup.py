@@ -8,6 +8,7 @@ import optax
 from jaxtyping import PRNGKeyArray
 
 from tightbound.data.batch import Noise, Split, steps_per_epoch
+from tightbound.errors import UserError
 from tightbound.estimators.estimate import Estimate
 from tightbound.evaluation import Evaluation, evaluate
 from tightbound.models.base import AbstractModel, AbstractProposal
@@ -66,6 +67,12 @@ class Setup:
     seed: int = 0
 
     def __post_init__(self):
+        missing = [name for name in ("train", "valid") if name not in self.data]
+        if missing:
+            raise UserError(
+                f"The setup {self.name!r} has no split {missing[0]!r}; it has: {', '.join(self.data)}. "
+                "Training needs 'train', and 'valid' to evaluate on; 'test' is for `evaluate`."
+            )
         steps_per_epoch(self.data["train"], self.run.batch_size)  # raises where there are none
         if self.claim is None and isinstance(self.objective, Objective):
             object.__setattr__(self, "claim", self.objective)
