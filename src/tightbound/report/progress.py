@@ -124,12 +124,12 @@ def standing_entries(
         entries.append(("to beat", f"{short_form(baseline[1])} ({baseline[0]})"))
     if standing.ess_fraction is not None:
         entries.append(("ESS", f"{standing.ess_fraction:.0%} of draws"))
+    if standing.compile_seconds is not None:
+        entries.append(("compiling took", f"{standing.compile_seconds:.1f} s"))
     rate = standing.steps_per_second
     if rate is not None:
         entries.append(("rate", f"{rate:.3g} steps/s"))
         entries.append(("left", clock((last_step - standing.step) / rate)))
-    if standing.compile_seconds is not None:
-        entries.append(("compiling took", f"{standing.compile_seconds:.1f} s"))
     return entries
 
 

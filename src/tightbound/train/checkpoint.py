@@ -1,5 +1,6 @@
 """Checkpoints that are whole or absent: safetensors and a manifest with checksums, renamed into place."""
 
+import contextlib
 import hashlib
 import json
 import os
@@ -82,7 +83,8 @@ def find_checkpoint(folder: Path, step: int) -> Checkpoint:
     """The checkpoint of this very step; UserError names those that exist."""
     path = folder / f"step-{step:08d}"
     if path.exists():
-        return _validated(path)
+        with contextlib.suppress(UserError):  # a damaged one is as good as none
+            return _validated(path)
     valid, _ = checkpoints(folder)
     steps = ", ".join(str(c.step) for c in valid) or "none"
     raise UserError(f"{folder} has no valid checkpoint of step {step}. It has: {steps}.")
