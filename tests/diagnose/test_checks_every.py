@@ -174,7 +174,7 @@ def test_findings_are_in_the_order_that_explains():
     chain = ["TB501", "TB101", "TB201", "TB210", "TB401", "TB603"]
     shuffled = [finding(code, Verdict.FAULT) for code in chain[::-1]]
     assert [f.code for f in ranked(shuffled)] == chain
-    verdicts = [Verdict.FAULT, Verdict.UNDECIDED, Verdict.OK, Verdict.NOT_RUN]
+    verdicts = [Verdict.FAULT, Verdict.UNDECIDED, Verdict.NOT_RUN, Verdict.OK]
     mixed = [finding(code, v) for v in verdicts[::-1] for code in ("TB603", "TB501")]
     expected = [(code, v) for v in verdicts for code in ("TB501", "TB603")]
     assert [(f.code, f.verdict) for f in ranked(mixed)] == expected
@@ -210,7 +210,7 @@ def test_log_weights_alone_are_judged_in_any_state(made):
     for nothing in (None, np.zeros((0, 3)), np.zeros((3, 0))):
         assert {f.verdict for f in judge_weights(nothing)} == {Verdict.NOT_RUN}
     verdicts = [f.verdict for f in judge_weights(np.array([[-3.0, -4.0]]))]
-    assert verdicts == [Verdict.OK, Verdict.NOT_RUN, Verdict.NOT_RUN, Verdict.NOT_RUN]
+    assert verdicts == [Verdict.NOT_RUN, Verdict.NOT_RUN, Verdict.NOT_RUN, Verdict.OK]
 
 
 def test_judging_needs_no_jax():
