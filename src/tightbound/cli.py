@@ -25,7 +25,7 @@ COMMANDS = {
     "drill": "plant every fault of the catalogue and count what is found",
 }
 
-EXIT_FINE, EXIT_FAULT, EXIT_MISUSE = 0, 1, 2
+EXIT_FINE, EXIT_FAULT, EXIT_MISUSE, EXIT_INTERRUPTED = 0, 1, 2, 130  # 130: as shells count SIGINT
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -50,6 +50,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except UserError as error:
         print(f"tightbound {command}: {error}", file=sys.stderr)
         return EXIT_MISUSE
+    except KeyboardInterrupt:
+        print(f"tightbound {command}: stopped at once; what was saved is whole.", file=sys.stderr)
+        return EXIT_INTERRUPTED
     except BrokenPipeError:  # the reader of our output went away, for instance `head`
         sys.stderr.close()
         return EXIT_FINE

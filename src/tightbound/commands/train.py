@@ -77,7 +77,10 @@ def main(arguments: Sequence[str]) -> int:
     folder = RunFolder(options.run_dir or default_folder(name, recipe, options))
     with folder.locked():
         findings, status = train(recipe, name, folder, options)
-    print_findings(findings, Console(stderr=True))
+    if findings:
+        print_findings(findings, Console(stderr=True))
+    else:
+        say("There is no evidence to judge: nothing was checked (--no-doctor).")
     if options.json:
         print_json(
             {
