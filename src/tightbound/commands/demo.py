@@ -67,8 +67,8 @@ def main(arguments: Sequence[str]) -> int:
 
     heading("4. The same run with one sign flipped")
     print(
-        "The KL is added where it must be subtracted: a mistake found in real code. The loss still\n"
-        "goes down, so the curve looks like success. The doctor is told nothing.\n"
+        "The KL is added where it must be subtracted: a mistake found in real code. The loss falls\n"
+        "faster than ever, until a number overflows. The doctor is told nothing.\n"
     )
     with broken.locked():
         found, status = train.train(
