@@ -30,11 +30,8 @@ class Binarise(eqx.Module):
 
     def __call__(self, batch: Batch, key: PRNGKeyArray) -> Batch:
         def draw(grey, key) -> Bool[Array, " pixels"]:
-            # 32-bit uniforms in every mode: 2^-23 resolves grey levels, and the draws stay the same.
-            # Compared here: `jax.random.bernoulli` draws the same bits, a fifth of a millisecond slower.
-            return jax.random.uniform(key, grey.shape, jnp.float32) < (
-                grey.astype(jnp.float32) / self.levels
-            )
+            # 32-bit uniforms in every mode: 2^-23 resolves grey levels, and the draws stay the same
+            return jax.random.bernoulli(key, grey.astype(jnp.float32) / self.levels)
 
         return _with_image(batch, _as_float(_by_row(draw, batch, key)))
 

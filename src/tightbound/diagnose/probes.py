@@ -23,7 +23,7 @@ from tightbound.terms import Kind
 from tightbound.train.loop import TrainState
 from tightbound.train.setup import Setup
 
-# A probe every 100 steps may cost about two steps: so few rows and draws suffice in between.
+# A probe every 100 steps is to cost a few of them: so few rows and draws suffice in between.
 NUM_ROWS = 32
 FEW, MANY = 8, 32  # draws per held-out row: in between; before the first step and after the last
 MULTIPLES = (0.0, 1 / 30, 0.1, 1.0, 30.0)  # of the update
