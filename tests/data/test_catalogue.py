@@ -5,6 +5,7 @@ import functools
 import gzip
 import hashlib
 import http.server
+import lzma
 import os
 import subprocess
 import sys
@@ -57,9 +58,9 @@ def _put(root, content=CONTENT, compresslevel=9):
 
 
 @needs_data
-@pytest.mark.parametrize("name", ["mnist", "mnist-static"])
+@pytest.mark.parametrize("name", ["mnist", "mnist-static", "ewt", "multi30k"])
 def test_the_real_files_have_the_catalogued_checksums(name):
-    """Oracle: sha256 of content, computed from the files whose md5 the data page verified."""
+    """Oracle: sha256 of content, of files that the data page compared with their origins."""
     assert [status.status for status in catalogue.verify(name)] == ["ok"] * len(
         catalogue.CATALOGUE[name].files
     )
@@ -87,6 +88,37 @@ def test_the_data_folder_comes_before_the_cache(toy, roots):
 def test_the_checksum_is_of_the_content_not_of_its_packing(toy, roots, compresslevel):
     path = _put(roots[0], compresslevel=compresslevel)
     assert catalogue.find("toy") == (path,)
+
+
+@pytest.mark.parametrize("preset", [0, 9])
+def test_the_checksum_of_an_xz_is_of_its_content_too(roots, monkeypatch, preset):
+    path = roots[0] / "toy" / "content.xz"
+    path.parent.mkdir(parents=True)
+    path.write_bytes(lzma.compress(CONTENT, preset=preset))
+    digest = hashlib.sha256(CONTENT).hexdigest()
+    _enter(monkeypatch, DataFile("toy/content.xz", digest, len(CONTENT)))
+    assert catalogue.find("toy") == (path,)
+    path.write_bytes(path.read_bytes()[:-20])
+    with pytest.raises(DataError, match="cannot be unpacked"):
+        catalogue.find("toy")
+    path.write_bytes(lzma.compress(CONTENT + b"more"))
+    with pytest.raises(DataError, match="more than the expected 2,400 bytes"):
+        catalogue.find("toy")
+
+
+@pytest.mark.parametrize(("suffix", "unpack"), [("gz", gzip.decompress), ("xz", lzma.decompress)])
+def test_what_an_origin_sends_plain_is_kept_packed(roots, tmp_path, monkeypatch, suffix, unpack):
+    """Oracle: the bytes of the origin, unpacked with the library that the file's name asks for."""
+    origin = tmp_path / "content"
+    origin.write_bytes(CONTENT)
+    digest = hashlib.sha256(CONTENT).hexdigest()
+    _enter(
+        monkeypatch,
+        DataFile(f"toy/content.{suffix}", digest, len(CONTENT), (origin.as_uri(),)),
+    )
+    assert [status.status for status in catalogue.fetch("toy")] == ["ok"]
+    (path,) = catalogue.find("toy")
+    assert unpack(path.read_bytes()) == CONTENT
 
 
 def test_a_missing_file_says_where_it_was_looked_for_and_what_to_run(toy, roots):

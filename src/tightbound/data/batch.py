@@ -123,7 +123,11 @@ def first_rows(split: Split, num_rows: int) -> Split:
     """The first rows of a split, with their groups."""
     if num_rows < 1:
         raise UserError(f"{num_rows} rows were asked for; give at least 1.")
-    rows = slice(0, num_rows)
+    return rows_of(split, np.arange(min(num_rows, len(split))))
+
+
+def rows_of(split: Split, rows: np.ndarray) -> Split:
+    """These rows of a split, with their groups."""
     return replace(
         split,
         x=jax.tree.map(lambda leaf: leaf[rows], split.x),

@@ -10,6 +10,8 @@ import gzip
 import hashlib
 import http.client
 import importlib.util
+import io
+import lzma
 import os
 import urllib.request
 import zlib
@@ -35,9 +37,10 @@ class DataError(UserError):
 class DataFile:
     """One file: where it lies below a data root, and what it must hold.
 
-    The content is what compression holds: the bytes inside a `.gz`, the values of the arrays
-    inside a `.npz`, row by row. One URL is fetched as it is; several are text files of 0 and 1
-    (`.amat`), one per array of the `.npz` they become.
+    The content is what compression holds: the bytes inside a `.gz` or `.xz`, the values of the
+    arrays inside a `.npz`, row by row. One URL is fetched as it is, and packed if the file's name
+    says so and the origin's does not; several are text files of 0 and 1 (`.amat`), one per array
+    of the `.npz` they become.
     """
 
     path: str  # "mnist/train-images-idx3-ubyte.gz"
@@ -86,10 +89,26 @@ class DataRow:
 
 _MNIST_URL = "https://ossci-datasets.s3.amazonaws.com/mnist/"
 _STATIC_URL = "http://www.cs.toronto.edu/~larocheh/public/datasets/binarized_mnist/"
+_EWT_URL = (
+    "https://raw.githubusercontent.com/UniversalDependencies/UD_English-EWT/"
+    "15d613d8447b3478787d4c278730a1e48a945efb/"
+)
+_MULTI30K_URL = (
+    "https://raw.githubusercontent.com/multi30k/dataset/"
+    "a3d2e0d26b56f3846f66a952536ffed4e401d05a/data/task1/tok/"
+)
 
 
 def _idx_file(name: str, sha256: str, size: int) -> DataFile:
     return DataFile(f"mnist/{name}", sha256, size, (_MNIST_URL + name,))
+
+
+def _ewt_file(name: str, sha256: str, size: int) -> DataFile:
+    return DataFile(f"ud_english_ewt/{name}.xz", sha256, size, (_EWT_URL + name,))
+
+
+def _multi30k_file(name: str, sha256: str, size: int) -> DataFile:
+    return DataFile(f"multi30k/{name}.gz", sha256, size, (_MULTI30K_URL + name,))
 
 
 CATALOGUE: dict[str, DataSet] = {
@@ -147,6 +166,67 @@ CATALOGUE: dict[str, DataSet] = {
                 ),
             ),
         ),
+        DataSet(
+            name="ewt",
+            title="English web text with gold dependency trees",
+            licence="CC BY-SA 4.0",
+            origin="Universal Dependencies English-EWT 2.16 (Silveira et al. 2014)",
+            files=(
+                _ewt_file(
+                    "en_ewt-ud-train.conllu",
+                    "3fb78e2b55482c8ee00caa653af436c88c9e5bc9a73ce26e4ae3ddc79d2b7e7b",
+                    14_203_025,
+                ),
+                _ewt_file(
+                    "en_ewt-ud-dev.conllu",
+                    "531a54ff90d6ab12201c5a50c3e78e6ddac4de69abc4bce5d275d3cd29efe2b6",
+                    1_805_545,
+                ),
+                _ewt_file(
+                    "en_ewt-ud-test.conllu",
+                    "e266e515a0a7547657ed3d90d9ba46487d6bd251f27ad4269d4e8a427c8555cd",
+                    1_804_515,
+                ),
+            ),
+        ),
+        DataSet(
+            name="multi30k",
+            title="image captions, English and German, lower-case and tokenised",
+            licence="none stated; treat as non-commercial",
+            origin="Multi30K task 1 (Elliott et al. 2016)",
+            files=(
+                _multi30k_file(
+                    "train.lc.norm.tok.en",
+                    "08925f8e0572bcd5a006702fc5fe20e2d77c6917d4eebd576fc20de6693c2119",
+                    1_837_696,
+                ),
+                _multi30k_file(
+                    "val.lc.norm.tok.en",
+                    "46573ce391ae227f1c72f873392436a20ef18e0a6d518098cfbd70b77c8572ec",
+                    64_608,
+                ),
+                _multi30k_file(
+                    "test_2016_flickr.lc.norm.tok.en",
+                    "5b7f32627cf99eced828311b955dae9800bb52bc8b91cf8b6526829e605b29d2",
+                    63_307,
+                ),
+                _multi30k_file(
+                    "train.lc.norm.tok.de",
+                    "cb5a23529b65ec2061f1dc446192a9c37382b63cc75f81a0be59d34894b3a505",
+                    2_150_008,
+                ),
+                _multi30k_file(
+                    "val.lc.norm.tok.de",
+                    "97232bd273eceb7207f689527386a97e4be2616b18ada47576bdaf96c8ae1f00",
+                    77_273,
+                ),
+                _multi30k_file(
+                    "test_2016_flickr.lc.norm.tok.de",
+                    "c6a33d39d48f9f510de147651316cd9d918e09ad0219df734a2f16b6baccacc4",
+                    71_917,
+                ),
+            ),
+        ),
     )
 }
 
@@ -181,7 +261,7 @@ def find(name: str, path: str | os.PathLike[str] | None = None) -> tuple[Path, .
     """The files of a data set, in the catalogue's order.
 
     Without `path`: below the data roots, and their content must have the published checksum.
-    With `path`, a folder of the user's own files under the same names (a `.gz` may be unpacked):
+    With `path`, a folder of the user's own files under the same names (a `.gz` or `.xz` may be unpacked):
     no checksum, since they are not the published ones; the reader checks the format.
     """
     entry = data_set(name)
@@ -245,13 +325,13 @@ def _own(file: DataFile, folder: Path) -> Path:
             f"There is no {folder}. Give a path that holds {file.name}, or leave the path out to "
             "use the published files."
         )
-    names = (file.name, file.name.removesuffix(".gz"))
+    names = (file.name, file.name.removesuffix(".gz").removesuffix(".xz"))
     for candidate in (folder / name for name in names):
         if candidate.is_file():
             return candidate
     raise DataError(
         f"{folder} has no {file.name}. Files of your own need the names of the published ones; "
-        "a .gz may also be unpacked."
+        "a .gz or .xz may also be unpacked."
     )
 
 
@@ -312,7 +392,7 @@ def _fault(file: DataFile, path: Path) -> str | None:
             size += len(chunk)
             if size > file.size:  # do not unpack a bomb to the end
                 return f"it holds more than the expected {file.size:,} bytes"
-    except (OSError, EOFError, zlib.error, ValueError) as error:
+    except (OSError, EOFError, zlib.error, lzma.LZMAError, ValueError) as error:
         return f"it cannot be unpacked ({error})"
     if digest.hexdigest() != file.sha256:
         return f"expected sha256 {file.sha256}, found {digest.hexdigest()} in {size:,} bytes"
@@ -324,9 +404,18 @@ def _content(path: Path) -> Iterator[bytes]:
     if path.suffix == ".npz":
         yield from _array_bytes(path)
         return
-    with gzip.open(path) if path.suffix == ".gz" else open(path, "rb") as stream:
+    with _opened(path, path.suffix, "rb") as stream:
         while chunk := stream.read(_CHUNK):
             yield chunk
+
+
+def _opened(path: Path, suffix: str, mode: Literal["rb", "wb"]) -> io.BufferedIOBase:
+    """The file, unpacked or packed on the way as this suffix says."""
+    if suffix == ".gz":
+        return gzip.GzipFile(path, mode)
+    if suffix == ".xz":
+        return lzma.LZMAFile(path, mode)
+    return open(path, "rb") if mode == "rb" else open(path, "wb")
 
 
 def _array_bytes(path: Path) -> Iterator[bytes]:
@@ -374,7 +463,12 @@ def _receive(file: DataFile, partial: Path) -> None:
 
 def _save(url: str, path: Path) -> None:
     size = 0
-    with urllib.request.urlopen(url, timeout=_TIMEOUT) as response, open(path, "wb") as file:
+    # what the origin packs is kept as it packs it
+    suffix = "" if url.endswith(path.suffix) else path.suffix
+    with (
+        urllib.request.urlopen(url, timeout=_TIMEOUT) as response,
+        _opened(path, suffix, "wb") as file,
+    ):
         while chunk := response.read(_CHUNK):
             size += len(chunk)
             if size > _LARGEST_DOWNLOAD:

@@ -16,7 +16,7 @@ from jax.flatten_util import ravel_pytree
 from jax.scipy.special import logsumexp
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
-from tightbound.data.batch import Batch, Split
+from tightbound.data.batch import Batch, Split, rows_of
 from tightbound.data.labelled import Labelled, image_of
 from tightbound.diagnose import evidence as ev
 from tightbound.diagnose.probes import (
@@ -332,7 +332,7 @@ def evaluator(setup: Setup, pair: Pair, key: PRNGKeyArray) -> ev.Evaluator:
     """The run's evaluator and the plain one, on 64 held-out rows and on images that noise leaves
     alone (every pixel empty or full)."""
     valid = setup.data["valid"]
-    few = _rows_of(valid, np.arange(min(64, len(valid))))
+    few = rows_of(valid, np.arange(min(64, len(valid))))
     before = [np.array(leaf) for leaf in jax.tree.leaves(eqx.filter(pair, eqx.is_array))]
 
     def site_rows(function, split):
@@ -349,21 +349,6 @@ def evaluator(setup: Setup, pair: Pair, key: PRNGKeyArray) -> ev.Evaluator:
         reported_saturated=site_rows(setup.evaluator, extreme),
         expected_saturated=site_rows(evaluate, extreme),
         parameters_changed=not all(map(np.array_equal, before, after)),
-    )
-
-
-def _rows_of(split: Split, rows: np.ndarray) -> Split:
-    """A split of these rows only."""
-    batch = split.take(rows)
-    groups = None if split.groups is None else split.groups[rows]
-    return Split(
-        split.name,
-        batch.x,
-        np.asarray(batch.mask),
-        np.asarray(batch.num_units),
-        split.law,
-        groups,
-        split.group_names,
     )
 
 

@@ -15,7 +15,7 @@ from jaxtyping import Array, Float, Int
 from tightbound.estimators.estimate import Estimate
 from tightbound.estimators.units import Unit, in_unit
 from tightbound.estimators.weights import log_mean_variance
-from tightbound.terms import Site, StepTerms
+from tightbound.terms import Kind, LogTerms, Site, StepTerms
 
 BoundName = Literal["elbo", "iwae", "renyi", "cubo"]
 
@@ -233,6 +233,45 @@ def filtering_decomposition(terms: StepTerms) -> FilteringDecomposition:
 
     Where the bound is -inf, `reweighting` is 0 and a site that ruled every particle out is -inf.
     """
+    evidence, weights = _evidence_and_site_weights(terms)
+    bound = evidence.sum(axis=0)
+    means = jnp.stack([_weighted_total(site, weights) for site in terms.sites])
+    remainder = jnp.where(jnp.isneginf(bound), 0.0, bound - means.sum(axis=0))
+    return FilteringDecomposition(
+        names=tuple(site.name for site in terms.sites), site_means=means, reweighting=remainder
+    )
+
+
+def filtering_terms(terms: StepTerms) -> LogTerms:
+    """The filtering bound as scored sites of one draw: what `LogTerms` are to independent draws.
+
+    Every site is its weighted mean over the particles, step by step, as in
+    `filtering_decomposition`; the auxiliary site "reweighting" holds the rest of each step's
+    evidence, so the log-weight of the record is the bound.
+    """
+    evidence, weights = _evidence_and_site_weights(terms)
+    mask = terms.mask.T[None]
+
+    def mean(term: Float[Array, "particles batch time"], counts) -> Float[Array, "1 batch time"]:
+        return (weights * jnp.where(counts, term, 0.0)).sum(0, keepdims=True)
+
+    sites, total = [], jnp.zeros_like(mask, evidence.dtype)
+    for site in terms.sites:
+        counts = site.mask & (weights > 0.0)
+        log_p = mean(site.log_p, counts)
+        log_q = None if site.log_q is None else mean(site.log_q, counts)
+        sites.append(Site(site.name, site.kind, log_p, log_q, mask))
+        total = total + (log_p if log_q is None else log_p - log_q)
+    by_time = evidence.T[None]
+    rest = jnp.where(jnp.isneginf(by_time), 0.0, by_time - total)
+    sites.append(Site("reweighting", Kind.AUXILIARY, rest, None, mask))
+    return LogTerms(sites=tuple(sites), num_units=terms.num_units)
+
+
+def _evidence_and_site_weights(
+    terms: StepTerms,
+) -> tuple[Float[Array, "time batch"], Float[Array, "particles batch time"]]:
+    """Each step's log evidence, in nats, and the normalised weights after it, 0 at padding."""
     if not terms.sites:
         raise ValueError(
             "`filtering_decomposition` splits the bound by site, but these StepTerms have no "
@@ -246,18 +285,12 @@ def filtering_decomposition(terms: StepTerms) -> FilteringDecomposition:
         )
     evidence, log_weights = _step_evidence_and_weights(terms)
     weights = jnp.where(terms.mask[:, None], jnp.exp(log_weights), 0.0)
-    bound = evidence.sum(axis=0)
-    means = jnp.stack([_weighted_total(site, weights) for site in terms.sites])
-    remainder = jnp.where(jnp.isneginf(bound), 0.0, bound - means.sum(axis=0))
-    return FilteringDecomposition(
-        names=tuple(site.name for site in terms.sites), site_means=means, reweighting=remainder
-    )
+    return evidence, jnp.moveaxis(weights, 0, -1)  # as the sites
 
 
 def _weighted_total(
-    site: Site, weights: Float[Array, "time particles batch"]
+    site: Site, weights: Float[Array, "particles batch time"]
 ) -> Float[Array, " batch"]:
     term = site.log_p if site.log_q is None else site.log_p - site.log_q
-    weights = jnp.moveaxis(weights, 0, -1)  # particles batch time, as the site
     counts = site.mask & (weights > 0.0)
     return (weights * jnp.where(counts, term, 0.0)).sum(axis=(0, 2))

@@ -41,6 +41,32 @@ def filter(
     Call it under `eqx.filter_jit` together with what reads the record: parts that nobody reads
     (sites, ancestors) are then never stored.
     """
+    settings = {"resampling": resampling, "threshold": threshold, "every": every}
+    return filter_particles(model, batch, num_particles=num_particles, key=key, **settings)[0]
+
+
+class Population(eqx.Module):
+    """The particles after the last step, with everything they carry."""
+
+    state: PyTree[Array]  # every leaf begins with batch, particles
+    log_weights: Float[Array, "batch particles"]  # not normalised
+
+
+def filter_particles(
+    model: AbstractSequential | AbstractPopulation,
+    batch: Batch,
+    *,
+    num_particles: int,
+    key: PRNGKeyArray,
+    resampling: str | Scheme = "systematic",
+    threshold: float | int = 0.5,
+    every: int = 1,
+) -> tuple[StepTerms, Population]:
+    """`filter`, and the particles it ends with.
+
+    A particle drawn by its weight, with the history it carries, is a draw from an approximation to
+    the posterior that gets better with their number (Andrieu et al. 2010, sec. 2.2).
+    """
     _refuse_what_cannot_be_meant(num_particles, threshold, every)
     scheme = _scheme(resampling)
     population = model if isinstance(model, AbstractPopulation) else _Each(model, num_particles)
@@ -90,8 +116,8 @@ def filter(
     )
     by_time = jax.tree.map(lambda leaf: jnp.swapaxes(leaf, 0, 1), batch.x)
     inputs = (by_time, mask.T, jnp.arange(num_steps), step_keys)
-    _, (increments, ancestors, resampled, ess, scores) = jax.lax.scan(step, start, inputs)
-    return StepTerms(
+    end, (increments, ancestors, resampled, ess, scores) = jax.lax.scan(step, start, inputs)
+    terms = StepTerms(
         log_increments=jnp.swapaxes(increments, 1, 2),
         ancestors=jnp.swapaxes(ancestors, 1, 2),
         resampled=resampled,
@@ -100,6 +126,7 @@ def filter(
         num_units=jnp.asarray(batch.num_units),
         sites=tuple(_site(name, kind, *scores[name], mask) for name, kind in model.kinds.items()),
     )
+    return terms, Population(state=end[0], log_weights=end[1])
 
 
 class _Each(AbstractPopulation):

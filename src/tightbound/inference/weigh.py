@@ -8,7 +8,9 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, PRNGKeyArray, PyTree
 
 from tightbound.data.batch import Batch
+from tightbound.inference.filtered import weigh_filtered
 from tightbound.models.base import AbstractModel, AbstractProposal, Distribution
+from tightbound.models.sequential import AbstractFiltered
 from tightbound.terms import Kind, LogTerms, Site
 
 GradientPath = Literal["full", "stop_proposal", "doubly", "stop_draw"]
@@ -36,13 +38,17 @@ def weigh(
     - "stop_draw": the draw is a constant, as the score-function and wake-sleep surrogates need it.
 
     The key of a draw is made from `key`, the row of its sequence and the index of the sample, so
-    neither padding nor neighbours change it.
+    neither padding nor neighbours change it. A model whose own choices a filter sums out
+    (`AbstractFiltered`) has one path: its draws are discrete.
     """
     if num_samples < 1:
         raise ValueError(
             f"`num_samples` is {num_samples}, but a bound needs at least one draw per sequence. "
             "Give 1 for the ELBO, more for IWAE."
         )
+
+    if isinstance(model, AbstractFiltered):
+        return weigh_filtered(model, proposal, batch, num_samples=num_samples, key=key)
 
     def one_sequence(x, mask, row):
         keys = jax.random.split(jax.random.fold_in(key, row), num_samples)

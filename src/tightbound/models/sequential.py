@@ -8,7 +8,7 @@ import equinox as eqx
 import jax
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree
 
-from tightbound.models.base import Distribution
+from tightbound.models.base import AbstractModel, Distribution
 from tightbound.terms import Kind
 
 StepScores = dict[str, tuple[Any, Any]]
@@ -71,6 +71,38 @@ class AbstractPopulation(eqx.Module):
         self, state: PyTree[Array], x_t: PyTree[Array], clock: Int[Array, ""], key: PRNGKeyArray
     ) -> tuple[PyTree[Array], dict[str, tuple[Float[Array, " particles"], Any]]]:
         """One step of every particle: the next states, and (log p, log q) of every site."""
+
+
+class AbstractFiltered(AbstractModel):
+    """p(x, z) = sum over e of p(x, z, e), whose choices e a filter sums out: an estimate of p(x, z)
+    without bias takes its place, and the bound stays a bound.
+
+    The proposal draws z alone; `particles()` proposes e. `score` and `sample_prior` are of all
+    latents, (z, e). `kinds` ends with the sites the weighing adds: "proposal", which holds
+    log q(z | x), and "reweighting", what weighing the particles costs.
+    """
+
+    num_particles: eqx.AbstractVar[int]
+    threshold: eqx.AbstractVar[float]  # of resampling, as `filter` takes it
+    every: eqx.AbstractVar[int]
+
+    @abstractmethod
+    def particles(self) -> AbstractSequential:
+        """What the filter runs, scoring x and z as it goes along `path(x, z)`."""
+
+    @abstractmethod
+    def path(self, x: PyTree[Array], z: PyTree[Array]) -> Sequence:
+        """One sequence with its z as the filter reads it, step by step."""
+
+    @abstractmethod
+    def complete(self, z: PyTree[Array], state: PyTree[Array]) -> PyTree[Array]:
+        """All latents, (z, e), from z and the state of a particle at its end."""
+
+    @abstractmethod
+    def score(
+        self, x: PyTree[Array], z: PyTree[Array], *, key: PRNGKeyArray | None = None
+    ) -> dict[str, Float[Array, " time"]]:
+        """log p of every site given all latents, in nats; under dropout if a key is given."""
 
 
 @runtime_checkable

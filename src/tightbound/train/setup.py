@@ -8,6 +8,7 @@ import optax
 from jaxtyping import PRNGKeyArray
 
 from tightbound.data.batch import Noise, Split, steps_per_epoch
+from tightbound.data.vocabulary import Vocabulary
 from tightbound.errors import UserError
 from tightbound.estimators.estimate import Estimate
 from tightbound.evaluation import Evaluation, evaluate
@@ -64,6 +65,8 @@ class Setup:
     twin: Callable[[PRNGKeyArray], Twin] | None = None
     is_bound: bool = True  # False where a debugging setting makes the terms something else
     collapse_is_best: bool = False  # the stated settings make KL = 0 a stable solution
+    vocabulary: Vocabulary | None = None  # of text: what its symbols stand for
+    notes: tuple[str, ...] = ()  # what the user must know of the data, a sentence each
     seed: int = 0
 
     def __post_init__(self):

@@ -1,0 +1,81 @@
+"""Models with choices of their own that a filter sums out: their weights, and draws of the choices."""
+
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, PRNGKeyArray, PyTree
+
+from tightbound.data.batch import Batch
+from tightbound.estimators.bounds import filtering_terms
+from tightbound.inference.filter import Population, filter_particles
+from tightbound.models.base import AbstractProposal
+from tightbound.models.sequential import AbstractFiltered
+from tightbound.terms import Kind, LogTerms, Site
+
+
+def weigh_filtered(
+    model: AbstractFiltered,
+    proposal: AbstractProposal,
+    batch: Batch,
+    *,
+    num_samples: int,
+    key: PRNGKeyArray,
+) -> LogTerms:
+    """log p-hat(x, z) - log q(z | x) of `num_samples` draws z, site by site, in nats.
+
+    p-hat is the filter's estimate of p(x, z), without bias for any number of particles, so in
+    expectation each log-weight is a lower bound on log p(x), and p-hat / q may be averaged over
+    draws as any weight (particle marginal: Andrieu & Roberts 2009; nested: Naesseth et al. 2015,
+    arXiv:1502.02536). One draw after the other: a filter's memory is the batch's already.
+    """
+
+    def one_draw(key):
+        return draw_filtered(model, proposal, batch, key=key)[-1]
+
+    drawn = jax.lax.map(one_draw, jax.random.split(key, num_samples))
+    sites = jax.tree.map(lambda leaf: leaf[:, 0], drawn.sites)  # draws, then the record's own one
+    return LogTerms(sites=sites, num_units=jnp.asarray(batch.num_units))
+
+
+def draw_filtered(
+    model: AbstractFiltered, proposal: AbstractProposal, batch: Batch, *, key: PRNGKeyArray
+) -> tuple[PyTree[Array], PyTree[Array], LogTerms]:
+    """Of every sequence: z ~ q(z | x), the state of one particle drawn by its weight, and the terms
+    of this one draw."""
+    draw_key, filter_key, choice_key = jax.random.split(key, 3)
+    rows = jnp.asarray(batch.rows)
+
+    def draw(x, row):
+        q: Any = proposal.proposal(x)
+        z = q.sample(jax.random.fold_in(draw_key, row))
+        return z, q.log_prob(z), model.path(x, z)
+
+    z, log_q, path = jax.vmap(draw)(batch.x, rows)
+    terms, population = filter_particles(
+        model.particles(),
+        Batch(x=path.values, mask=path.mask, num_units=batch.num_units, rows=rows),
+        num_particles=model.num_particles,
+        key=filter_key,
+        threshold=model.threshold,
+        every=model.every,
+    )
+    record = filtering_terms(terms)
+    at_once = log_q[None, :, None]
+    scored = Site(
+        "proposal", Kind.LATENT, jnp.zeros_like(at_once), at_once, jnp.ones_like(at_once, bool)
+    )
+    *sites, reweighting = record.sites
+    record = eqx.tree_at(lambda r: r.sites, record, (*sites, scored, reweighting))
+    return z, _one_of_each(population, rows, choice_key), record
+
+
+def _one_of_each(population: Population, rows: Array, key: PRNGKeyArray) -> PyTree[Array]:
+    """The state of one particle per sequence, drawn by its weight."""
+
+    def choose(state, log_weights, row):
+        chosen = jax.random.categorical(jax.random.fold_in(key, row), log_weights)
+        return jax.tree.map(lambda leaf: leaf[chosen], state)
+
+    return jax.vmap(choose)(population.state, population.log_weights, rows)

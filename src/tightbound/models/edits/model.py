@@ -1,0 +1,349 @@
+"""Text written by a trajectory of edits: insert, copy, substitute, end; from nothing to the sentence."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
+
+from tightbound.data.sentences import BOS, EOS, NUM_MARKS, PAD, Sentence
+from tightbound.models.edits.network import (
+    CPY,
+    END,
+    INS,
+    SUB,
+    Decision,
+    EditNetwork,
+    HandedOn,
+    Source,
+)
+from tightbound.models.edits.trajectory import Edits, Trajectory
+from tightbound.models.sequential import AbstractFiltered, Sequence
+from tightbound.nn.transformer import NormPlace
+from tightbound.terms import Kind
+
+if TYPE_CHECKING:
+    from tightbound.models.edits.particles import EditParticles, Writing
+
+OpNames = Literal["all", "insert"]
+_HEADS = ("op", "token", "index")
+
+
+class EditModel(AbstractFiltered):
+    """p(T) prod_t prod_i p(e_ti | e_t,<i, what was handed on), e_ti an edit of string t - 1.
+
+    A string is written left to right, one edit for each word and one for its end. INS(w) writes w,
+    CPY(j) word j of the string before, SUB(w, j) w in place of word j. x_0 is empty; T has a
+    learned hazard for every number of strings so far; at `max_length` words the end, and at
+    `max_steps` strings the stop, has probability one. So everything sums to one.
+
+    `handed_on` says what later decisions see of an edit. With "tokens" its edits sum out exactly,
+    and SUB, which then says no more than INS, is left out.
+
+    One copy of `num_given` leading words is given, not scored: they are inserted in the first
+    string and copied from then on.
+    """
+
+    kinds: ClassVar[Mapping[str, Kind]] = {
+        **{f"first {head}": Kind.OBSERVED for head in _HEADS},
+        **{head: Kind.OBSERVED for head in _HEADS},
+        "end": Kind.OBSERVED,
+        "steps": Kind.OBSERVED,
+        "choice": Kind.AUXILIARY,
+        "proposal": Kind.LATENT,
+        "reweighting": Kind.AUXILIARY,
+    }
+
+    network: EditNetwork
+    step_hazard: Float[Array, " steps"]  # logit of stopping after 1, 2, ... strings
+    handed_on: HandedOn = eqx.field(static=True)
+    max_steps: int = eqx.field(static=True)
+    num_particles: int = eqx.field(static=True)
+    threshold: float = eqx.field(static=True)
+    every: int = eqx.field(static=True)
+    temperature: float = eqx.field(static=True)
+
+    def __init__(
+        self,
+        vocabulary_size: int,
+        max_length: int,
+        max_steps: int,
+        *,
+        size: int = 64,
+        num_heads: int = 4,
+        hidden_size: int = 256,
+        num_layers: int = 2,
+        handed_on: HandedOn = "edits",
+        ops: OpNames = "all",
+        condition_on_step: bool = False,
+        norm_place: NormPlace = "pre",
+        dropout: float = 0.0,
+        embedding_scale: float | None = None,
+        num_particles: int = 1,
+        threshold: float = 0.5,
+        every: int = 1,
+        temperature: float = 1.0,
+        key: PRNGKeyArray,
+    ):
+        if handed_on == "tokens":
+            legal_ops = (INS, CPY, END) if ops == "all" else (INS, END)
+        else:
+            legal_ops = (INS, CPY, SUB, END) if ops == "all" else (INS, END)
+        self.network = EditNetwork(
+            vocabulary_size,
+            max_length,
+            size=size,
+            num_heads=num_heads,
+            hidden_size=hidden_size,
+            num_layers=num_layers,
+            num_steps=max_steps if condition_on_step else None,
+            legal_ops=legal_ops,
+            norm_place=norm_place,
+            dropout=dropout,
+            embedding_scale=embedding_scale,
+            key=key,
+        )
+        self.step_hazard = jnp.zeros(max_steps)
+        self.handed_on = handed_on
+        self.max_steps = max_steps
+        self.num_particles = num_particles
+        self.threshold = threshold
+        self.every = every
+        self.temperature = temperature
+
+    def with_filter(
+        self,
+        *,
+        num_particles: int | None = None,
+        threshold: float | None = None,
+        every: int | None = None,
+        temperature: float | None = None,
+    ) -> "EditModel":
+        """The same model, its edits summed out by another filter; None keeps what it has."""
+        given = {"num_particles": num_particles, "threshold": threshold}
+        given |= {"every": every, "temperature": temperature}
+        changed = object.__new__(type(self))  # not __init__: that would make new parameters
+        for field in dataclasses.fields(self):
+            value = given.get(field.name)
+            object.__setattr__(
+                changed, field.name, getattr(self, field.name) if value is None else value
+            )
+        changed.__check_init__()
+        return changed
+
+    def __check_init__(self):
+        if self.num_particles < 1:
+            raise ValueError(
+                f"`num_particles` is {self.num_particles}, but a filter needs at least one. "
+                "Give 1 or more."
+            )
+        if self.temperature <= 0:
+            raise ValueError(
+                f"The proposal's temperature is {self.temperature}; give a positive one."
+            )
+        if self.handed_on == "tokens" and self.temperature != 1:
+            raise ValueError(
+                f"The proposal's temperature is {self.temperature}, but with 'tokens' handed on the "
+                "edits sum out exactly and there is nothing to flatten. Leave it at 1."
+            )
+
+    @property
+    def max_length(self) -> int:
+        """Words a string can have."""
+        return self.network.max_length
+
+    @property
+    def num_positions(self) -> int:
+        """Decisions of one string at most: its words and its end."""
+        return self.max_length + 1
+
+    # --- the number of strings -------------------------------------------------------------------
+
+    def log_stop(self) -> Float[Array, " steps"]:
+        """log p(no further string after 1, 2, ... strings), in nats; 0 at the cap."""
+        return jax.nn.log_sigmoid(self.step_hazard).at[-1].set(0.0)
+
+    def log_continue(self) -> Float[Array, " steps"]:
+        """log p(another string after 1, 2, ... strings), in nats; never at the cap."""
+        return jax.nn.log_sigmoid(-self.step_hazard).at[-1].set(-jnp.inf)
+
+    def step_terms(self, num_steps: Int[Array, ""]) -> Float[Array, " steps"]:
+        """What each string adds to log p(T), in nats; 0 for rows after the last."""
+        index = jnp.arange(self.max_steps)
+        last = num_steps - 1
+        return jnp.select([index < last, index == last], [self.log_continue(), self.log_stop()], 0.0)
+
+    # --- complete data ---------------------------------------------------------------------------
+
+    def score(
+        self, x: Sentence, z: tuple[Trajectory, Edits], *, key: PRNGKeyArray | None = None
+    ) -> dict[str, Float[Array, " time"]]:
+        """log p of strings and edits together, site by site on the (string, position) grid: the
+        M-step's value, by teacher forcing. With `key`, under dropout.
+
+        Where the edits sum out ("tokens"), given ones are scored as they are, too.
+        """
+        trajectory, edits = z
+        decisions = self.decisions(trajectory, edits, key=key)
+        slots = jax.vmap(framed)(trajectory.strings)
+        targets = jax.vmap(lambda row: row[1:])(slots)  # words, then EOS where the string ends
+
+        def pick(table, choice):
+            return jnp.take_along_axis(table, choice[..., None], -1)[..., 0]
+
+        writes = (edits.op == INS) | (edits.op == SUB)
+        points = (edits.op == CPY) | (edits.op == SUB)
+        heads = {
+            "op": pick(decisions.op, edits.op),
+            "token": jnp.where(writes, pick(decisions.token, targets), 0.0),
+            "index": jnp.where(points, pick(decisions.index, edits.index), 0.0),
+        }
+        return self.sites(heads, trajectory, x.num_given)
+
+    def sites(
+        self,
+        heads: dict[str, Float[Array, "steps positions"]],
+        trajectory: Trajectory,
+        num_given: Int[Array, ""],
+    ) -> dict[str, Float[Array, " time"]]:
+        """The heads' terms sorted into sites: first words, other words, ends; and the steps' law."""
+        first, other, end = decision_classes(trajectory, num_given)
+        grid: dict[str, Array] = {}
+        for name, term in heads.items():
+            grid[f"first {name}"] = jnp.where(first, term, 0.0)
+            grid[name] = jnp.where(other, term, 0.0)
+        grid["end"] = jnp.where(end, heads["op"], 0.0)
+        steps = jnp.where(trajectory.is_step, self.step_terms(trajectory.num_steps), 0.0)
+        grid["steps"] = jnp.zeros_like(grid["end"]).at[:, 0].set(steps)
+        return {name: grid[name].ravel() for name in self.kinds if name in grid}
+
+    def decisions(
+        self, trajectory: Trajectory, edits: Edits, *, key: PRNGKeyArray | None = None
+    ) -> Decision:
+        """The law of every decision of a trajectory written by these edits: leaves of the record
+        have leading axes of strings and positions."""
+        keys = None if key is None else jax.random.split(key, self.max_steps)
+
+        def one_string(carried, inputs):
+            before, embeddings = carried
+            step, string, op, index, step_key = inputs
+            encoder_key, decoder_key = (
+                (None, None) if step_key is None else jax.random.split(step_key)
+            )
+            source = self.network.read_source(before, embeddings, step, key=encoder_key)
+            tokens = framed(string)
+            built = self.built_embeddings(tokens, op, index, source)
+            states = self.network.decode(built[:-1], source, key=decoder_key)
+            positions = jnp.arange(self.num_positions)
+            decision = jax.vmap(self.network.decide, in_axes=(0, 0, None))(
+                states, positions, source
+            )
+            return (tokens, self.carried(tokens, built)), decision
+
+        root = framed(jnp.full(self.max_length, PAD))
+        start = (root, self.network.string_embeddings(root))
+        steps = jnp.arange(self.max_steps)
+        inputs = (steps, trajectory.strings, edits.op, edits.index, keys)
+        _, decisions = jax.lax.scan(one_string, start, inputs)
+        return decisions
+
+    def built_embeddings(
+        self,
+        tokens: Int[Array, " slots"],
+        op: Int[Array, " positions"],
+        index: Int[Array, " positions"],
+        source: Source,
+    ) -> Float[Array, "slots size"]:
+        """What the edits of a string leave at its slots: BOS, a word each, EOS."""
+        if self.handed_on == "tokens":
+            return self.network.string_embeddings(tokens)
+        slots = jnp.arange(len(tokens))
+        ops = jnp.concatenate([jnp.array([INS]), op])
+        indices = jnp.concatenate([jnp.array([0]), index])
+        return jax.vmap(self.network.edit_embedding, in_axes=(0, 0, 0, 0, None))(
+            ops, tokens, indices, slots, source
+        )
+
+    def carried(
+        self, tokens: Int[Array, " slots"], built: Float[Array, "slots size"]
+    ) -> Float[Array, "slots size"]:
+        """What the next string's encoder reads of this one."""
+        return built if self.handed_on == "edits" else self.network.string_embeddings(tokens)
+
+    # --- the filter over edits -------------------------------------------------------------------
+
+    def particles(self) -> "EditParticles":
+        """One particle: a prefix of edits with all it carries."""
+        from tightbound.models.edits.particles import EditParticles
+
+        return EditParticles(self)
+
+    def path(self, x: Sentence, z: Trajectory) -> Sequence:
+        """The (string, position) grid of a trajectory. Every string begins at a multiple of the
+        positions' number, so that the branch "encode the string before" is on the clock alone."""
+        symbols = jax.vmap(lambda row: framed(row)[1:])(z.strings)
+        position = jnp.arange(self.num_positions)[None]
+        real = (position <= z.lengths[:, None]) & z.is_step[:, None]
+        steps = jnp.where(position == 0, self.step_terms(z.num_steps)[:, None], 0.0)
+        given = (position < x.num_given) & (symbols != EOS)
+        first, _, _ = decision_classes(z, x.num_given)
+        grids = (symbols, steps, given, first)
+        return Sequence(PathPoint(*(grid.ravel() for grid in grids)), mask=real.ravel())
+
+    def complete(self, z: Trajectory, state: "Writing") -> tuple[Trajectory, Edits]:
+        """The trajectory with the edits a particle made of it."""
+        return z, state.edits
+
+    def with_new_words(self, key: PRNGKeyArray) -> "EditModel":
+        """The same model with the embeddings of all words drawn afresh, BOS and EOS kept."""
+        embedding = self.network.embedding
+        fresh = self.network.size**-0.5 * jax.random.normal(key, embedding.shape, embedding.dtype)
+        is_word = jnp.arange(len(embedding))[:, None] >= NUM_MARKS
+        mixed = jnp.where(is_word, fresh, embedding)
+        return eqx.tree_at(lambda model: model.network.embedding, self, mixed)
+
+    # --- draws -----------------------------------------------------------------------------------
+
+    def sample_prior(self, key: PRNGKeyArray) -> tuple[Trajectory, Edits]:
+        """A trajectory and its edits, from nothing."""
+        from tightbound.models.edits.generation import generate
+
+        return generate(self, key)
+
+    def sample_likelihood(self, z: tuple[Trajectory, Edits], key: PRNGKeyArray) -> Sentence:
+        """The last string: nothing is left to chance."""
+        del key
+        trajectory, _ = z
+        return Sentence(trajectory.last, jnp.zeros((), jnp.int32))
+
+
+class PathPoint(eqx.Module):
+    """One decision of a given trajectory: the symbol to be written, what its string adds to
+    log p(T) (at its first position), whether it is given rather than scored, and whether it writes
+    the first word that is scored."""
+
+    symbol: Int[Array, "*time"]
+    log_steps: Float[Array, "*time"]
+    is_given: Bool[Array, "*time"]
+    is_first: Bool[Array, "*time"]
+
+
+def framed(string: Int[Array, " length"]) -> Int[Array, " slots"]:
+    """BOS, the words, EOS, padding."""
+    length = (string != PAD).sum()
+    slots = jnp.concatenate([jnp.array([BOS]), string, jnp.array([PAD])])
+    return slots.at[length + 1].set(EOS)
+
+
+def decision_classes(
+    trajectory: Trajectory, num_given: Int[Array, ""]
+) -> tuple[Bool[Array, "steps positions"], ...]:
+    """Which decisions write the first word that is not given, another word, and the end."""
+    position = jnp.arange(trajectory.strings.shape[1] + 1)[None]
+    lengths, is_step = trajectory.lengths[:, None], trajectory.is_step[:, None]
+    word = is_step & (position < lengths) & (position >= num_given)
+    first = word & (position == num_given)
+    return first, word & ~first, is_step & (position == lengths)
