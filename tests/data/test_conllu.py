@@ -3,6 +3,7 @@
 import gzip
 import lzma
 import os
+import sys
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 
 from tightbound.data import text_lines
 from tightbound.data.catalogue import DataError, find
-from tightbound.data.conllu import ParsedSentence, find_cycle, read_conllu
+from tightbound.data.conllu import ParsedSentence, _library, find_cycle, read_conllu
 
 needs_data = pytest.mark.skipif(
     "TIGHTBOUND_DATA" not in os.environ, reason="TIGHTBOUND_DATA names no folder of real data"
@@ -164,6 +165,13 @@ def test_a_text_without_end_is_refused(written, monkeypatch):
 def test_a_file_that_is_not_there_is_named(tmp_path):
     with pytest.raises(DataError, match=r"nothing\.conllu cannot be read"):
         read_conllu(tmp_path / "nothing.conllu")
+
+
+def test_a_missing_library_is_named_with_what_brings_it(written, monkeypatch):
+    monkeypatch.setitem(sys.modules, "conllu", None)
+    _library.cache_clear()
+    with pytest.raises(DataError, match=r"needs the package conllu.* `tightbound\[text\]`"):
+        read_conllu(written(TWO_SENTENCES))
 
 
 @settings(

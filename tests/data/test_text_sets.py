@@ -3,6 +3,7 @@
 import gzip
 import itertools
 import lzma
+import math
 import os
 from collections import Counter
 
@@ -13,7 +14,7 @@ from tightbound.data.catalogue import DataError, find
 from tightbound.data.conllu import find_cycle, read_conllu
 from tightbound.data.english_web import load_ewt
 from tightbound.data.multi30k import load_multi30k
-from tightbound.data.sentences import PAD, UNKNOWN
+from tightbound.data.sentences import PAD, UNKNOWN, Dropped
 from tightbound.data.text_lines import numbered_lines
 from tightbound.data.vocabulary import unknown_share
 
@@ -36,30 +37,44 @@ def test_the_published_trees_have_the_known_counts():
 
 
 @needs_data
-@pytest.mark.parametrize("units", ["words", "sub-words"])
-def test_rows_of_web_text_are_kept_or_counted(units):
-    """Oracle: the text itself, decoded, word by word, and its tree."""
-    splits, vocabulary, dropped = load_ewt(
-        units=units, min_count=1, vocabulary_size=2000, max_rows=800, max_length=20
-    )
-    corpus = read_conllu(find("ewt")[0], max_rows=800)
-    trees = {" ".join(sentence.words).lower(): sentence for sentence in corpus}
-    for name, split in splits.items():
-        counts = dropped[name]
-        assert counts.kept == len(split) > 200
-        assert counts.kept + counts.empty + counts.too_long + counts.too_many_swaps == 800
-        assert split.num_units.max() == split.mask.shape[1] == 20
-        assert split.x.swaps.shape[1] <= 24
-    train = splits["train"]
-    assert unknown_share(train.x.tokens) == 0
-    for tokens, heads, length in zip(train.x.tokens, train.x.heads, train.num_units, strict=True):
-        tree = trees[vocabulary.decode(tokens)]
+def test_words_of_web_text_are_kept_with_their_trees_or_counted():
+    """Oracle: the parsed file, and the product of n! over words that occur n times."""
+    splits, vocabulary, dropped = load_ewt(min_count=1, max_rows=800, max_length=20)
+    for (name, split), path in zip(splits.items(), find("ewt"), strict=True):
+        corpus = read_conllu(path, max_rows=800)
+        short = [sentence for sentence in corpus if len(sentence.words) <= 20]
+        expected = [
+            (words, sentence.heads)
+            for sentence in short
+            if num_ways(words := vocabulary.encode(sentence.words)) <= 24
+        ]
+        counts = Dropped(len(expected), 0, 800 - len(short), len(short) - len(expected))
+        assert dropped[name] == counts
+        assert len(split) == counts.kept > 200
+        for row, (words, heads) in enumerate(expected):
+            assert split.x.tokens[row, : len(words)].tolist() == words
+            assert tuple(split.x.heads[row, : len(words)]) == heads
+            assert (split.x.swaps[row, :, 0] >= 0).sum() == num_ways(words)
+            assert split.num_units[row] == len(words)
+    assert unknown_share(splits["train"].x.tokens) == 0
+
+
+def num_ways(words):
+    return math.prod(math.factorial(count) for count in Counter(words).values())
+
+
+@needs_data
+def test_sub_words_of_web_text_are_trees_with_the_roots_of_their_words():
+    """Oracle: the text of the file, which the pieces spell; gold trees have one root."""
+    splits, vocabulary, dropped = load_ewt(units="sub-words", vocabulary_size=2000, max_rows=800)
+    known = {" ".join(s.words).lower() for s in read_conllu(find("ewt")[0], max_rows=800)}
+    x, lengths = splits["train"].x, splits["train"].num_units
+    assert dropped["train"].kept == len(lengths) > 200
+    assert lengths.max() == x.tokens.shape[1] == 24
+    for tokens, heads, length in zip(x.tokens, x.heads, lengths, strict=True):
+        assert vocabulary.decode(tokens) in known
         assert not find_cycle(heads[:length].tolist())
         assert (heads[:length] == -1).sum() == 1
-        if units == "words":
-            np.testing.assert_array_equal(heads[:length], tree.heads)
-        else:
-            assert length >= len(tree.words)
 
 
 @needs_data

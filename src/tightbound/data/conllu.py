@@ -9,7 +9,7 @@ nodes (`3.1`) are skipped.
 """
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from itertools import islice
@@ -92,10 +92,10 @@ def _word(path: Path, number: int, line: str, expected: int) -> tuple[str, int] 
             path, number, f"has {len(cells)} columns separated by tabs, expected {_NUM_COLUMNS}"
         )
     if cells[_ID] != str(expected):
-        if isinstance(_number("parse_id_value", cells[_ID]), tuple):
+        if isinstance(_number(_library().parse_id_value, cells[_ID]), tuple):
             return None
         raise _malformed(path, number, f"has the ID `{cells[_ID][:20]}`, expected {expected}")
-    head = _number("parse_int_value", cells[_HEAD])
+    head = _number(_library().parse_int_value, cells[_HEAD])
     if head is None:
         raise _malformed(path, number, f"has the HEAD `{cells[_HEAD][:20]}`, not a number")
     if not cells[_FORM]:
@@ -103,13 +103,11 @@ def _word(path: Path, number: int, line: str, expected: int) -> tuple[str, int] 
     return cells[_FORM], head
 
 
-def _number(parse: str, cell: str) -> Any:
-    """What this parser of the library makes of a cell: a number, the tuple of `3-4` or `3.1`, or
-    None where it is neither."""
-    library = _library()
+def _number(parse: Callable[[str], Any], cell: str) -> Any:
+    """The number in a cell, or the tuple of a `3-4` or `3.1`; None where it is neither."""
     try:
-        return getattr(library, parse)(cell)
-    except (library.ParseException, ValueError):  # ValueError: more digits than Python converts
+        return parse(cell)
+    except (_library().ParseException, ValueError):  # more digits than Python converts
         return None
 
 

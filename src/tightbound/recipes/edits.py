@@ -108,7 +108,8 @@ class EditTraining:
     method: Literal["monte-carlo-em", "supervised", "exact"] = "monte-carlo-em"
     """Edits drawn by the filter; edits of a cheapest alignment; edits summed out ("tokens" only)."""
     num_samples: int = 1
-    """exact: trajectories per sentence; more than one raises the importance-weighted bound."""
+    """Trajectories per sentence and step: averaged by monte-carlo-em; with exact, more than one
+    raises the importance-weighted bound."""
 
 
 @dataclass(frozen=True)
@@ -308,14 +309,14 @@ def _objective(training: EditTraining, model: EditModelSettings) -> "AbstractObj
             f"The training method 'exact' was combined with {model.handed_on!r} handed on, where "
             "edits do not sum out. Use --model.handed-on tokens, or 'monte-carlo-em'."
         )
-    if training.num_samples > 1 and training.method != "exact":
+    if training.num_samples > 1 and training.method == "supervised":
         raise UserError(
-            f"{training.num_samples} samples were asked for with {training.method!r}, which draws "
-            "one trajectory per sentence. Leave `num_samples` at 1, or use 'exact'."
+            f"{training.num_samples} samples were asked for with 'supervised', which reads one path "
+            "off every trajectory. Leave `num_samples` at 1."
         )
     match training.method:
         case "monte-carlo-em":
-            objective = MonteCarloEM()
+            objective = MonteCarloEM(num_samples=training.num_samples)
         case "supervised":
             objective = Supervised(choices=align)
         case "exact":

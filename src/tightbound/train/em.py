@@ -30,13 +30,14 @@ class MonteCarloEM:
 
     Wei & Tanner 1990; Fisher's identity. The E-step (filter, draw) holds the parameters constant and
     drops nothing; the M-step's gradient is through one teacher-forced pass, under dropout if the
-    model has any. The value is not a bound; the terms, the E-step's, are.
+    model has any. `num_samples` draws (z, e) of every sequence are averaged, each from a filter of
+    its own. The value is not a bound; the terms, the E-step's, are.
     """
 
+    num_samples: int = 1
     total: Callable[[dict[str, Array]], Array] = total_score
     estimator: ClassVar[str] = "monte-carlo-em"
     path: ClassVar[str] = "stop_draw"
-    num_samples: ClassVar[int] = 1
     kl_weight: ClassVar = staticmethod(always_one)
 
     def __call__(
@@ -51,9 +52,11 @@ class MonteCarloEM:
         del step
         model = _filtered(model)
         draw_key, drop_key = jax.random.split(key)
-        z, state, terms = draw_filtered(_constant(model), proposal, batch, key=draw_key)
+        many = _repeated(batch, self.num_samples)
+        z, state, terms = draw_filtered(_constant(model), proposal, many, key=draw_key)
         completed = jax.vmap(model.complete)(z, state)
-        return self.total(_scores(model, batch, completed, drop_key)), terms
+        value = self.total(_scores(model, many, completed, drop_key))
+        return value, _samples_first(terms, self.num_samples)
 
 
 @dataclass(frozen=True)
@@ -135,6 +138,25 @@ def weigh_one_path(
     log p(x), below the ELBO by log of the share p(e* | x, z) that the path has of p(x, z)."""
     completed, log_q = _read_off(proposal, batch, choices, key)
     return _path_terms(model, batch, _scores(model, batch, completed, None), log_q)
+
+
+def _repeated(batch: Batch, times: int) -> Batch:
+    """Every sequence `times` times, next to itself, each with a row of its own for its keys."""
+    if times == 1:
+        return batch
+    many = jax.tree.map(lambda leaf: jnp.repeat(jnp.asarray(leaf), times, axis=0), batch)
+    copies = jnp.tile(jnp.arange(times, dtype=many.rows.dtype), len(batch.rows))
+    return eqx.tree_at(lambda b: b.rows, many, many.rows * times + copies)
+
+
+def _samples_first(terms: LogTerms, times: int) -> LogTerms:
+    """The terms of repeated sequences as so many samples of each."""
+
+    def by_sample(leaf):
+        return jnp.moveaxis(leaf.reshape(-1, times, leaf.shape[-1]), 1, 0)
+
+    sites = jax.tree.map(by_sample, terms.sites)
+    return LogTerms(sites=sites, num_units=terms.num_units[::times])
 
 
 def _read_off(proposal, batch, choices, key):

@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 
 OpNames = Literal["all", "insert"]
 _HEADS = ("op", "token", "index")
+# Adam moves every number by about the learning rate: a logit of its own, which no layer multiplies,
+# would need thousands of steps for what the network's own logits do in a hundred.
+_HAZARD_SCALE = 30.0
 
 
 class EditModel(AbstractFiltered):
@@ -58,7 +61,7 @@ class EditModel(AbstractFiltered):
     }
 
     network: EditNetwork
-    step_hazard: Float[Array, " steps"]  # logit of stopping after 1, 2, ... strings
+    step_hazard: Float[Array, " steps"]  # logit / 30 of stopping after 1, 2, ... strings
     handed_on: HandedOn = eqx.field(static=True)
     max_steps: int = eqx.field(static=True)
     num_particles: int = eqx.field(static=True)
@@ -164,11 +167,11 @@ class EditModel(AbstractFiltered):
 
     def log_stop(self) -> Float[Array, " steps"]:
         """log p(no further string after 1, 2, ... strings), in nats; 0 at the cap."""
-        return jax.nn.log_sigmoid(self.step_hazard).at[-1].set(0.0)
+        return jax.nn.log_sigmoid(_HAZARD_SCALE * self.step_hazard).at[-1].set(0.0)
 
     def log_continue(self) -> Float[Array, " steps"]:
         """log p(another string after 1, 2, ... strings), in nats; never at the cap."""
-        return jax.nn.log_sigmoid(-self.step_hazard).at[-1].set(-jnp.inf)
+        return jax.nn.log_sigmoid(-_HAZARD_SCALE * self.step_hazard).at[-1].set(-jnp.inf)
 
     def step_terms(self, num_steps: Int[Array, ""]) -> Float[Array, " steps"]:
         """What each string adds to log p(T), in nats; 0 for rows after the last."""

@@ -29,7 +29,8 @@ class Source(eqx.Module):
     """A string as the decoder reads it. Slot 0 is BOS, then its words, then EOS."""
 
     tokens: Int[Array, " slots"]
-    memory: Float[Array, "slots size"]
+    memory: Float[Array, "slots size"]  # what a copy hands on: before the last norm, so that a
+    # position taken off is the one that was added
     index_keys: Float[Array, "slots size"]
     read: list[KeyValue]  # by every decoder block
 
@@ -153,13 +154,12 @@ class EditNetwork(eqx.Module):
         states = embeddings
         for block, block_key in zip(self.encoder, _keys(key, len(self.encoder)), strict=True):
             states = block(states, mask, condition=condition, key=block_key)
-        if self.encoder_norm is not None:
-            states = jax.vmap(self.encoder_norm)(states)
+        normal = states if self.encoder_norm is None else jax.vmap(self.encoder_norm)(states)
         return Source(
             tokens=tokens,
             memory=states,
-            index_keys=jax.vmap(self.index_key)(states),
-            read=[_source_attention(block).read(states) for block in self.decoder],
+            index_keys=jax.vmap(self.index_key)(normal),
+            read=[_source_attention(block).read(normal) for block in self.decoder],
         )
 
     def decode(

@@ -3,6 +3,7 @@
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from tightbound.data.sentences import PAD, Sentence
@@ -14,6 +15,8 @@ from tightbound.models.edits.noising import (
     waiting_rounds,
 )
 from tightbound.models.edits.trajectory import Trajectory
+
+LEAST_ACCEPTANCE = 1e-4  # a condition less probable is not drawn from: 10,000 attempts and more
 
 
 class LeafPruning(AbstractNoising):
@@ -74,15 +77,21 @@ class LeafPruning(AbstractNoising):
     def proposal(self, x: Sentence) -> "LeafPruningDistribution":
         swaps = None if x.swaps is None else jnp.asarray(x.swaps)
         forest = _forest_of(x)
+        log_acceptance = self._log_acceptance(forest)
+        is_hopeless = log_acceptance < np.log(LEAST_ACCEPTANCE)
         return LeafPruningDistribution(
-            self, jnp.asarray(x.tokens), swaps, forest, self._log_acceptance(forest)
+            law=self,
+            tokens=jnp.asarray(x.tokens),
+            swaps=swaps,
+            forest=forest,
+            log_acceptance=jnp.where(is_hopeless, jnp.nan, log_acceptance),
         )
 
     def log_acceptance(self, x: Sentence) -> Float[Array, ""]:
         """log P(min_strings <= T <= max_strings) in nats, of the unconditioned law.
 
-        A draw takes exp(-log_acceptance) attempts on average: leave out the sentences where that is
-        hopeless. It is -inf where no number of attempts would do.
+        A draw takes exp(-log_acceptance) attempts on average, so sentences below `LEAST_ACCEPTANCE`
+        are not attempted: leave them out. It is -inf where no draw would do.
         """
         return self._log_acceptance(_forest_of(x))
 
@@ -105,15 +114,15 @@ class LeafPruning(AbstractNoising):
 class LeafPruningDistribution(eqx.Module):
     """The law of the trajectories of one sentence under `LeafPruning`.
 
-    A sentence that no draw can satisfy (`log_acceptance` of -inf) has no such law: `sample` gives the
-    sentence alone instead of looking for ever, and log q is NaN.
+    Where a draw is accepted with a probability below `LEAST_ACCEPTANCE`, `sample` gives the sentence
+    alone instead of looking for ever, and log q is NaN.
     """
 
     law: LeafPruning
     tokens: Int[Array, " length"]
     swaps: Int[Array, "ways length"] | None
     forest: "_Forest"
-    log_acceptance: Float[Array, ""]
+    log_acceptance: Float[Array, ""]  # NaN where it is hopeless
 
     def sample(self, key: PRNGKeyArray) -> Trajectory:
         """One trajectory, by drawing all removals afresh until the number of strings is accepted.
@@ -121,24 +130,20 @@ class LeafPruningDistribution(eqx.Module):
         Under `vmap` every row waits for the last one.
         """
         law, forest = self.law, self.forest
+        is_possible = ~jnp.isnan(self.log_acceptance)
 
-        def attempt(index):
-            removal = forest.removals(jax.random.fold_in(key, index), 1 - law.keep)
-            return -(-removal // law.thin)
+        def attempt(state):
+            index, _ = state
+            removals = forest.removals(jax.random.fold_in(key, index), 1 - law.keep)
+            return index + 1, -(-removals // law.thin)
 
-        def refused(state):
+        def is_refused(state):
             num_strings = state[1].max()
-            return (num_strings < law.min_strings) | (num_strings > law.max_strings)
+            is_outside = (num_strings < law.min_strings) | (num_strings > law.max_strings)
+            return is_possible & is_outside
 
-        def again(state):
-            return state[0] + 1, attempt(state[0])
-
-        possible = self.log_acceptance > -jnp.inf
-        alone = forest.is_word.astype(int)
-        nothing = jnp.where(possible, 0, alone)
-        _, held = jax.lax.while_loop(
-            lambda state: possible & refused(state), again, (jnp.asarray(0), nothing)
-        )
+        untouched = jnp.where(is_possible, 0, forest.is_word.astype(int))
+        _, held = jax.lax.while_loop(is_refused, attempt, (jnp.asarray(0), untouched))
         if law.collapse:
             held = merged(self.tokens, held)
         return nested_strings(self.tokens, held, law.max_strings)
