@@ -6,6 +6,7 @@ probes and shrunken twins only.
 """
 
 import itertools
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -15,7 +16,13 @@ import numpy as np
 from jaxtyping import Array, Float, Int, PyTree
 from scipy.special import logsumexp
 
+from tightbound.data.sentences import NUM_MARKS, PAD
 from tightbound.models.base import AbstractModel
+from tightbound.models.edits.model import EditModel
+from tightbound.models.edits.network import CPY, END, INS, SUB
+from tightbound.models.edits.trajectory import Edits, Trajectory
+
+_MOST_EDITS = 1 << 18  # sequences of edits: some seconds, and a few gigabytes with a wide network
 
 
 def all_sequences(num_values: int, num_steps: int) -> Int[np.ndarray, "sequences time"]:
@@ -86,6 +93,85 @@ def _standard_nodes(
 
 def _total(scores: dict[str, Float[Array, " _"]]) -> Float[Array, ""]:
     return jnp.sum(jnp.concatenate(list(scores.values())))
+
+
+def enumerate_edits(model: EditModel, x: Any, trajectory: Trajectory) -> Float[Array, ""]:
+    """log p(x, z) = log sum_e p(x, z, e), in nats, over all edits e that write the trajectory's strings.
+
+    Each is scored by teacher forcing, from nothing. Differentiable in the model; `x` and the
+    trajectory must be concrete.
+    """
+    edits = all_edits(model, trajectory, int(x.num_given))
+    return enumerate_log_marginal(lambda e: model.score(x, (trajectory, e)), edits)
+
+
+def all_edits(model: EditModel, trajectory: Trajectory, num_given: int = 0) -> Edits:
+    """Every sequence of edits that writes these strings, on a leading axis.
+
+    A word w can be inserted, copied from any w of the string before, and substituted for any of its
+    words, as far as the model has these edits; a given word in one way only.
+    """
+    rows = np.asarray(trajectory.strings)[: int(trajectory.num_steps)]
+    strings = [tuple(row[row != PAD].tolist()) for row in rows]
+    ways = {}
+    for step, (before, string) in enumerate(zip([(), *strings], strings, strict=False)):
+        for position, word in enumerate(string):
+            ways[step, position] = (
+                [(CPY, position + 1) if step else (INS, 0)]
+                if position < num_given
+                else _edits_that_write(word, before, model.network.legal_ops)
+            )
+        ways[step, len(string)] = [(END, 0)]
+    num_sequences = math.prod(map(len, ways.values()))
+    if num_sequences > _MOST_EDITS:
+        raise ValueError(
+            f"These strings are written by {num_sequences:,} sequences of edits, more than the "
+            f"{_MOST_EDITS:,} that are enumerated. Take fewer or shorter strings."
+        )
+    table = np.zeros((num_sequences, model.max_steps, model.num_positions, 2), int)
+    chosen = np.array(list(itertools.product(*ways.values())))
+    steps, positions = np.array(list(ways)).T
+    table[:, steps, positions] = chosen
+    return _edits(table)
+
+
+def all_writings(model: EditModel) -> tuple[Trajectory, Edits]:
+    """Everything a tiny model can write, on a leading axis: every trajectory with all its edits.
+
+    Their probabilities sum to one. Two words, strings of at most three and at most two strings
+    are 240 trajectories and 14,394 sequences of edits.
+    """
+    words = range(NUM_MARKS, len(model.network.token_bias))
+    strings = [
+        (*string, *[PAD] * (model.max_length - size))
+        for size in range(model.max_length + 1)
+        for string in itertools.product(words, repeat=size)
+    ]
+    nothing = (PAD,) * model.max_length
+    rows, num_steps, tables = [], [], []
+    for size in range(1, model.max_steps + 1):
+        for written in itertools.product(strings, repeat=size):
+            row = np.array([*written, *[nothing] * (model.max_steps - size)])
+            edits = all_edits(model, Trajectory(jnp.asarray(row), jnp.asarray(size)))
+            table = np.stack([edits.op, edits.index], -1)
+            rows += [row] * len(table)
+            num_steps += [size] * len(table)
+            tables.append(table)
+    trajectories = jax.vmap(Trajectory)(jnp.asarray(np.array(rows)), jnp.asarray(num_steps))
+    return trajectories, _edits(np.concatenate(tables))
+
+
+def _edits_that_write(
+    word: int, before: tuple[int, ...], legal_ops: tuple[int, ...]
+) -> list[tuple[int, int]]:
+    """The (op, index) of every edit that writes a word, given the string before."""
+    copies = [(CPY, slot) for slot, old in enumerate(before, start=1) if old == word]
+    substitutions = [(SUB, slot) for slot in range(1, len(before) + 1)]
+    return [edit for edit in [(INS, 0), *copies, *substitutions] if edit[0] in legal_ops]
+
+
+def _edits(table: Int[np.ndarray, "sequences steps positions 2"]) -> Edits:
+    return jax.vmap(Edits)(jnp.asarray(table[..., 0]), jnp.asarray(table[..., 1]))
 
 
 def forward_backward(

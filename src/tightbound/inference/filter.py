@@ -1,5 +1,7 @@
 """Sequential family x batch -> `StepTerms`: a population of particles, resampled on the way."""
 
+from functools import partial
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -99,14 +101,13 @@ def filter_particles(
             state, log_weights, ancestors = jax.lax.cond(
                 needy.any(), resample, keep, state, log_weights, keys[:, 0], needy
             )
-        moved, scores = jax.vmap(population.step, in_axes=(0, 0, None, 0))(
-            state, x_t, clock, keys[:, 1]
-        )
+        move = partial(_move, population, x_t, real, clock, keys[:, 1])
+        # Padding that the whole batch shares costs nothing.
+        state, scores = jax.lax.cond(real.any(), move, partial(_stay, move), state)
         increments = jnp.where(real[:, None], _log_increments(scores), 0.0)
         log_weights = log_weights + increments
         ess = jax.vmap(_ess)(log_weights)
-        carry = _select(real, moved, state), log_weights, ess
-        return carry, (increments, ancestors, needy, ess, scores)
+        return (state, log_weights, ess), (increments, ancestors, needy, ess, scores)
 
     init_keys, step_keys = _keys(key, jnp.asarray(batch.rows), num_steps)
     start = (
@@ -155,6 +156,18 @@ def _keys(
         return init_key, of_step(jnp.arange(num_steps))
 
     return jax.vmap(of_sequence, out_axes=(0, 1))(rows)
+
+
+def _move(population, x_t, real, clock, keys, state):
+    """One step of every sequence at which it is real: the states, and the scores of all."""
+    moved, scores = jax.vmap(population.step, in_axes=(0, 0, None, 0))(state, x_t, clock, keys)
+    return _select(real, moved, state), scores
+
+
+def _stay(move, state):
+    """What `move` gives where no sequence is real: the states as they are, scores nobody reads."""
+    _, scores = jax.eval_shape(move, state)
+    return state, jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), scores)
 
 
 def _gather(state: PyTree[Array], ancestors: Int[Array, "batch particles"]) -> PyTree[Array]:

@@ -94,6 +94,15 @@ class AbstractFiltered(AbstractModel):
     def path(self, x: PyTree[Array], z: PyTree[Array]) -> Sequence:
         """One sequence with its z as the filter reads it, step by step."""
 
+    @property
+    def sums_out(self) -> bool:
+        """Whether `summed` gives p(x, z) exactly, and no filter is needed."""
+        return False
+
+    def summed(self, x: PyTree[Array], z: PyTree[Array]) -> dict[str, tuple[Array, Array | None]]:
+        """{site: (log_p[time], log_q[time] or None)} whose sum is log p(x, z), in nats."""
+        raise NotImplementedError(f"The choices of {type(self).__name__} do not sum out.")
+
     @abstractmethod
     def complete(self, z: PyTree[Array], state: PyTree[Array]) -> PyTree[Array]:
         """All latents, (z, e), from z and the state of a particle at its end."""

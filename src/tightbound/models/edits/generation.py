@@ -67,7 +67,7 @@ def generate(
             forced_option(step, position), prefix[jnp.minimum(position, length - 1)], state.source
         )
         symbol = forced[step, position]
-        option = jax.random.categorical(edit_key, edits_that_write(symbol, decision, state.source))
+        option = jax.random.categorical(edit_key, edits_that_write(symbol, decision, state.source.tokens))
         rewritten = edit_of_option(option, symbol, state.source)
         edit = _select(is_forced, rewritten, _select(is_given, given, free))
         idle = ended | stopped

@@ -276,6 +276,48 @@ class EditModel(AbstractFiltered):
         """What the next string's encoder reads of this one."""
         return built if self.handed_on == "edits" else self.network.string_embeddings(tokens)
 
+    # --- edits summed out ------------------------------------------------------------------------
+
+    @property
+    def sums_out(self) -> bool:
+        """Whether no later decision sees which edit wrote a word."""
+        return self.handed_on == "tokens"
+
+    def summed(self, x: Sentence, z: Trajectory) -> dict[str, tuple[Array, Array | None]]:
+        """log p(x, z) exactly, in one teacher-forced pass: at every position the log of the sum over
+        the edits that write its symbol.
+
+        Site by site as their posterior means: sum_e W_e log p(e) by head, and sum_e W_e log W_e as
+        log q of "choice"; the difference is the log of the sum.
+        """
+        from tightbound.models.edits.particles import edits_that_write, heads_of_options
+
+        nothing = jnp.zeros((self.max_steps, self.num_positions), jnp.int32)
+        decisions = self.decisions(z, Edits(op=nothing, index=nothing))
+        root = jnp.full(self.max_length, PAD)
+        sources = jax.vmap(framed)(jnp.concatenate([root[None], z.strings[:-1]]))
+        symbols = jax.vmap(lambda row: framed(row)[1:])(z.strings)
+
+        def one_decision(decision, source_tokens, symbol):
+            options = edits_that_write(symbol, decision, source_tokens)
+            log_weights = jax.nn.log_softmax(options)
+            weights = jnp.exp(log_weights)
+            heads = heads_of_options(symbol, decision)
+            return {
+                **{name: jnp.vdot(weights, term) for name, term in heads.items()},
+                "choice": jnp.vdot(weights, log_weights),
+            }
+
+        by_position = jax.vmap(one_decision, in_axes=(0, None, 0))
+        heads = jax.vmap(by_position)(decisions, sources, symbols)
+        choice = heads.pop("choice")
+        first, other, _ = decision_classes(z, x.num_given)
+        scores: dict[str, tuple[Array, Array | None]] = {
+            name: (term, None) for name, term in self.sites(heads, z, x.num_given).items()
+        }
+        log_q = jnp.where(first | other, choice, 0.0).ravel()
+        return scores | {"choice": (jnp.zeros_like(log_q), log_q)}
+
     # --- the filter over edits -------------------------------------------------------------------
 
     def particles(self) -> "EditParticles":

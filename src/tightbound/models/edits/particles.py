@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from tightbound.data.sentences import BOS, EOS, PAD
+from tightbound.data.sentences import BOS, EOS, NUM_MARKS, PAD
 from tightbound.models.edits.network import CPY, END, INS, SUB, Decision, Source
 from tightbound.models.edits.trajectory import Edits
 from tightbound.models.sequential import AbstractSequential, StepScores
@@ -67,7 +67,7 @@ class EditParticles(AbstractSequential):
             position == 0, lambda: begin_string(self.model, state, step), lambda: state
         )
         decision, state = decide(self.model, state, position, cached=self.cached)
-        options = edits_that_write(x_t.symbol, decision, state.source)
+        options = edits_that_write(x_t.symbol, decision, state.source.tokens)
         given = forced_option(step, position)
         logits = options / self.model.temperature
         drawn = jnp.where(x_t.is_given, given, jax.random.categorical(key, logits))
@@ -180,7 +180,7 @@ def write(
 
 
 def edits_that_write(
-    symbol: Int[Array, ""], decision: Decision, source: Source
+    symbol: Int[Array, ""], decision: Decision, source: Int[Array, " slots"]
 ) -> Float[Array, " options"]:
     """log p of every edit, in nats; about -1e30 for those that write another symbol. In the order
     END, INS, CPY of every slot, SUB of every slot."""
@@ -188,16 +188,39 @@ def edits_that_write(
     inserted = decision.op[INS] + decision.token[symbol]
     copied = decision.op[CPY] + decision.index
     substituted = decision.op[SUB] + decision.token[symbol] + decision.index
-    holds = source.is_word & (source.tokens == symbol)
+    is_word = source >= NUM_MARKS
+    holds = is_word & (source == symbol)
     no = -1e30
     return jnp.concatenate(
         [
             jnp.where(is_end, decision.op[END], no)[None],
             jnp.where(is_end, no, inserted)[None],
             jnp.where(holds, copied, no),
-            jnp.where(source.is_word & ~is_end, substituted, no),
+            jnp.where(is_word & ~is_end, substituted, no),
         ]
     )
+
+
+def heads_of_options(
+    symbol: Int[Array, ""], decision: Decision
+) -> dict[str, Float[Array, " options"]]:
+    """What each head adds to log p of every edit, in nats, in the order of `edits_that_write`; 0
+    where a head has no say."""
+    slots = len(decision.index)
+    ops = jnp.array([END, INS] + [CPY] * slots + [SUB] * slots)
+    words = jnp.array([False, True] + [False] * slots + [True] * slots)
+    nowhere = jnp.zeros(2, decision.index.dtype)
+    # an impossible head (a copy from nothing) has no weight, but must not be -inf times zero
+    index = jnp.where(decision.index < _HARDLY, 0.0, decision.index)
+    op = jnp.where(decision.op < _HARDLY, 0.0, decision.op)
+    return {
+        "op": op[ops],
+        "token": jnp.where(words, jnp.where(symbol == EOS, 0.0, decision.token[symbol]), 0.0),
+        "index": jnp.concatenate([nowhere, index, index]),
+    }
+
+
+_HARDLY = -1e29  # what is illegal has about -1e30
 
 
 def forced_option(step: Int[Array, ""], position: Int[Array, ""]) -> Int[Array, ""]:
