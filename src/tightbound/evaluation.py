@@ -1,6 +1,6 @@
 """Model x proposal x split -> numbers: the same bound, in the same units, whatever trained it."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import equinox as eqx
 import jax
@@ -75,27 +75,6 @@ def evaluate(
         rows=np.arange(len(split)),
         split=split.description,
     )
-
-
-def evaluate_under(
-    model: AbstractModel,
-    proposal: AbstractProposal,
-    split: Split,
-    *,
-    other: AbstractProposal,
-    num_samples: int,
-    key: PRNGKeyArray,
-    noise: Noise | None = None,
-    max_draws: int = 32_768,
-) -> Evaluation:
-    """`evaluate` with latents from another proposal than the one trained with: another bound on the
-    same log p(x), looser by what KL(q || p(z | x)) is larger."""
-    del proposal
-    found = evaluate(
-        model, other, split, num_samples=num_samples, key=key, noise=noise, max_draws=max_draws
-    )
-    law = getattr(other, "description", type(other).__name__)
-    return replace(found, split=replace(split, law=law).description)
 
 
 @eqx.filter_jit

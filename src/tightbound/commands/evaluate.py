@@ -116,7 +116,7 @@ def evaluate_run(
         data = first_rows(data, max_rows)
     evaluation = setup.evaluator(
         state.model,
-        state.proposal,
+        setup.evaluated(state.proposal),
         data,
         num_samples=num_samples,
         key=jax.random.key(seed),

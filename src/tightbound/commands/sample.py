@@ -1,29 +1,35 @@
-"""`tightbound sample RUN`: draws from the model, and reconstructions beside their originals."""
+"""`tightbound sample RUN`: draws from the model, and what it makes of held-out data."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
-
-import numpy as np
-from jaxtyping import Float
 
 from tightbound.commands.options import RunReference, parse, print_json, use_compilation_cache
 from tightbound.commands.runs_on_disk import open_run, split_reference
 from tightbound.errors import UserError
 
-if TYPE_CHECKING:
-    from tightbound.train.loop import TrainState
-    from tightbound.train.setup import Setup
+_IMAGES, _COLUMNS, _TRAJECTORIES = 64, 16, 4
+_COOLEST, _HOTTEST = 1e-3, 1e3  # beyond, scaled log-probabilities of what is impossible lose that
 
 
 @dataclass(frozen=True)
 class SampleOptions:
-    """Draw images as PNG files in the run's `samples/` folder."""
+    """Draw from the model into the run's `samples/` folder: images, or texts with the edits that
+    wrote them."""
 
     run: RunReference
     """RUN or RUN@STEP; by default the newest checkpoint."""
-    num: int = 64
-    columns: int = 16
+    num: int | None = None
+    """Images (64 by default) or trajectories of edits (4)."""
+    columns: int | None = None
+    """Of images, 16 by default."""
+    temperature: float | None = None
+    """Of the decisions of a text: below 1 the likely ones become likelier."""
+    prefix: str | None = None
+    """The words that every string of a text begins with."""
+    start: str | None = None
+    """The first strings of a text, with ` | ` between them; the model goes on from there."""
+    row: int | None = None
+    """The held-out text that is explained, 0 by default."""
     seed: int = 0
     json: bool = False
     """One JSON document on stdout."""
@@ -31,94 +37,66 @@ class SampleOptions:
 
 def main(arguments: Sequence[str]) -> int:
     options = parse(SampleOptions, "sample", arguments)
-    if options.num < 1 or options.columns < 1:
-        raise UserError(
-            f"{options.num} samples in {options.columns} columns were asked for; give at least 1."
-        )
+    _refuse_what_cannot_be_meant(options)
     use_compilation_cache()
-    from tightbound.report.pictures import image_sheet, side_by_side
-
     path, step = split_reference(options.run)
     opened = open_run(path)
     setup = opened.build()
+    _refuse_options_of_the_other_kind(options, is_text=setup.vocabulary is not None)
     state = opened.state(setup, step)
-    opened.folder.samples.mkdir(exist_ok=True)
-    drawn = opened.folder.samples / f"prior-step-{int(state.step):08d}.png"
-    image_sheet(prior_means(state, options.num, options.seed), drawn, options.columns)
-    pairs = opened.folder.samples / f"reconstructions-step-{int(state.step):08d}.png"
-    originals, means = reconstructions(setup, state, options.num, options.seed)
-    side_by_side(originals, means, pairs, options.columns)
-    if options.json:
-        print_json({"files": [str(drawn), str(pairs)]})
+    folder = opened.folder.samples
+    folder.mkdir(exist_ok=True)
+    if setup.vocabulary is None:
+        from tightbound.commands.sample_images import write_images
+
+        num, columns = options.num or _IMAGES, options.columns or _COLUMNS
+        files = write_images(setup, state, folder, num=num, columns=columns, seed=options.seed)
+        document = {}
     else:
-        print(drawn)
-        print(pairs)
+        from tightbound.commands.sample_text import write_texts
+        from tightbound.report.trajectories import as_text
+
+        files, drawn, explained = write_texts(
+            setup,
+            state,
+            folder,
+            num=options.num or _TRAJECTORIES,
+            temperature=1.0 if options.temperature is None else options.temperature,
+            prefix=options.prefix or "",
+            start=options.start or "",
+            row=options.row or 0,
+            seed=options.seed,
+        )
+        document = {
+            "trajectories": [trajectory.to_json() for trajectory in drawn],
+            "explained": explained.to_json(),
+        }
+        if not options.json:
+            print(as_text([*drawn, explained]))
+    if options.json:
+        print_json({"files": [str(file) for file in files], **document})
+    else:
+        print(*files, sep="\n")
     return 0
 
 
-def prior_means(state: "TrainState", num: int, seed: int) -> Float[np.ndarray, "n h w"]:
-    """The output's mean at draws of the prior, as grey images: what x is drawn around."""
-    import equinox as eqx
-    import jax
-
-    @eqx.filter_jit
-    def draw(model, keys):
-        def one(key):
-            z_key, x_key = jax.random.split(key)
-            z = model.sample_prior(z_key)
-            x = model.sample_likelihood(z, x_key)
-            return mean_of(model, x, z)
-
-        return jax.vmap(one)(keys)
-
-    return as_images(draw(state.model, jax.random.split(jax.random.key(seed), num)))
-
-
-def reconstructions(
-    setup: "Setup", state: "TrainState", num: int, seed: int
-) -> tuple[Float[np.ndarray, "n h w"], Float[np.ndarray, "n h w"]]:
-    """Held-out images as the model sees them, and the output's mean at one draw of z each."""
-    import equinox as eqx
-    import jax
-
-    from tightbound.data.labelled import image_of
-
-    valid = setup.data["valid"]
-    batch = valid.take(np.arange(min(num, len(valid))))
-    noise_key, draw_key = jax.random.split(jax.random.key(seed))
-
-    @eqx.filter_jit
-    def rebuild(model, proposal, batch):
-        if setup.noise is not None:
-            batch = setup.noise(batch, noise_key)
-
-        def one(x, row):
-            z = proposal.proposal(x).sample(jax.random.fold_in(draw_key, row))
-            return image_of(x), mean_of(model, x, z)
-
-        return jax.vmap(one)(batch.x, batch.rows)
-
-    seen, means = rebuild(state.model, state.proposal, batch)
-    return as_images(seen), as_images(means)
-
-
-def mean_of(model: Any, x: Any, z: Any) -> Any:
-    """E[x | z], from what was observed and its residual."""
-    from tightbound.data.labelled import image_of
-
-    inner = getattr(model, "inner", model)
-    if not hasattr(inner, "residual"):
+def _refuse_what_cannot_be_meant(options: SampleOptions) -> None:
+    for name, value in (("num", options.num), ("columns", options.columns)):
+        if value is not None and value < 1:
+            raise UserError(f"--{name} {value} was asked for; give at least 1.")
+    temperature = options.temperature
+    if temperature is not None and not _COOLEST <= temperature <= _HOTTEST:
         raise UserError(
-            f"{type(inner).__name__} has no `residual(x, z)` (what was observed less the mean of the "
-            "output), so there is no mean to draw. Give it one."
+            f"--temperature {temperature:g} was asked for; give one from {_COOLEST:g} to "
+            f"{_HOTTEST:g}. 1 draws from the model itself."
         )
-    return image_of(x) - inner.residual(x, z)
 
 
-def as_images(flat: Any) -> Float[np.ndarray, "n h w"]:
-    """Square images from rows of pixels, clipped to [0, 1]."""
-    flat = np.asarray(flat, np.float64)
-    side = round(flat.shape[1] ** 0.5)
-    if side * side != flat.shape[1]:
-        raise UserError(f"{flat.shape[1]} numbers are no square image, so they cannot be drawn.")
-    return np.clip(flat, 0.0, 1.0).reshape(-1, side, side)
+def _refuse_options_of_the_other_kind(options: SampleOptions, *, is_text: bool) -> None:
+    others = ("columns",) if is_text else ("temperature", "prefix", "start", "row")
+    given = [f"--{name}" for name in others if getattr(options, name) is not None]
+    if given:
+        kind, other = ("text", "images") if is_text else ("images", "text")
+        raise UserError(
+            f"{given[0]} is for runs on {other}, and {options.run} is one on {kind}. Leave it out."
+        )

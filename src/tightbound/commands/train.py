@@ -108,6 +108,7 @@ def train(
     """Build, or continue, and run to the end; the findings and how it ended."""
     from rich.console import Console
 
+    from tightbound.commands.sample_text import note_trajectory
     from tightbound.report.progress import TrainingDisplay
     from tightbound.train.checkpoint import checkpoints
     from tightbound.train.run import first_state, run
@@ -128,7 +129,7 @@ def train(
     if valid and valid[-1].step >= setup.run.steps:
         say(f"This run has all its {setup.run.steps} steps already.")
         return judge_run(setup, folder, finished=True), "finished"
-    status = "running"
+    status, drawn = "running", ""
     with (
         stop_signals() as should_stop,
         TrainingDisplay(setup.run.steps, setup.baselines, Console(stderr=True)) as display,
@@ -147,7 +148,11 @@ def train(
             if progress.logged is not None:
                 display.show(progress.logged)
                 track(progress.logged, evidence)
+                if "held_out" in progress.logged:
+                    drawn = note_trajectory(setup, progress, folder)
             status = progress.status
+    if drawn:
+        say(f"A text drawn at {drawn}")
     say(_ENDINGS[status])
     return judge_run(setup, folder, finished=status in ("finished", "plateau")), status
 

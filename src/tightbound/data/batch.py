@@ -99,15 +99,32 @@ def training_batches(
     """Shuffled batches without end, beginning with the batch of step `start`.
 
     The order of epoch e is a function of (seed, e) alone, so a resumed run continues where it
-    stopped without replaying anything.
+    stopped without replaying anything. Where lengths differ, rows of like length come together:
+    padding that a whole batch shares need not be computed.
     """
     per_epoch = steps_per_epoch(split, batch_size)
     epoch, position = divmod(start, per_epoch)
     while True:
-        order = np.random.default_rng((seed, epoch)).permutation(len(split))
+        random = np.random.default_rng((seed, epoch))
+        order = random.permutation(len(split))
+        if np.ptp(split.num_units) > 0:
+            order = _by_length(order[: per_epoch * batch_size], split, batch_size, random)
         for index in range(position, per_epoch):
             yield split.take(order[index * batch_size : (index + 1) * batch_size])
         epoch, position = epoch + 1, 0
+
+
+_POOL = 16  # batches sorted together: enough for like lengths, few enough to stay random
+
+
+def _by_length(
+    order: np.ndarray, split: Split, batch_size: int, random: np.random.Generator
+) -> np.ndarray:
+    """The same rows, sorted by length within pools of a few batches; the batches in random order."""
+    pools = [order[i : i + _POOL * batch_size] for i in range(0, len(order), _POOL * batch_size)]
+    by_length = [pool[np.argsort(split.num_units[pool], kind="stable")] for pool in pools]
+    batches = np.concatenate(by_length).reshape(-1, batch_size)
+    return batches[random.permutation(len(batches))].ravel()
 
 
 def chunks(split: Split, size: int) -> Iterator[tuple[Batch, int]]:

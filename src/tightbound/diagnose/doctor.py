@@ -5,7 +5,15 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from jaxtyping import Float
 
-from tightbound.diagnose.checks import data, evaluation, latents, optimisation, probability, weights
+from tightbound.diagnose.checks import (
+    choices,
+    data,
+    evaluation,
+    latents,
+    optimisation,
+    probability,
+    weights,
+)
 from tightbound.diagnose.checks import objective as objective_checks
 from tightbound.diagnose.evidence import Evidence
 from tightbound.diagnose.finding import Finding
@@ -26,17 +34,25 @@ _EXPLAINS_FIRST = [
     "TB103",
     "TB402",
     "TB105",
+    "TB106",
+    "TB107",
+    "TB108",
+    "TB203",
+    "TB109",
+    "TB110",
     "TB104",
     "TB201",
     "TB202",
     "TB601",
     "TB602",
+    "TB604",
     "TB212",
     "TB214",
     "TB213",
     "TB215",
     "TB217",
     "TB210",
+    "TB219",
     "TB216",
     "TB211",
     "TB218",
@@ -57,6 +73,7 @@ def judge(
     bound: Estimate | None = None,
     finished: bool = False,
     collapse_asked_for: bool = False,
+    is_bound: bool = True,
 ) -> Findings:
     """Every finding about a run, from the evidence of its probes, likeliest explanation first.
 
@@ -68,6 +85,7 @@ def judge(
     baselines = dict(baselines or {})
     twin, scores = _newest(history, "twin"), _newest(history, "scores")
     objective, evaluator = _newest(history, "objective"), _newest(history, "evaluator")
+    made = _newest(history, "choices")
     optimiser, seen = _newest(history, "optimiser"), _newest(history, "data")
     uniform = baselines.get("uniform")
     sites = history[-1].sites
@@ -77,9 +95,16 @@ def judge(
         probability.prior_draws_what_it_scores(scores),
         probability.weights_average_to_the_marginal(twin),
         probability.rows_are_scored_alone(objective),
+        choices.particles_score_as_training_does(made),
+        choices.strings_hand_on_what_training_does(made),
+        choices.particles_keep_their_history(made),
+        choices.estimate_is_unbiased(made),
+        choices.proposal_sums_to_one(made, claimed=is_bound),
+        choices.decisions_have_one_target(made),
         objective_checks.objective_is_its_claim(objective),
         objective_checks.gradient_is_the_slope(objective),
         optimisation.updates_do_not_overshoot(history),
+        optimisation.updates_help_other_rows(history),
         optimisation.updates_are_large_enough(history),
         optimisation.every_module_moves(optimiser),
         optimisation.gradients_are_forgotten(optimiser),
@@ -101,6 +126,7 @@ def judge(
         data.labels_inform(seen),
         evaluation.evaluator_is_plain(evaluator),
         evaluation.evaluation_leaves_parameters(evaluator),
+        evaluation.evaluated_under_the_trained_law(evaluator),
         evaluation.bound_beats_the_baselines(bound, baselines, finished=finished),
     ]
     return ranked(findings)

@@ -81,12 +81,28 @@ class Objective:
     claimed: Float[np.ndarray, " rows"]
     batch_surrogate: float  # of all rows together
     batch_claimed: float
+    heads_averaged: Float[np.ndarray, " rows"]  # what averaging every head apart would give, or NaN
     log_likelihood: Float[np.ndarray, "samples rows"]
     log_prior: Float[np.ndarray, "samples rows"]
     log_proposal: Float[np.ndarray, "samples rows"]
     neighbour_change: float  # largest change of a row's log-weight when the other rows change
     slopes: Float[np.ndarray, "directions two"]  # autodiff and finite difference; (0, 2) if none
     slope_modules: Shaped[np.ndarray, " directions"]  # which module a direction moves
+
+
+@dataclass(frozen=True)
+class Choices:
+    """A model whose own choices a filter sums out: its particles against one teacher-forced pass of
+    the choices they made, and its estimate against an enumeration; in nats."""
+
+    names: Shaped[np.ndarray, " site"]
+    replayed: Float[np.ndarray, "site string"]  # largest difference, one particle
+    after_resampling: float  # largest difference of a particle that was copied on the way
+    end_difference: float  # mean of teacher-forced less particle, over the sites called "end"
+    relative_estimate: Float[np.ndarray, " draws"]  # estimate over p(x, z) of a tiny sentence
+    num_paths: int  # choices that were drawn differently in those draws
+    num_possible: int  # and that there are
+    proposal_mass: float  # q(z | x) summed over all z of a tiny sentence
 
 
 @dataclass(frozen=True)
@@ -99,6 +115,10 @@ class Evaluator:
     reported_saturated: Float[np.ndarray, "site rows"]  # on images that binarising leaves alone
     expected_saturated: Float[np.ndarray, "site rows"]
     parameters_changed: bool
+    num_particles: int  # behind one draw: 1 where no filter runs
+    trained_law: str
+    evaluated_law: str
+    under_trained_law: Float[np.ndarray, " rows"]  # the plain bound with the trained proposal
 
 
 @dataclass(frozen=True)
@@ -164,6 +184,7 @@ class Evidence:
     scores: Scores | None = None
     objective: Objective | None = None
     evaluator: Evaluator | None = None
+    choices: Choices | None = None
     optimiser: Optimiser | None = None
     data: Data | None = None
     gradients: Gradients | None = None
@@ -210,6 +231,7 @@ _GROUPS: Mapping[str, type] = {
     "scores": Scores,
     "objective": Objective,
     "evaluator": Evaluator,
+    "choices": Choices,
     "optimiser": Optimiser,
     "data": Data,
     "gradients": Gradients,

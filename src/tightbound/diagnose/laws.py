@@ -5,6 +5,7 @@ Each function asks one question of a setup and answers with numbers; `diagnose.c
 
 import itertools
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import equinox as eqx
@@ -18,7 +19,9 @@ from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from tightbound.data.batch import Batch, Split, rows_of
 from tightbound.data.labelled import Labelled, image_of
+from tightbound.data.sentences import Sentence
 from tightbound.diagnose import evidence as ev
+from tightbound.diagnose.choice_laws import choices
 from tightbound.diagnose.probes import (
     MANY,
     Pair,
@@ -30,7 +33,9 @@ from tightbound.diagnose.probes import (
 )
 from tightbound.evaluation import evaluate
 from tightbound.inference.weigh import proposal_score, site_mask, weigh
+from tightbound.models.sequential import AbstractFiltered
 from tightbound.terms import Kind
+from tightbound.train.em import MonteCarloEM, Supervised, heads_averaged_apart
 from tightbound.train.loop import TrainState
 from tightbound.train.run import first_state
 from tightbound.train.setup import Setup
@@ -44,6 +49,7 @@ def gather_laws(setup: Setup, state: TrainState | None = None) -> ev.Evidence:
     state = first_state(setup) if state is None else state
     key = jax.random.fold_in(jax.random.key(setup.seed), 0x1A3)
     keys = iter(jax.random.split(key, 8))
+    choice_key = jax.random.fold_in(key, 0xC401CE)
     probe = make_probe(setup)(state, num_samples=MANY)
     pair = (state.model, state.proposal)
     return ev.Evidence(
@@ -57,6 +63,7 @@ def gather_laws(setup: Setup, state: TrainState | None = None) -> ev.Evidence:
         scores=scores(setup, pair, next(keys)),
         objective=objective(setup, state, next(keys)),
         evaluator=evaluator(setup, pair, next(keys)),
+        choices=choices(setup, pair, choice_key, jit_once),
         optimiser=optimiser(setup, pair),
         data=data(setup, pair, next(keys)),
     )
@@ -258,7 +265,7 @@ def objective(setup: Setup, state: TrainState, key: PRNGKeyArray) -> ev.Objectiv
     ]
     together, together_mixed = both(*pair, batch), both(*pair, mixed)
     terms = jit_once(weigh)(*pair, batch, num_samples=claim.num_samples, key=draw_key, path="full")
-    change = jnp.abs(together[2][:, :half] - together_mixed[2][:, :half]).max()
+    change = jnp.abs(together[2] - together_mixed[2])[:, :half].max(initial=0.0)
     slopes, slope_modules = _slopes(setup, state, batch, draw_key, direction_key)
     return ev.Objective(
         estimator=claim.estimator,
@@ -270,10 +277,24 @@ def objective(setup: Setup, state: TrainState, key: PRNGKeyArray) -> ev.Objectiv
         log_likelihood=np.asarray(terms.log_likelihood),
         log_prior=np.asarray(terms.log_prior),
         log_proposal=np.asarray(terms.log_proposal),
+        heads_averaged=_heads_averaged(claim, pair, batch, draw_key, at_step),
         neighbour_change=float(change),
         slopes=slopes,
         slope_modules=slope_modules,
     )
+
+
+def _heads_averaged(
+    claim: Any, pair: Pair, batch: Batch, key: PRNGKeyArray, step: Array
+) -> Float[np.ndarray, " rows"]:
+    """What the claim would be if every head's loss were averaged over its own decisions, row by row;
+    NaN for an objective that is no total of scores."""
+    if not isinstance(claim, MonteCarloEM | Supervised):
+        return np.full(len(batch.rows), np.nan)
+    averaged = replace(claim, total=heads_averaged_apart)
+    value = jit_once(lambda pair, row: averaged(*pair, row, key=key, step=step)[0])
+    rows = [jax.tree.map(lambda leaf, r=r: leaf[r : r + 1], batch) for r in range(len(batch.rows))]
+    return np.array([float(value(pair, row)) for row in rows])
 
 
 def _slopes(
@@ -335,25 +356,42 @@ def evaluator(setup: Setup, pair: Pair, key: PRNGKeyArray) -> ev.Evaluator:
     few = rows_of(valid, np.arange(min(64, len(valid))))
     before = [np.array(leaf) for leaf in jax.tree.leaves(eqx.filter(pair, eqx.is_array))]
 
-    def site_rows(function, split):
-        found = function(*pair, split, num_samples=4, key=key, noise=setup.noise).site_means
-        return np.stack([found.get(name, np.zeros(len(split))) for name in pair[0].kinds])
+    model, trained = pair
+    used = setup.evaluated(trained)
+
+    def site_rows(function, split, proposal=used):
+        found = function(
+            model, proposal, split, num_samples=4, key=key, noise=setup.noise
+        ).site_means
+        return np.stack([found.get(name, np.zeros(len(split))) for name in model.kinds])
 
     reported, expected = site_rows(setup.evaluator, few), site_rows(evaluate, few)
+    under_trained = expected if used is trained else site_rows(evaluate, few, trained)
     extreme = _saturated(few)
     after = [np.array(leaf) for leaf in jax.tree.leaves(eqx.filter(pair, eqx.is_array))]
     return ev.Evaluator(
-        names=np.array(list(pair[0].kinds)),
+        names=np.array(list(model.kinds)),
         reported=reported,
         expected=expected,
         reported_saturated=site_rows(setup.evaluator, extreme),
         expected_saturated=site_rows(evaluate, extreme),
         parameters_changed=not all(map(np.array_equal, before, after)),
+        num_particles=model.num_particles if isinstance(model, AbstractFiltered) else 1,
+        trained_law=_law_of(trained),
+        evaluated_law=_law_of(used),
+        under_trained_law=under_trained.sum(0),
     )
+
+
+def _law_of(proposal: Any) -> str:
+    """The proposal as a reader would name it."""
+    return str(getattr(proposal, "description", type(proposal).__name__))
 
 
 def _saturated(split: Split) -> Split:
     """The same images with every number at its smallest or largest; other data as they are."""
+    if isinstance(split.x, Sentence):
+        return split
     if not isinstance(image_of(split.x), np.ndarray):
         return split
     image = np.asarray(image_of(split.x))
@@ -428,8 +466,11 @@ def optimiser(setup: Setup, pair: Pair) -> ev.Optimiser:
 # --- the data ------------------------------------------------------------------------------------
 
 
-def data(setup: Setup, pair: Pair, key: PRNGKeyArray, num_rows: int = 1024) -> ev.Data:
-    """The splits as the model sees them, duplicates within and across them, and their labels."""
+def data(setup: Setup, pair: Pair, key: PRNGKeyArray, num_rows: int = 1024) -> ev.Data | None:
+    """The splits as the model sees them, duplicates within and across them, and their labels. None
+    for sentences: symbols are no numbers, and a small language repeats its sentences by right."""
+    if isinstance(setup.data["train"].x, Sentence):
+        return None
     names = [name for name in ("train", "valid", "test") if name in setup.data]
     stored = {n: flat_rows(setup.data[n].x) for n in names}
     seen = {n: _as_seen(setup, setup.data[n], key, num_rows) for n in names}

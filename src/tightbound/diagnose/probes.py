@@ -19,7 +19,9 @@ from tightbound.data.batch import Batch
 from tightbound.diagnose import evidence as ev
 from tightbound.inference.weigh import weigh
 from tightbound.models.base import AbstractModel, AbstractProposal
+from tightbound.models.sequential import AbstractFiltered
 from tightbound.terms import Kind
+from tightbound.train.em import MonteCarloEM
 from tightbound.train.loop import TrainState
 from tightbound.train.setup import Setup
 
@@ -57,7 +59,7 @@ class Probe:
         return ev.Evidence(
             step=int(state.step),
             sites=sites_on_host(state.model, terms, self.held_out),
-            latents=ev.Latents(*latents),
+            latents=None if latents is None else ev.Latents(*latents),
             outputs=None if residuals is None else ev.Outputs(residuals),
             gradients=ev.Gradients(
                 modules=np.array(module_names(pair)),
@@ -75,14 +77,15 @@ class Probe:
 def make_probe(setup: Setup) -> Probe:
     """The probe of this setup: fixed rows of its splits, a key no other part uses."""
     noise = (lambda batch, key: batch) if setup.noise is None else setup.noise
+    filtered = isinstance(setup.model, AbstractFiltered)  # its latents are no numbers
 
     @eqx.filter_jit
     def look_at_draws(pair, held_out, key, num_samples):
-        model, proposal = pair
+        model, proposal = pair[0], setup.evaluated(pair[1])
         noise_key, draw_key = jax.random.split(key)
         held_out = noise(held_out, noise_key)
         terms = weigh(model, proposal, held_out, num_samples=num_samples, key=draw_key)
-        latents = _latents(proposal, held_out, draw_key)
+        latents = None if filtered else _latents(proposal, held_out, draw_key)
         return terms, latents, _residual_quantiles(model, proposal, held_out, draw_key)
 
     @eqx.filter_jit
@@ -164,23 +167,38 @@ def _gradients(
 
     def bound_loss(parameters, half):
         model, proposal = eqx.combine(parameters, static)
-        return -weigh(model, proposal, half, num_samples=2, key=key).log_weights.mean()
+        return -bound_to_climb(model, proposal, half, key)
 
-    middle = len(batch.rows) // 2
-    halves = jax.tree.map(
-        lambda leaf: leaf[: 2 * middle].reshape(2, middle, *leaf.shape[1:]), batch
-    )
     gradient = jax.grad(loss)(parameters)
-    of_halves = jax.vmap(jax.grad(bound_loss), in_axes=(None, 0))(parameters, halves)
-    training = ravel_pytree(gradient)[0]
-    one, two = jax.vmap(lambda tree: ravel_pytree(tree)[0])(of_halves)
-    return gradient, {
+    gathered = {
         "norm": _norms(gradient),
         "parameter_norm": _norms(parameters),
         "quantiles": jnp.stack([_quantiles(leaves) for leaves in modules(gradient).values()]),
-        "cosine_with_bound": _cosine(training, one + two),
-        "cosine_of_halves": _cosine(one, two),
+        "cosine_with_bound": jnp.nan,
+        "cosine_of_halves": jnp.nan,
     }
+    middle = len(batch.rows) // 2
+    if middle == 0:  # one row has no halves
+        return gradient, gathered
+    halves = jax.tree.map(
+        lambda leaf: leaf[: 2 * middle].reshape(2, middle, *leaf.shape[1:]), batch
+    )
+    of_halves = jax.vmap(jax.grad(bound_loss), in_axes=(None, 0))(parameters, halves)
+    training = ravel_pytree(gradient)[0]
+    one, two = jax.vmap(lambda tree: ravel_pytree(tree)[0])(of_halves)
+    gathered["cosine_with_bound"] = _cosine(training, one + two)
+    gathered["cosine_of_halves"] = _cosine(one, two)
+    return gradient, gathered
+
+
+def bound_to_climb(
+    model: AbstractModel, proposal: AbstractProposal, batch: Batch, key: PRNGKeyArray
+) -> Float[Array, ""]:
+    """A scalar whose gradient estimates that of the bound. Where a filter sums out choices that are
+    discrete, no gradient passes through their draws: Fisher's identity gives it (`train.em`)."""
+    if isinstance(model, AbstractFiltered) and not model.sums_out:
+        return MonteCarloEM()(model, proposal, batch, key=key, step=jnp.zeros((), int))[0]
+    return weigh(model, proposal, batch, num_samples=2, key=key).log_weights.mean()
 
 
 def _cosine(a: Float[Array, " n"], b: Float[Array, " n"]) -> Float[Array, ""]:

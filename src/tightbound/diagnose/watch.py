@@ -33,6 +33,7 @@ def verdict(
         bound=bound,
         finished=finished,
         collapse_asked_for=setup.collapse_is_best,
+        is_bound=setup.is_bound,
     )
 
 

@@ -14,11 +14,14 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from tightbound.data.batch import Batch, Noise, Split
-from tightbound.diagnose.probes import Pair, modules
+from tightbound.diagnose.probes import Pair, bound_to_climb, modules
 from tightbound.estimators.estimate import Estimate, finite_or_text
 from tightbound.inference.weigh import weigh
+from tightbound.models.sequential import AbstractFiltered
 from tightbound.train.loop import TrainState
 from tightbound.train.setup import Setup
+
+_FILTERED_ROWS = 32  # the gradient through a filter keeps every particle at every step
 
 # Three Gauss-Legendre nodes on [0, 1]: exact for the derivative of a polynomial of degree 6.
 _NODES = (0.5 - np.sqrt(0.15), 0.5, 0.5 + np.sqrt(0.15))
@@ -37,6 +40,7 @@ class Explanation:
     first_step: int
     last_step: int
     change: Estimate
+    change_under_trained_law: Estimate | None  # where evaluation draws latents from another law
     noise_share: float  # of the change's variance over draws in its square: 1 means all noise
     sites: dict[str, Estimate]
     groups: dict[str, Estimate]
@@ -66,6 +70,9 @@ class Explanation:
             "from": self.first_step,
             "to": self.last_step,
             "change": self.change.to_json(),
+            "change_under_trained_law": None
+            if self.change_under_trained_law is None
+            else self.change_under_trained_law.to_json(),
             "noise_share": finite_or_text(self.noise_share),
             "sites": {name: value.to_json() for name, value in self.sites.items()},
             "groups": {name: value.to_json() for name, value in self.groups.items()},
@@ -99,10 +106,11 @@ def why(
             f"Both checkpoints are of step {int(first.step)}, so nothing moved. Name two steps."
         )
     data = setup.data[split]
-    rows = np.arange(min(num_rows, len(data)))
+    filtered = isinstance(first.model, AbstractFiltered)
+    rows = np.arange(min(num_rows, _FILTERED_ROWS if filtered else num_rows, len(data)))
     batch = data.take(rows)
     keys = jax.random.split(key, num_repeats)
-    before, after = ((s.model, s.proposal) for s in (first, last))
+    before, after = ((s.model, setup.evaluated(s.proposal)) for s in (first, last))
     names = list(first.model.kinds)
 
     gather = eqx.filter_jit(_sites_per_row)
@@ -133,10 +141,21 @@ def why(
     integrated = sum(sum(values.values()) for values in through_modules.values())
     measured = float(changes[0].sum(0).mean())
     cosine, ceiling = _cosines(setup, first, key)
+    trained = None
+    if setup.evaluation_proposal is not None:
+        by_key = np.stack(
+            [
+                _change_under_trained(gather, first, last, batch, k, setup.noise)
+                for k in keys
+            ]
+        )
+        error = float(by_key.mean(1).std(ddof=1) / np.sqrt(num_repeats))
+        trained = estimate(by_key.mean(0), error)
     return Explanation(
         first_step=int(first.step),
         last_step=int(last.step),
         change=estimate(by_row, monte_carlo),
+        change_under_trained_law=trained,
         noise_share=float(min(1.0, monte_carlo**2 / max(by_row.mean() ** 2, 1e-30))),
         sites={
             name: estimate(changes[:, index].mean(0), float(site_draws[index]))
@@ -159,6 +178,20 @@ def _sites_per_row(
         batch = noise(batch, noise_key)
     terms = weigh(*pair, batch, num_samples=4, key=draw_key)
     return jnp.stack([(site.total_log_p - site.total_log_q).mean(0) for site in terms.sites])
+
+
+def _change_under_trained(
+    gather: Callable[..., Array],
+    first: TrainState,
+    last: TrainState,
+    batch: Batch,
+    key: PRNGKeyArray,
+    noise: Noise | None,
+) -> Float[np.ndarray, " rows"]:
+    """The change of every row's ELBO with latents from the law that is trained on."""
+    pairs = ((state.model, state.proposal) for state in (first, last))
+    before, after = (np.asarray(gather(pair, batch, key, noise)).sum(0) for pair in pairs)
+    return after - before
 
 
 def _module_parts(
@@ -213,7 +246,7 @@ def _cosines(setup: Setup, state: TrainState, key: PRNGKeyArray) -> tuple[float,
 
         def bound(parameters, half):
             model, proposal = eqx.combine(parameters, static)
-            return weigh(model, proposal, half, num_samples=4, key=second_key).log_weights.mean()
+            return bound_to_climb(model, proposal, half, second_key)
 
         halves = [
             jax.tree.map(lambda leaf, part=part: leaf[part], batch)

@@ -1,5 +1,6 @@
 """Models with choices of their own that a filter sums out: their weights, and draws of the choices."""
 
+from functools import partial
 from typing import Any
 
 import jax
@@ -88,7 +89,8 @@ def _summed(
     """The terms of one draw z where the choices sum out: the same draw as `draw_filtered` makes."""
     draw_key, _, _ = jax.random.split(key, 3)
     z, log_q = _draws(proposal, batch, draw_key)
-    scores = jax.vmap(model.summed)(batch.x, z)
+    summed = partial(model.summed, axis_name="batch")
+    scores = jax.vmap(summed, axis_name="batch")(batch.x, z)
 
     def site(name: str, kind: Kind) -> Site:
         if name == "proposal":

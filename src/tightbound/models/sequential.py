@@ -87,6 +87,12 @@ class AbstractFiltered(AbstractModel):
     every: eqx.AbstractVar[int]
 
     @abstractmethod
+    def with_filter(
+        self, *, num_particles: int | None = None, threshold: float | None = None
+    ) -> "AbstractFiltered":
+        """The same model with other settings of its filter; None keeps what it has."""
+
+    @abstractmethod
     def particles(self) -> AbstractSequential:
         """What the filter runs, scoring x and z as it goes along `path(x, z)`."""
 
@@ -99,7 +105,9 @@ class AbstractFiltered(AbstractModel):
         """Whether `summed` gives p(x, z) exactly, and no filter is needed."""
         return False
 
-    def summed(self, x: PyTree[Array], z: PyTree[Array]) -> dict[str, tuple[Array, Array | None]]:
+    def summed(
+        self, x: PyTree[Array], z: PyTree[Array], *, axis_name: str | None = None
+    ) -> dict[str, tuple[Array, Array | None]]:
         """{site: (log_p[time], log_q[time] or None)} whose sum is log p(x, z), in nats."""
         raise NotImplementedError(f"The choices of {type(self).__name__} do not sum out.")
 
@@ -109,9 +117,15 @@ class AbstractFiltered(AbstractModel):
 
     @abstractmethod
     def score(
-        self, x: PyTree[Array], z: PyTree[Array], *, key: PRNGKeyArray | None = None
+        self,
+        x: PyTree[Array],
+        z: PyTree[Array],
+        *,
+        key: PRNGKeyArray | None = None,
+        axis_name: str | None = None,
     ) -> dict[str, Float[Array, " time"]]:
-        """log p of every site given all latents, in nats; under dropout if a key is given."""
+        """log p of every site given all latents, in nats; under dropout if a key is given.
+        `axis_name` names the axis of a batch under `vmap`, so that it can share its branches."""
 
 
 @runtime_checkable

@@ -18,7 +18,7 @@ if TYPE_CHECKING:  # a recipe is looked up without JAX; only `build` needs it
     from tightbound.models.edits.model import EditModel
     from tightbound.models.edits.noising import AbstractNoising
     from tightbound.train.objective import AbstractObjective
-    from tightbound.train.setup import Evaluator, Setup
+    from tightbound.train.setup import Setup
 
 _TREES_ONLY = "leaf-pruning"
 
@@ -129,7 +129,10 @@ class EditRecipe:
 
     def build(self, seed: int) -> "Setup":
         """Load the sentences and make everything the run needs."""
+        from functools import partial
+
         from tightbound.data.token_baselines import token_baselines
+        from tightbound.evaluation import evaluate
         from tightbound.train.run import run_keys
         from tightbound.train.schedules import optimiser
         from tightbound.train.setup import Setup
@@ -139,8 +142,11 @@ class EditRecipe:
         max_length = splits["train"].mask.shape[1]
         model = _model(self.model, len(vocabulary), max_length, self.noising.max_steps, init_key)
         noising = _noising(self.noising, vocabulary)
+        evaluated = _evaluation_noising(self, noising, vocabulary)
         splits = {
-            name: dataclasses.replace(split, law=noising.description)
+            name: dataclasses.replace(
+                split, law=(noising if name == "train" else evaluated).description
+            )
             for name, split in splits.items()
         }
         objective = _objective(self.training, self.model)
@@ -153,9 +159,10 @@ class EditRecipe:
             claim=objective,
             optimiser=optimiser(self.optimiser, self.run.steps),
             run=self.run,
-            evaluator=_evaluator(self, vocabulary),
+            evaluator=partial(evaluate, max_draws=_MAX_DRAWS),
+            evaluation_proposal=None if evaluated is noising else evaluated,
             baselines=token_baselines(splits["train"], splits["valid"], len(vocabulary)),
-            is_bound=noising.is_exact,
+            is_bound=evaluated.is_exact,
             vocabulary=vocabulary,
             notes=notes,
             seed=seed,
@@ -325,18 +332,13 @@ def _objective(training: EditTraining, model: EditModelSettings) -> "AbstractObj
     return Exchangeable(objective) if model.exchangeable else objective
 
 
-def _evaluator(recipe: EditRecipe, vocabulary: "Vocabulary") -> "Evaluator":
-    """The plain evaluation in small chunks, under the law that is asked for."""
-    from functools import partial
-
-    from tightbound.evaluation import evaluate, evaluate_under
-
+def _evaluation_noising(
+    recipe: EditRecipe, trained: "AbstractNoising", vocabulary: "Vocabulary"
+) -> "AbstractNoising":
+    """The law of the trajectories that held-out numbers are made with."""
     if recipe.evaluate_law in ("as-trained", recipe.noising.law):
-        return partial(evaluate, max_draws=_MAX_DRAWS)
-    settings = dataclasses.replace(recipe.noising, law=recipe.evaluate_law)
-    return partial(
-        evaluate_under, other=_noising(settings, vocabulary), max_draws=_MAX_DRAWS
-    )
+        return trained
+    return _noising(dataclasses.replace(recipe.noising, law=recipe.evaluate_law), vocabulary)
 
 
 _MAX_DRAWS = 512  # at a time: a particle of an edit filter carries caches
@@ -344,7 +346,19 @@ _MAX_DRAWS = 512  # at a time: a particle of an edit filter carries caches
 _TOY_RUN = RunSettings(
     steps=500, batch_size=3, log_every=10, evaluate_every=10, checkpoint_every=100
 )
-_TEXT_MODEL = EditModelSettings(size=128, hidden_size=512, num_layers=2, num_heads=4)
+_TOY_OPTIMISER = OptimiserSettings(
+    learning_rate=1e-3, warmup_steps=20, decay="cosine", clip_norm=1.0
+)
+# A sharpened proposal keeps to one way of writing where many are as good (which word of t t t t is
+# copied), so that the network does not have to read embeddings of every possible history.
+_TOY_MODEL = EditModelSettings(temperature=0.3)
+_DEEP_TEXT_MODEL = EditModelSettings(
+    size=128, hidden_size=512, num_layers=2, num_heads=4, temperature=0.5
+)
+_TEXT_MODEL = EditModelSettings(
+    size=128, hidden_size=512, num_layers=2, num_heads=4, handed_on="tokens", num_particles=1
+)
+_TOY_TRAINING = EditTraining(num_samples=4)
 _TEXT_OPTIMISER = OptimiserSettings(
     "adam", learning_rate=1e-3, warmup_steps=100, decay="cosine", clip_norm=1.0
 )
@@ -355,7 +369,7 @@ _TEXT_RUN = RunSettings(
 _EWT = TextData("ewt", max_length=24)
 _EWT_NOISING = NoisingSettings("leaf-pruning", max_steps=8)
 _MULTI30K = TextData("multi30k", min_count=2, max_length=20)
-_INSERT_ONLY = dataclasses.replace(_TEXT_MODEL, handed_on="tokens", ops="insert", num_particles=1)
+_INSERT_ONLY = dataclasses.replace(_TEXT_MODEL, ops="insert")
 
 
 RECIPES: Mapping[str, EditRecipe] = {
@@ -363,14 +377,19 @@ RECIPES: Mapping[str, EditRecipe] = {
     for recipe in [
         EditRecipe(
             "edits/doubling",
-            "t, tt, tttt, tttttttt for the letters a, b, c: a bound with a known limit, log 3",
+            "t, tt, tttt, tttttttt for the letters a, b, c: a bound with a known limit, -log 3",
+            model=_TOY_MODEL,
+            training=_TOY_TRAINING,
+            optimiser=_TOY_OPTIMISER,
             run=_TOY_RUN,
         ),
         EditRecipe(
             "edits/doubling-exchangeable",
             "the same with letters' embeddings redrawn for every batch; evaluated on x, y, z",
             data=TextData(held_out_letters=True),
-            model=EditModelSettings(exchangeable=True),
+            model=dataclasses.replace(_TOY_MODEL, exchangeable=True),
+            training=_TOY_TRAINING,
+            optimiser=_TOY_OPTIMISER,
             run=_TOY_RUN,
         ),
         EditRecipe(
@@ -396,6 +415,8 @@ RECIPES: Mapping[str, EditRecipe] = {
             "u, uu, uuuu for random given strings u of two letters",
             data=TextData("prefix-doubling", doublings=2),
             noising=NoisingSettings("halving", max_steps=3),
+            model=_TOY_MODEL,
+            optimiser=_TOY_OPTIMISER,
             run=dataclasses.replace(_TOY_RUN, batch_size=32),
         ),
         EditRecipe(
@@ -403,6 +424,8 @@ RECIPES: Mapping[str, EditRecipe] = {
             "random strings, then every letter replaced by its image",
             data=TextData("remap"),
             noising=NoisingSettings("remap", max_steps=2),
+            model=_TOY_MODEL,
+            optimiser=_TOY_OPTIMISER,
             run=dataclasses.replace(_TOY_RUN, batch_size=32),
         ),
         EditRecipe(
@@ -411,6 +434,16 @@ RECIPES: Mapping[str, EditRecipe] = {
             data=_EWT,
             noising=_EWT_NOISING,
             model=_TEXT_MODEL,
+            training=EditTraining("exact"),
+            optimiser=_TEXT_OPTIMISER,
+            run=_TEXT_RUN,
+        ),
+        EditRecipe(
+            "edits/ewt-deep",
+            "the same, with edits' embeddings handed on from string to string: Monte Carlo EM",
+            data=_EWT,
+            noising=_EWT_NOISING,
+            model=_DEEP_TEXT_MODEL,
             optimiser=_TEXT_OPTIMISER,
             run=_TEXT_RUN,
         ),
@@ -440,6 +473,7 @@ RECIPES: Mapping[str, EditRecipe] = {
             data=_MULTI30K,
             noising=NoisingSettings("token-drop", max_steps=6),
             model=_TEXT_MODEL,
+            training=EditTraining("exact"),
             optimiser=_TEXT_OPTIMISER,
             run=_TEXT_RUN,
         ),

@@ -6,7 +6,7 @@ Coordinates in the SVG are pixels of a frame WIDTH wide, scaled to the page's co
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 
@@ -29,6 +29,7 @@ from tightbound.report.scales import (
 )
 
 NUM_COLOURS = 8
+_ROW = 30  # pixels of a row of bars
 MARKED = 60  # a curve of fewer points shows them
 
 # A drawing inside the drawing cuts off what lies outside the frame, without an id to refer to. It is
@@ -208,20 +209,13 @@ def change_chart(
     ends = np.concatenate([values - whiskers, values + whiskers, [0.0]])
     if not np.isfinite(values).any():
         return _figure(title, note, "", _empty("no finite value was recorded"))
-    row_height = 30
-    bottom = TOP + row_height * len(names)
+    bottom = TOP + _ROW * len(names)
     frame = Frame(padded(ends[np.isfinite(ends)]), (0.0, 1.0))
     [zero] = frame.across(np.array([0.0]))
-    drawing, points = [], []
-    x_ticks = ticks(*frame.x)
-    for x, label in zip(frame.across(np.array(x_ticks)), tick_labels(x_ticks), strict=True):
-        drawing.append(
-            f'<line class="grid" x1="{x:.1f}" x2="{x:.1f}" y1="{TOP}" y2="{bottom}"/>'
-            f'<text x="{x:.1f}" y="{bottom + 18}" text-anchor="middle">{label}</text>'
-        )
+    drawing, points = [_upright_grid(frame, bottom)], []
     rows = zip(names, values, whiskers, labels, strict=True)
     for i, (name, value, whisker, label) in enumerate(rows):
-        middle = TOP + row_height * (i + 0.5)
+        middle = TOP + _ROW * (i + 0.5)
         if np.isfinite(value):
             low, end, high = frame.across(np.array([value - whisker, value, value + whisker]))
             drawing.append(
@@ -236,6 +230,57 @@ def change_chart(
     drawing.append(f'<line class="axis" x1="{zero:.1f}" x2="{zero:.1f}" y1="{TOP}" y2="{bottom}"/>')
     drawing.append(_axis_name(x_label, bottom + 38))
     return _figure(title, note, "", _svg(drawing, points, height=bottom + BOTTOM))
+
+
+def stacked_chart(
+    title: str,
+    names: Sequence[str],
+    parts: Mapping[str, Float[np.ndarray, " names"]],
+    errors: Float[np.ndarray, " names"],
+    *,
+    x_label: str,
+    y_label: str,
+    note: str = "",
+) -> str:
+    """One row per name: its parts end to end from zero, losses to the left and gains to the right,
+    with a dot at their sum and whiskers of two standard errors around it."""
+    values = np.array(list(parts.values()))
+    if not np.isfinite(values).any():
+        return _figure(title, note, "", _empty("no finite value was recorded"))
+    values = np.where(np.isfinite(values), values, 0.0)
+    totals, whiskers = values.sum(0), np.where(np.isfinite(errors), 2 * errors, 0.0)
+    reach = np.stack([np.minimum(values, 0).sum(0), np.maximum(values, 0).sum(0)])
+    ends = np.concatenate([reach.ravel(), totals - whiskers, totals + whiskers])
+    frame = Frame(padded(ends), (0.0, 1.0))
+    bottom = TOP + _ROW * len(names)
+    drawing, points = [_upright_grid(frame, bottom)], []
+    for i, name in enumerate(names):
+        middle, left, right = TOP + _ROW * (i + 0.5), 0.0, 0.0
+        for colour, (part, value) in enumerate(zip(parts, values[:, i], strict=True), start=1):
+            begin = left if value < 0 else right
+            left, right = left + min(value, 0.0), right + max(value, 0.0)
+            low, high = np.sort(frame.across(np.array([begin, begin + value])))
+            drawing.append(
+                f'<rect class="bar c{colour}" x="{low:.1f}" y="{middle - 9:.1f}" '
+                f'width="{high - low:.1f}" height="18"/>'
+            )
+            told = f"{y_label} {name}, {part}\n{value:.3g}"
+            points.append(_point((low + high) / 2, middle, told))
+        whisker = np.array([-whiskers[i], 0.0, whiskers[i]])
+        low, sum_at, high = frame.across(totals[i] + whisker)
+        drawing.append(
+            f'<line class="whisker" x1="{low:.1f}" x2="{high:.1f}" y1="{middle}" y2="{middle}"/>'
+            f'<circle class="total" cx="{sum_at:.1f}" cy="{middle}" r="3"/>'
+            f'<text x="{LEFT - 8}" y="{middle + 4:.1f}" text-anchor="end">{escape(name)}</text>'
+        )
+        told = f"{y_label} {name}, sum\n{totals[i]:.3g} ± {whiskers[i] / 2:.2g}"
+        points.append(_point(sum_at, middle, told))
+    [zero] = frame.across(np.array([0.0]))
+    drawing.append(f'<line class="axis" x1="{zero:.1f}" x2="{zero:.1f}" y1="{TOP}" y2="{bottom}"/>')
+    drawing.append(f'<text class="axis-name" x="4" y="14">{escape(y_label)}</text>')
+    drawing.append(_axis_name(x_label, bottom + 38))
+    legend = _legend([(part, colour) for colour, part in enumerate(parts, start=1)])
+    return _figure(title, note, legend, _svg(drawing, points, height=bottom + BOTTOM))
 
 
 def _figure(title: str, note: str, legend: str, drawing: str) -> str:
@@ -281,6 +326,16 @@ def _axes(frame: Frame, x_label: str, y_label: str, *, x_ticks: bool = True) -> 
     parts.append(f'<text class="axis-name" x="4" y="14">{escape(y_label)}</text>')
     parts.append(_axis_name(x_label, HEIGHT - 8))
     return "".join(parts)
+
+
+def _upright_grid(frame: Frame, bottom: int) -> str:
+    """The lines and numbers of an x axis below rows."""
+    across = ticks(*frame.x)
+    return "".join(
+        f'<line class="grid" x1="{x:.1f}" x2="{x:.1f}" y1="{TOP}" y2="{bottom}"/>'
+        f'<text x="{x:.1f}" y="{bottom + 18}" text-anchor="middle">{label}</text>'
+        for x, label in zip(frame.across(np.array(across)), tick_labels(across), strict=True)
+    )
 
 
 def _axis_name(label: str, y: int) -> str:

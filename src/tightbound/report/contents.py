@@ -10,6 +10,7 @@ import numpy as np
 from tightbound.diagnose.finding import Finding
 from tightbound.errors import UserError
 from tightbound.estimators.estimate import Estimate
+from tightbound.report.trajectories import DrawnTrajectory
 from tightbound.train.folder import RunFolder
 
 
@@ -25,7 +26,9 @@ class RunContents:
     findings: tuple[Finding, ...] | None  # None: nobody has looked yet
     findings_step: int | None
     evidence: tuple[Path, ...]  # oldest first
-    samples: tuple[Path, ...]
+    samples: tuple[Path, ...]  # pictures that are drawn from nothing else here
+    trajectories: tuple[DrawnTrajectory, ...]  # of the newest step that has some
+    by_step: dict[str, Any] | None
     why: dict[str, Any] | None
 
 
@@ -47,9 +50,35 @@ def read_contents(folder: RunFolder) -> RunContents:
         findings=None if findings is None else tuple(map(Finding.from_json, findings["findings"])),
         findings_step=None if findings is None else findings["step"],
         evidence=tuple(sorted(folder.evidence.glob("step-*.npz"))),
-        samples=tuple(sorted(folder.samples.glob("*.png"))),
+        samples=tuple(
+            path
+            for path in sorted(folder.samples.glob("*.png"))
+            if not path.with_suffix(".json").exists()
+        ),
+        trajectories=_trajectories(folder),
+        by_step=document("samples/by_step.json"),
         why=document("why.json"),
     )
+
+
+def _trajectories(folder: RunFolder) -> tuple[DrawnTrajectory, ...]:
+    """The newest held-out text explained, and the newest texts drawn."""
+    newest = [
+        path
+        for name in ("explained", "trajectories")
+        for path in sorted(folder.samples.glob(f"{name}-step-*.json"))[-1:]
+    ]
+    documents = [folder.read_json(str(path.relative_to(folder.path))) for path in newest]
+    try:
+        return tuple(
+            DrawnTrajectory.from_json(trajectory)
+            for document in documents
+            for trajectory in document["trajectories"]
+        )
+    except (KeyError, TypeError) as error:
+        raise UserError(
+            f"{newest[-1]} is damaged: {error!r}. Delete it, or sample again."
+        ) from error
 
 
 def step_of(evidence: Path) -> int:

@@ -16,6 +16,7 @@ from tightbound.diagnose.findings import WORDS, by_verdict, measurement, not_che
 from tightbound.estimators.estimate import Estimate
 from tightbound.report.baselines import best_baseline, held_against
 from tightbound.report.contents import RunContents, read_contents
+from tightbound.report.edit_panels import decision_panels, string_panels
 from tightbound.report.panels import (
     bound_panel,
     gradient_panels,
@@ -32,6 +33,7 @@ from tightbound.report.tables import (
     short_form,
     unit_and_claim,
 )
+from tightbound.report.trajectory_drawings import STYLE, lay_out, svg
 from tightbound.train.folder import RunFolder, write_whole
 
 MOST_SAMPLES = 12  # pictures in the page, the newest
@@ -52,7 +54,7 @@ def write_report(folder: RunFolder) -> Path:
 
 def page(contents: RunContents) -> str:
     """The whole document."""
-    style = Path(__file__).with_name("page.css").read_text()
+    style = Path(__file__).with_name("page.css").read_text() + STYLE
     script = Path(__file__).with_name("page.js").read_text()
     policy = (
         f"default-src 'none'; img-src data:; style-src {_digest(style)}; "
@@ -62,12 +64,14 @@ def page(contents: RunContents) -> str:
         _header(contents),
         _headline(contents),
         _findings(contents),
+        _decisions(contents),
         _charts("What each site adds", site_panels(contents), "no records yet"),
         _charts("Weights", weight_panels(contents), "no records and no evidence yet"),
         _charts("Latents", latent_panels(contents), "no evidence files with latents"),
         _charts("Gradients", gradient_panels(contents), "no evidence files with gradients"),
         _why(contents),
-        _samples(contents.samples),
+        _trajectories(contents),
+        _samples(contents),
         _not_checked(contents),
         _settings(contents),
     ]
@@ -227,7 +231,29 @@ def _site_by_module(modules: Mapping[str, Mapping[str, Any]]) -> str:
     return f"<p>By site and module, along the straight line between the two:</p>{table_html(table)}"
 
 
-def _samples(samples: Sequence[Path]) -> str:
+def _decisions(contents: RunContents) -> str:
+    """Of texts written by edits alone."""
+    charts = [*decision_panels(contents.records), *string_panels(contents.by_step)]
+    return _charts("Decisions", charts, "") if charts else ""
+
+
+def _trajectories(contents: RunContents) -> str:
+    if not contents.trajectories:
+        return ""
+    shown = contents.trajectories[:MOST_SAMPLES]
+    drawing = svg(lay_out(shown), "trajectories of edits")
+    return (
+        "<h2>Trajectories</h2><p>How texts were written, from the first string to the last. Every "
+        "decision has its log p in nats below it, less log q where it was drawn by the filter; a "
+        "string's own sum stands at its left.</p>"
+        f'<figure class="drawing">{drawing}</figure>'
+    )
+
+
+def _samples(contents: RunContents) -> str:
+    samples = contents.samples
+    if not samples and contents.trajectories:
+        return ""
     if not samples:
         return (
             '<h2>Samples</h2><p class="soft">None: <code>tightbound sample</code> draws them.</p>'

@@ -3,6 +3,7 @@
 Plain records, so that drawing them needs no model; `trajectory_drawings` makes pictures of them.
 """
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -10,6 +11,7 @@ from tightbound.errors import UserError
 from tightbound.estimators.estimate import finite_or_text
 
 Op = Literal["INS", "CPY", "SUB", "EOS"]
+EMPTY = '""'  # a string of no words
 
 
 @dataclass(frozen=True)
@@ -17,7 +19,7 @@ class DrawnEdit:
     """One decision: a word, or the end of its string."""
 
     op: Op
-    word: str  # "" at the end
+    word: str  # that it writes; "" at the end
     source: int  # which word of the string before is copied or substituted, from 1; 0 where none
     log_p: float | None  # nats; None where the word was given, so nothing was decided
     log_q: float = 0.0  # nats, of choosing this edit among those that write the word
@@ -87,7 +89,7 @@ class DrawnTrajectory:
                 for edit in string.edits
             ]
             terms.append(f"{self.steps_name(index)} {nats(string.log_steps)}")
-            lines.append("  ".join([*terms, f"= {string.text}"]))
+            lines.append("  ".join([*terms, f"= {string.text or EMPTY}"]))
         if self.log_q is not None:
             lines.append(f"log q of these strings {nats(self.log_q)}, taken off")
         return lines
@@ -115,7 +117,7 @@ def nats(value: float) -> str:
     return f"{value:.2f}" if abs(value) < 1e4 else f"{value:.3g}"
 
 
-def as_text(trajectories: list[DrawnTrajectory]) -> str:
+def as_text(trajectories: Sequence[DrawnTrajectory]) -> str:
     """A paragraph for each: its heading, then its strings."""
     paragraphs = (
         "\n".join([trajectory.heading, *(f"  {line}" for line in trajectory.lines())])

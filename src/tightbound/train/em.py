@@ -22,6 +22,16 @@ def total_score(score: dict[str, Float[Array, "batch time"]]) -> Float[Array, ""
     return jnp.stack([term.sum(-1) for term in score.values()]).sum(0).mean()
 
 
+def heads_averaged_apart(score: dict[str, Float[Array, "batch time"]]) -> Float[Array, ""]:
+    """What three separately averaged losses add up to: every site divided by the number of its own
+    decisions. Not log p of anything; the doctor compares an objective with it."""
+
+    def mean(term: Float[Array, "batch time"]) -> Array:
+        return term.sum() / jnp.maximum((term != 0).sum(), 1)
+
+    return jnp.stack([mean(term) for term in score.values()]).sum()
+
+
 @dataclass(frozen=True)
 class MonteCarloEM:
     """log p(x, z, e) at z ~ q(z | x) and choices e drawn from the filter's particles.
@@ -171,13 +181,11 @@ def _read_off(proposal, batch, choices, key):
 def _scores(
     model: AbstractFiltered, batch: Batch, completed: PyTree[Array], key: PRNGKeyArray | None
 ) -> dict[str, Float[Array, "batch time"]]:
-    if key is None:
-        return jax.vmap(model.score)(batch.x, completed)
-
     def one(x, z, row):
-        return model.score(x, z, key=jax.random.fold_in(key, row))
+        own_key = None if key is None else jax.random.fold_in(key, row)
+        return model.score(x, z, key=own_key, axis_name="batch")
 
-    return jax.vmap(one)(batch.x, completed, jnp.asarray(batch.rows))
+    return jax.vmap(one, axis_name="batch")(batch.x, completed, jnp.asarray(batch.rows))
 
 
 def _path_terms(

@@ -217,7 +217,7 @@ def _held_out(setup: Setup, state: TrainState) -> Evaluation:
     _, _, evaluation_key = run_keys(setup.seed)
     return setup.evaluator(
         state.model,
-        state.proposal,
+        setup.evaluated(state.proposal),
         setup.data["valid"],
         num_samples=setup.run.evaluate_samples,
         key=evaluation_key,

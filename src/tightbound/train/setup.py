@@ -61,6 +61,7 @@ class Setup:
     run: RunSettings = field(default_factory=RunSettings)
     noise: Noise | None = None
     evaluator: Evaluator = evaluate
+    evaluation_proposal: AbstractProposal | None = None  # None: the one that is trained
     baselines: Mapping[str, Estimate] = field(default_factory=dict)
     twin: Callable[[PRNGKeyArray], Twin] | None = None
     is_bound: bool = True  # False where a debugging setting makes the terms something else
@@ -68,6 +69,10 @@ class Setup:
     vocabulary: Vocabulary | None = None  # of text: what its symbols stand for
     notes: tuple[str, ...] = ()  # what the user must know of the data, a sentence each
     seed: int = 0
+
+    def evaluated(self, proposal: AbstractProposal) -> AbstractProposal:
+        """The proposal that held-out numbers are made with, given the trained one."""
+        return proposal if self.evaluation_proposal is None else self.evaluation_proposal
 
     def __post_init__(self):
         missing = [name for name in ("train", "valid") if name not in self.data]

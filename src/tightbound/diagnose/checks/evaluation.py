@@ -39,6 +39,18 @@ EVALUATION_TRAINS = Cause(
     "Parameters are different after an evaluation: it trains on what it evaluates.",
     "Evaluate on a copy, and never call the training step there.",
 )
+EVALUATED_UNDER_OTHER_LAW = Cause(
+    "evaluated_under_another_law",
+    "Held-out numbers draw their latents from another law than training does. The bound is log p(x) "
+    "less KL(q || p(z | x)): the surer the model of the trained law, the larger that KL, without limit.",
+    "Evaluate under the law of training, or train under the law of evaluation.",
+)
+NORMALISER_DISCARDED = Cause(
+    "normaliser_discarded",
+    "The evaluator reports the log of a normalised weight, about minus the log of the number of "
+    "particles: the normaliser, which is the estimate, was thrown away.",
+    "Add log sum_n W_n w_n of every step before the weights are normalised.",
+)
 UNDER_BASELINE = Cause(
     "under_the_baseline",
     "The trained model is worse than a baseline without latents.",
@@ -91,6 +103,9 @@ def _evaluation_causes(evidence: Evaluator, tolerance: float) -> tuple[Cause, ..
     got, want = evidence.reported[off], evidence.expected[off]
     if not np.isfinite(got).all():
         return (EVALUATED_NETWORK,)
+    whole = evidence.reported.sum(0)
+    if evidence.num_particles > 1 and (np.abs(whole + np.log(evidence.num_particles)) < 1.5).all():
+        return (NORMALISER_DISCARDED, EVALUATED_NETWORK)
     difference = got - want
     scale = (got * want).sum(1) / np.maximum((want**2).sum(1), 1e-12)
     residual = np.abs(got - scale[:, None] * want).max(1)
@@ -106,6 +121,33 @@ def _evaluation_causes(evidence: Evaluator, tolerance: float) -> tuple[Cause, ..
     if (saturated <= tolerance).all():
         causes.append(EVALUATED_LAW)
     return (*causes, EVALUATED_NETWORK)
+
+
+def evaluated_under_the_trained_law(evidence: Evaluator | None) -> Finding:
+    """TB604. Do held-out numbers draw their latents from the law that is trained on?
+
+    Measured: the plain bound under the trained law less that under the law of evaluation, in nats
+    per sequence, on the same rows: what the other law costs so far.
+    """
+    code, check = "TB604", "evaluated_under_the_trained_law"
+    if evidence is None or not evidence.trained_law:
+        return not_run(code, check, "the evaluator was not called")
+    fault = evidence.trained_law != evidence.evaluated_law
+    cost = float((evidence.under_trained_law - evidence.expected.sum(0)).mean())
+    return Finding(
+        code,
+        check,
+        Verdict.FAULT if fault else Verdict.OK,
+        cost,
+        0.0,
+        "nats per sequence",
+        "held-out rows",
+        f"Training draws latents by {evidence.trained_law!r}, evaluation by "
+        f"{evidence.evaluated_law!r}, which costs {cost:.4g} nats per sequence here."
+        if fault
+        else f"Both draw latents by {evidence.trained_law!r}.",
+        (EVALUATED_UNDER_OTHER_LAW,) if fault else (),
+    )
 
 
 def evaluation_leaves_parameters(evidence: Evaluator | None) -> Finding:

@@ -80,6 +80,12 @@ REDUCED_OVER_BATCH = Cause(
     "scalar is broadcast over it.",
     "Compute every term per row, and average over rows once.",
 )
+HEADS_AVERAGED_APART = Cause(
+    "heads_averaged_apart",
+    "Every head's loss is averaged over its own decisions before they are added: a rare kind of "
+    "decision then weighs as much as a common one, and the sum is log p of nothing.",
+    "Add log p of all decisions, and average over sequences once.",
+)
 OBJECTIVE_DIFFERS = Cause(
     "objective_differs",
     "The objective is not the one it claims to be.",
@@ -141,6 +147,8 @@ def objective_is_its_claim(evidence: Objective | None, *, tolerance: float = 1e-
 
 def _why_it_differs(evidence: Objective, tolerance: float) -> tuple[Cause, ...]:
     """What is wrong with every row alone: with the terms, or with the reduction over samples."""
+    if np.abs(evidence.surrogate - evidence.heads_averaged).max() <= tolerance:
+        return (HEADS_AVERAGED_APART, OBJECTIVE_DIFFERS)
     parts = (evidence.log_likelihood, evidence.log_prior, evidence.log_proposal, evidence.surrogate)
     if not all(np.isfinite(part).all() for part in parts):
         return (OBJECTIVE_DIFFERS,)

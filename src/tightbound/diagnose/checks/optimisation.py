@@ -7,6 +7,12 @@ import numpy as np
 from tightbound.diagnose.evidence import Evidence, Line, Optimiser
 from tightbound.diagnose.finding import Cause, Finding, Verdict, not_run
 
+ROWS_INTERFERE = Cause(
+    "rows_interfere",
+    "A step on one batch takes more from other rows than it gives: the learning rate is too high for "
+    "so small a batch, so the bound jumps although the gradient is right.",
+    "Lower the learning rate, warm it up, or put more rows into a batch.",
+)
 RATE_TOO_HIGH = Cause(
     "learning_rate_too_high",
     "The update overshoots: it makes the bound of its own batch much worse while a fraction of it "
@@ -84,6 +90,47 @@ def updates_do_not_overshoot(
     return Finding(
         code, check, verdict, worst, share, "of the bound's size", where, meaning, causes
     )
+
+
+def updates_help_other_rows(
+    history: Sequence[Evidence], *, least: float = 0.1, share: float = 0.5
+) -> Finding:
+    """TB219. Does an update on one batch undo what others had?
+
+    Reads the bound of other training rows along the actual update. Measured: the share of probed
+    updates that raise the bound of their own batch and lower that of the others by more than
+    `least` nats and by more than half of the gain. A fault where more than `share` of at least six
+    do: the rows interfere, and one step on one of them is no step on the objective.
+    """
+    code, check = "TB219", "updates_help_other_rows"
+    steps = [(step, _gains(line)) for step, line in _lines(history) if line.other.size > 0]
+    steps = [(step, gains) for step, gains in steps if np.isfinite(gains).all() and gains[0] > 0]
+    if len(steps) < 6:
+        return not_run(code, check, "fewer than six probed updates raised their own batch's bound")
+    harmful = [-other > max(least, 0.5 * own) for _, (own, other) in steps]
+    measured = float(np.mean(harmful))
+    fault = measured > share
+    worst_step, (own, other) = min(steps, key=lambda item: item[1][1])
+    return Finding(
+        code,
+        check,
+        Verdict.FAULT if fault else Verdict.OK,
+        measured,
+        share,
+        "of the probed updates",
+        f"worst at step {worst_step}",
+        f"Of {len(steps)} updates that raised their own batch {sum(harmful)} lowered other rows; the "
+        f"worst gave {own:+.3g} and took {other:+.3g} nats per sequence.",
+        (ROWS_INTERFERE,) if fault else (),
+    )
+
+
+def _gains(line: Line) -> tuple[float, float]:
+    """What the whole update changes on its own rows and on others, in nats per sequence."""
+    whole = line.multiples == 1.0
+    with np.errstate(invalid="ignore"):  # inf - inf
+        own, other = ((rows[whole] - rows[0]).mean() for rows in (line.same, line.other))
+    return float(own), float(other)
 
 
 def _lines(history: Sequence[Evidence]) -> list[tuple[int, Line]]:

@@ -1,7 +1,8 @@
 """Text written by a trajectory of edits: insert, copy, substitute, end; from nothing to the sentence."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 import equinox as eqx
@@ -15,7 +16,6 @@ from tightbound.models.edits.network import (
     END,
     INS,
     SUB,
-    Decision,
     EditNetwork,
     HandedOn,
     Source,
@@ -182,28 +182,31 @@ class EditModel(AbstractFiltered):
     # --- complete data ---------------------------------------------------------------------------
 
     def score(
-        self, x: Sentence, z: tuple[Trajectory, Edits], *, key: PRNGKeyArray | None = None
+        self,
+        x: Sentence,
+        z: tuple[Trajectory, Edits],
+        *,
+        key: PRNGKeyArray | None = None,
+        axis_name: str | None = None,
     ) -> dict[str, Float[Array, " time"]]:
         """log p of strings and edits together, site by site on the (string, position) grid: the
         M-step's value, by teacher forcing. With `key`, under dropout.
 
-        Where the edits sum out ("tokens"), given ones are scored as they are, too.
+        `axis_name` names the `vmap` axis of a batch: padding that a whole batch shares is then not
+        computed.
         """
         trajectory, edits = z
-        decisions = self.decisions(trajectory, edits, key=key)
-        slots = jax.vmap(framed)(trajectory.strings)
-        targets = jax.vmap(lambda row: row[1:])(slots)  # words, then EOS where the string ends
 
-        def pick(table, choice):
-            return jnp.take_along_axis(table, choice[..., None], -1)[..., 0]
+        def heads_of_edit(decision, symbol, op, index, source):
+            del source
+            writes, points = (op == INS) | (op == SUB), (op == CPY) | (op == SUB)
+            return {
+                "op": decision.op[op],
+                "token": jnp.where(writes, decision.token[symbol], 0.0),
+                "index": jnp.where(points, decision.index[index], 0.0),
+            }
 
-        writes = (edits.op == INS) | (edits.op == SUB)
-        points = (edits.op == CPY) | (edits.op == SUB)
-        heads = {
-            "op": pick(decisions.op, edits.op),
-            "token": jnp.where(writes, pick(decisions.token, targets), 0.0),
-            "index": jnp.where(points, pick(decisions.index, edits.index), 0.0),
-        }
+        heads = self._teacher_forced(trajectory, edits, heads_of_edit, key, axis_name)
         return self.sites(heads, trajectory, x.num_given)
 
     def sites(
@@ -223,35 +226,64 @@ class EditModel(AbstractFiltered):
         grid["steps"] = jnp.zeros_like(grid["end"]).at[:, 0].set(steps)
         return {name: grid[name].ravel() for name in self.kinds if name in grid}
 
-    def decisions(
-        self, trajectory: Trajectory, edits: Edits, *, key: PRNGKeyArray | None = None
-    ) -> Decision:
-        """The law of every decision of a trajectory written by these edits: leaves of the record
-        have leading axes of strings and positions."""
+    def _teacher_forced(
+        self,
+        trajectory: Trajectory,
+        edits: Edits,
+        read: Callable[..., dict[str, Array]],
+        key: PRNGKeyArray | None,
+        axis_name: str | None,
+    ) -> dict[str, Float[Array, "steps positions"]]:
+        """What `read(decision, symbol, op, index, source tokens)` makes of every decision of a
+        trajectory written by these edits; 0 at padding."""
+        root = framed(jnp.full(self.max_length, PAD))
+        lengths = trajectory.lengths
+        longest = jnp.maximum(lengths, jnp.concatenate([jnp.zeros(1, lengths.dtype), lengths[:-1]]))
+        if axis_name is not None:
+            longest = jax.lax.pmax(longest, axis_name)
+        widths = _widths(self.max_length) if axis_name is not None else [self.max_length]
         keys = None if key is None else jax.random.split(key, self.max_steps)
 
         def one_string(carried, inputs):
             before, embeddings = carried
-            step, string, op, index, step_key = inputs
-            encoder_key, decoder_key = (
-                (None, None) if step_key is None else jax.random.split(step_key)
-            )
-            source = self.network.read_source(before, embeddings, step, key=encoder_key)
+            step, string, op, index, num_words, step_key = inputs
             tokens = framed(string)
-            built = self.built_embeddings(tokens, op, index, source)
-            states = self.network.decode(built[:-1], source, key=decoder_key)
-            positions = jnp.arange(self.num_positions)
-            decision = jax.vmap(self.network.decide, in_axes=(0, 0, None))(
-                states, positions, source
+            branches = [
+                jax.checkpoint(partial(self._one_string, width, read, step_key))
+                for width in widths
+            ]
+            smallest = jnp.searchsorted(jnp.array(widths), num_words)
+            found, built = jax.lax.switch(
+                smallest, branches, before, embeddings, step, tokens, op, index
             )
-            return (tokens, self.carried(tokens, built)), decision
+            return (tokens, self.carried(tokens, built)), found
 
-        root = framed(jnp.full(self.max_length, PAD))
+        inputs = (jnp.arange(self.max_steps), trajectory.strings, edits.op, edits.index, longest)
         start = (root, self.network.string_embeddings(root))
-        steps = jnp.arange(self.max_steps)
-        inputs = (steps, trajectory.strings, edits.op, edits.index, keys)
-        _, decisions = jax.lax.scan(one_string, start, inputs)
-        return decisions
+        _, heads = jax.lax.scan(one_string, start, (*inputs, keys))
+        return heads
+
+    def _one_string(self, width, read, key, before, embeddings, step, tokens, op, index):
+        """The decisions of one string, whose words and source have at most `width` words; and what
+        its edits leave."""
+        slots, positions = width + 2, width + 1
+        op, index, own = op[:positions], index[:positions], tokens[:slots]
+        encoder_key, decoder_key = (None, None) if key is None else jax.random.split(key)
+        source = self.network.read_source(before[:slots], embeddings[:slots], step, key=encoder_key)
+        built = self.built_embeddings(own, op, index, source)
+        states = self.network.decode(built[:-1], source, key=decoder_key)
+
+        def one_decision(state, position, symbol, op, index):
+            decision = self.network.decide(state, position, source)
+            return read(decision, symbol, op, index, source.tokens)
+
+        at = jnp.arange(positions)
+        found = jax.vmap(one_decision)(states, at, own[1:], op, index)
+        rest = self.max_length - width
+        return (
+            {name: jnp.pad(term, (0, rest)) for name, term in found.items()},
+            jnp.pad(built, ((0, rest), (0, 0))),
+        )
 
     def built_embeddings(
         self,
@@ -283,7 +315,9 @@ class EditModel(AbstractFiltered):
         """Whether no later decision sees which edit wrote a word."""
         return self.handed_on == "tokens"
 
-    def summed(self, x: Sentence, z: Trajectory) -> dict[str, tuple[Array, Array | None]]:
+    def summed(
+        self, x: Sentence, z: Trajectory, *, axis_name: str | None = None
+    ) -> dict[str, tuple[Array, Array | None]]:
         """log p(x, z) exactly, in one teacher-forced pass: at every position the log of the sum over
         the edits that write its symbol.
 
@@ -292,24 +326,16 @@ class EditModel(AbstractFiltered):
         """
         from tightbound.models.edits.particles import edits_that_write, heads_of_options
 
-        nothing = jnp.zeros((self.max_steps, self.num_positions), jnp.int32)
-        decisions = self.decisions(z, Edits(op=nothing, index=nothing))
-        root = jnp.full(self.max_length, PAD)
-        sources = jax.vmap(framed)(jnp.concatenate([root[None], z.strings[:-1]]))
-        symbols = jax.vmap(lambda row: framed(row)[1:])(z.strings)
-
-        def one_decision(decision, source_tokens, symbol):
-            options = edits_that_write(symbol, decision, source_tokens)
-            log_weights = jax.nn.log_softmax(options)
+        def means_over_edits(decision, symbol, op, index, source):
+            log_weights = jax.nn.log_softmax(edits_that_write(symbol, decision, source))
             weights = jnp.exp(log_weights)
             heads = heads_of_options(symbol, decision)
-            return {
-                **{name: jnp.vdot(weights, term) for name, term in heads.items()},
-                "choice": jnp.vdot(weights, log_weights),
-            }
+            means = {name: jnp.vdot(weights, term) for name, term in heads.items()}
+            return means | {"choice": jnp.vdot(weights, log_weights)}
 
-        by_position = jax.vmap(one_decision, in_axes=(0, None, 0))
-        heads = jax.vmap(by_position)(decisions, sources, symbols)
+        nothing = jnp.zeros((self.max_steps, self.num_positions), jnp.int32)
+        unread = Edits(op=nothing, index=nothing)
+        heads = self._teacher_forced(z, unread, means_over_edits, None, axis_name)
         choice = heads.pop("choice")
         first, other, _ = decision_classes(z, x.num_given)
         scores: dict[str, tuple[Array, Array | None]] = {
@@ -374,6 +400,11 @@ class PathPoint(eqx.Module):
     log_steps: Float[Array, "*time"]
     is_given: Bool[Array, "*time"]
     is_first: Bool[Array, "*time"]
+
+
+def _widths(max_length: int) -> list[int]:
+    """Numbers of words a teacher-forced pass is compiled for: few, since each is compiled."""
+    return [max_length] if max_length <= 8 else [-(-max_length * n // 3) for n in (1, 2, 3)]
 
 
 def framed(string: Int[Array, " length"]) -> Int[Array, " slots"]:

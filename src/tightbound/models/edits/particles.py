@@ -63,18 +63,24 @@ class EditParticles(AbstractSequential):
         self, state: Writing, x_t: "PathPoint", clock: Int[Array, ""], key: PRNGKeyArray
     ) -> tuple[Writing, StepScores]:
         step, position = jnp.divmod(clock, self.model.num_positions)
-        state = jax.lax.cond(
-            position == 0, lambda: begin_string(self.model, state, step), lambda: state
-        )
+        state = jax.lax.cond(position == 0, lambda: self.begin(state, step), lambda: state)
         decision, state = decide(self.model, state, position, cached=self.cached)
         options = edits_that_write(x_t.symbol, decision, state.source.tokens)
         given = forced_option(step, position)
         logits = options / self.model.temperature
-        drawn = jnp.where(x_t.is_given, given, jax.random.categorical(key, logits))
+        drawn = jnp.where(x_t.is_given, given, self.choose(logits, key))
         edit = edit_of_option(drawn, x_t.symbol, state.source)
         moved = write(self.model, state, edit, step, position)
         log_q = jax.nn.log_softmax(logits)[drawn]
         return moved, _scores(decision, edit, log_q, x_t)
+
+    def begin(self, state: Writing, step: Int[Array, ""]) -> Writing:
+        """Go on to the next string."""
+        return begin_string(self.model, state, step)
+
+    def choose(self, logits: Float[Array, " options"], key: PRNGKeyArray) -> Int[Array, ""]:
+        """Draw one of the options."""
+        return jax.random.categorical(key, logits)
 
     @property
     def _keeps_built(self) -> bool:

@@ -1,0 +1,234 @@
+"""TB106 to TB110 and TB203: models whose own choices a filter sums out."""
+
+import numpy as np
+
+from tightbound.diagnose.evidence import Choices
+from tightbound.diagnose.finding import Cause, Finding, Verdict, not_run
+
+MASKS_DIFFER = Cause(
+    "masks_only_in_training",
+    "Step by step the model is another network than in training: padding is masked in one of the "
+    "two only, or a mode differs.",
+    "Give the step-by-step pass the masks of the teacher-forced one.",
+)
+CARRIED_STATE_DIFFERS = Cause(
+    "carried_state_differs",
+    "What a string hands on to the next is not what training hands on: a position (its end) is "
+    "missing, or was overwritten.",
+    "Hand on the embeddings of all positions, the end included.",
+)
+STATE_NOT_GATHERED = Cause(
+    "state_not_gathered",
+    "A particle that was copied goes on with another one's cache or embeddings: resampling gathered "
+    "only a part of its state.",
+    "Gather every leaf of the state by the ancestors.",
+)
+ARGMAX_CHOICES = Cause(
+    "argmax_choices",
+    "Every particle makes the same, most probable choice: what is not drawn has no weight, and the "
+    "estimate belongs to no bound.",
+    "Draw the choices from the proposal that is scored; for one path report log p(x, z, e).",
+)
+ESTIMATE_BIASED = Cause(
+    "estimate_biased",
+    "The mean of the estimate is not p(x, z): an increment, a normaliser or an ancestor is wrong.",
+    "Compare one step's increments with log p - log q of the choice that was drawn.",
+)
+ONE_PATH = Cause(
+    "log_q_of_one_path",
+    "log q(z | x) is that of one way to take the sentence apart, where equal words allow several.",
+    "Sum over all ways that lead to the same strings.",
+)
+NOT_NORMALISED = Cause(
+    "proposal_not_normalised",
+    "q(z | x) does not sum to 1 over the trajectories: rounds left out, a filter on lengths or a cap "
+    "without its normaliser.",
+    "Divide by the probability of what is kept.",
+)
+SECOND_TARGET = Cause(
+    "end_has_two_targets",
+    "The end of a string is trained towards two symbols at once, so that its loss cannot fall below "
+    "log 2 for each.",
+    "Let the targets of every position sum to 1.",
+)
+
+_NO_CHOICES = "the model makes no choices of its own that a filter sums out"
+
+
+def particles_score_as_training_does(choices: Choices | None, *, tolerance: float = 1e-3) -> Finding:
+    """TB106. Does a particle score its first string as the teacher-forced pass scores it?
+
+    Oracle: the same edits in both. Measured: the largest difference of a site's score, in nats per
+    string. Ends that differ alone are TB203's.
+    """
+    code, check = "TB106", "particles_score_as_training_does"
+    if choices is None or choices.replayed.size == 0:
+        return not_run(code, check, _NO_CHOICES)
+    measured = 0.0 if _only_ends_differ(choices, tolerance) else float(choices.replayed[:, 0].max())
+    return _difference(
+        code,
+        check,
+        measured,
+        tolerance,
+        "the first string",
+        "A particle scores its first string {} nats away from the teacher-forced pass.",
+        MASKS_DIFFER,
+    )
+
+
+def strings_hand_on_what_training_does(
+    choices: Choices | None, *, tolerance: float = 1e-3
+) -> Finding:
+    """TB107. The same for the later strings, which read what the ones before handed on. Not run
+    where the first string differs already."""
+    code, check = "TB107", "strings_hand_on_what_training_does"
+    if choices is None or choices.replayed.shape[-1] < 2:
+        return not_run(code, check, _NO_CHOICES if choices is None else "there is one string only")
+    only_ends = _only_ends_differ(choices, tolerance)
+    if not only_ends and not choices.replayed[:, 0].max() <= tolerance:
+        return not_run(code, check, "the first string differs already")
+    measured = 0.0 if only_ends else float(choices.replayed[:, 1:].max())
+    return _difference(
+        code,
+        check,
+        measured,
+        tolerance,
+        "the later strings",
+        "A particle scores a later string {} nats away from the teacher-forced pass.",
+        CARRIED_STATE_DIFFERS,
+    )
+
+
+def particles_keep_their_history(choices: Choices | None, *, tolerance: float = 1e-3) -> Finding:
+    """TB108. Does a particle copied from another go on with that one's whole state?
+
+    Oracle: its own choices, teacher-forced. Measured: the difference over its whole way, in nats.
+    Not run where particles that are never copied differ already.
+    """
+    code, check = "TB108", "particles_keep_their_history"
+    if choices is None:
+        return not_run(code, check, _NO_CHOICES)
+    if not choices.replayed.max() <= tolerance:
+        return not_run(code, check, "particles that are never copied differ already")
+    return _difference(
+        code,
+        check,
+        float(choices.after_resampling),
+        tolerance,
+        "four particles, resampled at every step",
+        "A copied particle scores {} nats away from what its own history makes of its choices.",
+        STATE_NOT_GATHERED,
+    )
+
+
+def estimate_is_unbiased(
+    choices: Choices | None, *, tolerance: float = 0.02, num_errors: float = 6.0
+) -> Finding:
+    """TB109. Is the mean of the filter's estimate p(x, z)?  Oracle: all choices, enumerated.
+
+    Measured: |mean ratio - 1| on a tiny sentence, over draws with their standard error. Choices
+    that never vary, where several are possible, are a fault whatever the mean.
+    """
+    code, check = "TB109", "estimate_is_unbiased"
+    if choices is None or len(choices.relative_estimate) < 2:
+        return not_run(code, check, _NO_CHOICES)
+    ratio = choices.relative_estimate
+    measured = float(abs(ratio.mean() - 1.0))
+    error = float(ratio.std(ddof=1) / np.sqrt(len(ratio)))
+    never_vary = choices.num_paths == 1 and choices.num_possible > 1
+    biased = not measured <= max(tolerance, num_errors * error)
+    verdict = Verdict.FAULT if biased or never_vary else Verdict.OK
+    if verdict is Verdict.OK and error > tolerance:
+        verdict = Verdict.UNDECIDED
+    causes = (ARGMAX_CHOICES, ESTIMATE_BIASED) if never_vary else (ESTIMATE_BIASED, ARGMAX_CHOICES)
+    return Finding(
+        code,
+        check,
+        verdict,
+        measured,
+        tolerance,
+        "of p(x, z)",
+        f"a sentence of two words, {len(ratio)} draws",
+        f"The estimate is {ratio.mean():.4g} +- {error:.2g} of p(x, z) in the mean; of "
+        f"{choices.num_possible} ways to write it {choices.num_paths} were drawn.",
+        causes if verdict is Verdict.FAULT else (),
+    )
+
+
+def proposal_sums_to_one(
+    choices: Choices | None, *, claimed: bool = True, tolerance: float = 1e-3
+) -> Finding:
+    """TB110. Does q(z | x) sum to 1 over the latent strings?  Oracle: the sum, on "a a b".
+
+    A run whose settings say that its number is no bound (`claimed` is False) is not held to it.
+    """
+    code, check = "TB110", "proposal_sums_to_one"
+    if choices is None or np.isnan(choices.proposal_mass):
+        return not_run(code, check, "the trajectories of the proposal could not be enumerated")
+    if not claimed:
+        return not_run(code, check, "the settings say that log q is that of one path, and no bound")
+    measured = float(abs(choices.proposal_mass - 1.0))
+    fault = not measured <= tolerance
+    low = choices.proposal_mass < 1.0
+    return Finding(
+        code,
+        check,
+        Verdict.FAULT if fault else Verdict.OK,
+        measured,
+        tolerance,
+        "of the mass",
+        "every trajectory of a sentence of three words, two of them equal",
+        f"q(z | x) sums to {choices.proposal_mass:.4g} over all trajectories, where it must be 1.",
+        ((ONE_PATH, NOT_NORMALISED) if low else (NOT_NORMALISED, ONE_PATH)) if fault else (),
+    )
+
+
+def decisions_have_one_target(choices: Choices | None, *, tolerance: float = 1e-3) -> Finding:
+    """TB203. Is the end of a string trained towards one symbol?
+
+    Oracle: the score of the same end by a particle. Measured: the difference, where ends are all
+    that differs.
+    """
+    code, check = "TB203", "decisions_have_one_target"
+    if choices is None or choices.replayed.size == 0:
+        return not_run(code, check, _NO_CHOICES)
+    only_ends = _only_ends_differ(choices, tolerance)
+    measured = abs(float(choices.end_difference)) if only_ends else 0.0
+    return _difference(
+        code,
+        check,
+        measured,
+        tolerance,
+        "the ends of all strings",
+        "What is trained at the end of a string is {} nats away from log p(end), and nothing else is.",
+        SECOND_TARGET,
+    )
+
+
+def _only_ends_differ(choices: Choices, tolerance: float) -> bool:
+    is_end = np.array([str(name) == "end" for name in choices.names])
+    others = choices.replayed[~is_end]
+    return bool((others <= tolerance).all() and not (choices.replayed[is_end] <= tolerance).all())
+
+
+def _difference(
+    code: str,
+    check: str,
+    measured: float,
+    tolerance: float,
+    where: str,
+    meaning: str,
+    cause: Cause,
+) -> Finding:
+    fault = not measured <= tolerance
+    return Finding(
+        code,
+        check,
+        Verdict.FAULT if fault else Verdict.OK,
+        measured,
+        tolerance,
+        "nats",
+        where,
+        meaning.format(f"{measured:.3g}"),
+        (cause,) if fault else (),
+    )
