@@ -4,7 +4,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-BENCHMARKS = ("vae_step.py", "particle_filter.py", "hmm_forward.py")
+BENCHMARKS = ("vae_step.py", "particle_filter.py", "hmm_forward.py", "edit_filter.py")
 
 
 def main() -> int:

@@ -153,11 +153,11 @@ def test_training_notes_a_text_at_every_evaluation_compiled_once(setup, monkeypa
     assert len(traced) == 1
 
 
-def test_runs_on_images_note_no_text(tmp_path):
-    """Nothing is written for them."""
-    setup = find_recipe("vae/digits").build(0)
+def test_a_run_without_words_notes_none(setup, tmp_path):
+    """Nothing is written for runs on images."""
     progress = Progress(0, first_state(setup), Plateau())
-    assert note_trajectory(setup, progress, RunFolder(tmp_path)) == ""
+    wordless = replace(setup, vocabulary=None)
+    assert note_trajectory(wordless, progress, RunFolder(tmp_path)) == ""
     assert not list(tmp_path.iterdir())
 
 

@@ -55,12 +55,45 @@ def made_objective(
         claimed=claimed,
         batch_surrogate=float(claimed.mean()),
         batch_claimed=float(claimed.mean()),
+        heads_averaged=np.full(ROWS, np.nan),  # an ELBO is no total of heads
         log_likelihood=log_likelihood,
         log_prior=log_prior,
         log_proposal=log_proposal,
         neighbour_change=0.0,
         slopes=slopes * np.array([1.0, 1.001]),
         slope_modules=np.repeat(["decoder", "q.encoder"], 3),
+    )
+
+
+def made_evaluator(rng: np.random.Generator) -> ev.Evaluator:
+    """An evaluator that reports the plain scores, under the law that is trained on."""
+    plain, saturated = rng.normal(-30.0, 4.0, (2, 2, 16))
+    return ev.Evaluator(
+        names=np.array(["z", "x"]),
+        reported=plain,
+        expected=plain,
+        reported_saturated=saturated,
+        expected_saturated=saturated,
+        parameters_changed=False,
+        num_particles=1,
+        trained_law="GaussianProposal",
+        evaluated_law="GaussianProposal",
+        under_trained_law=plain.sum(0),
+    )
+
+
+def made_choices() -> ev.Choices:
+    """Three strings, scored alike up to rounding; an estimate without bias; a law that sums to 1."""
+    rng = np.random.default_rng(3)
+    return ev.Choices(
+        names=np.array(["first op", "op", "token", "end"]),
+        replayed=1e-5 * rng.uniform(size=(4, 3)),
+        after_resampling=2e-5,
+        end_difference=-1e-5,
+        relative_estimate=1.0 + 0.1 * np.tile([-1.0, 1.0], 128),
+        num_paths=3,
+        num_possible=4,
+        proposal_mass=1.0 + 1e-6,
     )
 
 
@@ -74,7 +107,6 @@ def made_line(rng: np.random.Generator) -> ev.Line:
 def made_evidence(step: int) -> ev.Evidence:
     """Every group, of a run in which everything is right."""
     rng = np.random.default_rng(step)
-    scores = rng.normal(-30.0, 4.0, (2, 2, 16))
     return ev.Evidence(
         step=step,
         sites=made_sites(rng),
@@ -83,9 +115,8 @@ def made_evidence(step: int) -> ev.Evidence:
         twin=made_twin(rng),
         scores=ev.Scores(rng.normal(0.0, 0.1, 64), rng.normal(0.0, 0.1, 64), 1.3, 12.0),
         objective=made_objective(rng),
-        evaluator=ev.Evaluator(
-            np.array(["z", "x"]), scores[0], scores[0], scores[1], scores[1], False
-        ),
+        evaluator=made_evaluator(rng),
+        choices=made_choices(),
         optimiser=ev.Optimiser(
             0.0, 1e-3, 0.0, np.ones(2, bool), np.array(["decoder", "q.encoder"])
         ),
@@ -127,14 +158,17 @@ class Made:
     sites = staticmethod(made_sites)
     twin = staticmethod(made_twin)
     objective = staticmethod(made_objective)
+    choices = staticmethod(made_choices)
     line = staticmethod(made_line)
     evidence = staticmethod(made_evidence)
     estimate = staticmethod(made_estimate)
 
     @staticmethod
     def history(**changes: Any) -> list[ev.Evidence]:
-        """Probes at steps 0, 4, 100 and 300; `changes` replace groups of all of them."""
-        return [replace(made_evidence(step), **changes) for step in (0, 4, 100, 300)]
+        """Six probes of a run whose latents are numbers, up to step 300; `changes` replace groups of
+        all of them. With `choices`, a run whose latents are strings."""
+        changes = {"choices": None} | changes
+        return [replace(made_evidence(step), **changes) for step in (0, 4, 16, 64, 100, 300)]
 
     baselines = {
         "uniform": made_estimate(-44.4, 0.0),

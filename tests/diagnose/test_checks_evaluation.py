@@ -1,4 +1,4 @@
-"""TB601 to TB603. Oracle: the wrong evaluation is made from the right scores by hand."""
+"""TB601 to TB604. Oracle: the wrong evaluation is made from the right scores by hand."""
 
 from dataclasses import replace
 
@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from tightbound.diagnose.checks.evaluation import (
     bound_beats_the_baselines,
+    evaluated_under_the_trained_law,
     evaluation_leaves_parameters,
     evaluator_is_plain,
 )
@@ -72,6 +73,86 @@ def test_plain_scores_that_are_not_finite_decide_nothing(made):
     right = made.evidence(0).evaluator
     nan = np.where(np.arange(16) == 2, np.nan, right.expected)
     assert evaluator_is_plain(replace(right, reported=nan, expected=nan)).verdict is UNDECIDED
+
+
+def filtered(made, reported, expected, num_particles):
+    """Evidence of a filter's evaluator: one site off, the other 0 and right. Sentences are the same
+    with and without noise."""
+    reported, expected = (np.stack([0 * row, row]) for row in (reported, expected))
+    return replace(
+        made.evidence(0).evaluator,
+        reported=reported,
+        expected=expected,
+        reported_saturated=reported,
+        expected_saturated=expected,
+        num_particles=num_particles,
+    )
+
+
+@settings(max_examples=60, deadline=None)
+@given(num_particles=st.sampled_from([1, 2, 8, 64]), above=st.floats(-3, 3))
+def test_a_score_of_minus_log_n_in_every_row_is_a_normalised_weight(made, num_particles, above):
+    """Within 1.5 nats of it, whatever the bound of -30 nats or so; with one particle it is 0, which
+    says nothing."""
+    assume(abs(abs(above) - 1.5) > 1e-6)
+    expected = made.evidence(0).evaluator.expected[0]
+    reported = np.full_like(expected, above - np.log(num_particles))
+    finding = evaluator_is_plain(filtered(made, reported, expected, num_particles))
+    assert finding.verdict is FAULT
+    is_weight = num_particles > 1 and abs(above) < 1.5
+    first = finding.causes[0].name
+    assert (first == "normaliser_discarded") == is_weight
+
+
+def test_what_is_minus_log_n_by_chance_is_no_normalised_weight(made):
+    """A site that is missing counts 0, which is near -log 2; a bound of -log 8 is there by right; one
+    row of sixteen that is not near it decides."""
+    expected = made.evidence(0).evaluator.expected[0]
+    missing = evaluator_is_plain(filtered(made, 0 * expected, expected, 2))
+    assert missing.causes[0].name == "evaluation_drops_a_site"
+    bound = -np.log(8.0) + 0.2 * np.cos(np.arange(16))
+    shifted = evaluator_is_plain(filtered(made, bound + 0.5, bound, 8))
+    assert shifted.causes[0].name == "evaluation_constant"
+    one_far = np.where(np.arange(16) == 3, -20.0, -np.log(8.0))
+    other = evaluator_is_plain(filtered(made, one_far, expected, 8))
+    assert other.causes[0].name == "evaluation_network_differs"
+
+
+@settings(max_examples=60, deadline=None)
+@given(cost=st.floats(-5, 20))
+def test_another_law_at_evaluation_is_a_fault_whatever_it_costs_so_far(made, cost):
+    """The cost grows as training goes on, so its sign at step 0 says nothing."""
+    right = made.evidence(0).evaluator
+    other = replace(
+        right,
+        trained_law="halving",
+        evaluated_law="token drop 0.5",
+        under_trained_law=right.expected.sum(0) + cost,
+    )
+    finding = evaluated_under_the_trained_law(other)
+    assert finding.verdict is FAULT
+    assert finding.measured == pytest.approx(cost, abs=1e-9)
+    assert [cause.name for cause in finding.causes] == ["evaluated_under_another_law"]
+    assert "'halving'" in finding.meaning
+    assert "'token drop 0.5'" in finding.meaning
+
+
+def test_the_law_that_is_trained_costs_nothing(made):
+    """The same name passes; nothing was evaluated, nothing is judged."""
+    finding = evaluated_under_the_trained_law(made.evidence(0).evaluator)
+    assert (finding.verdict, finding.measured) == (OK, 0.0)
+    assert evaluated_under_the_trained_law(None).verdict is NOT_RUN
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_a_cost_that_is_not_finite_is_a_fault_of_the_law_still(made, bad):
+    """Under either law, or under both: infinity less infinity is no number, and warns of nothing."""
+    right = replace(made.evidence(0).evaluator, evaluated_law="token drop 0.5")
+    for expected in (right.expected, np.full_like(right.expected, bad)):
+        both = replace(right, expected=expected, under_trained_law=np.full(16, bad))
+        finding = evaluated_under_the_trained_law(both)
+        assert finding.verdict is FAULT
+        assert not np.isfinite(finding.measured)
 
 
 def test_parameters_that_changed_are_a_fault(made):

@@ -56,6 +56,21 @@ def test_a_kl_that_is_not_finite_is_open_even_where_a_collapse_is_asked_for(made
     assert latents_are_used(with_kl(made, kl), asked_for=asked_for).verdict is UNDECIDED
 
 
+@pytest.mark.parametrize("kl", [0.0, 5.0])
+def test_latents_that_are_strings_have_no_kl_to_be_judged_by(made, kl):
+    """A filter's choices were gathered, at the first step alone as in a run, or at every one."""
+    history = [Evidence(step=0), *with_kl(made, np.full(16, kl))]
+    assert latents_are_used(history).verdict is (FAULT if kl == 0.0 else OK)
+    for gathered in ([0], [1], [0, 1]):
+        strings = [
+            replace(e, choices=made.choices()) if i in gathered else e
+            for i, e in enumerate(history)
+        ]
+        finding = latents_are_used(strings)
+        assert finding.verdict is NOT_RUN
+        assert "strings" in finding.meaning
+
+
 @pytest.mark.parametrize(
     ("slope", "spread", "verdict"),
     [

@@ -112,6 +112,34 @@ def test_a_wrong_reduction_over_the_batch_is_right_for_one_row(made):
         assert finding.causes[0].name == "reduced_over_batch"
 
 
+@settings(max_examples=60, deadline=None)
+@given(off=st.floats(0, 3))
+def test_heads_that_are_averaged_apart_are_recognised_by_their_value(made, off):
+    """Every row is what three losses, each divided by its own decisions, add up to, up to a
+    thousandth of the claim's size."""
+    right = made.objective(np.random.default_rng(4), estimator="monte-carlo-em")
+    assume(abs(off - 1) > 1e-6)
+    tolerance = 1e-3 * np.abs(right.claimed).max()
+    averaged = right.claimed / np.arange(6, 38)
+    right = replace(right, heads_averaged=averaged)
+    assert objective_is_its_claim(right).verdict is Verdict.OK
+    finding = objective_is_its_claim(with_surrogate(right, averaged + off * tolerance))
+    assert finding.verdict is Verdict.FAULT
+    assert (finding.causes[0].name == "heads_averaged_apart") == (off < 1)
+    assert finding.causes[-1].name == "objective_differs"
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_heads_without_a_value_explain_nothing(made, bad):
+    """An ELBO is no total of heads: the field is NaN. Infinity less infinity is no match."""
+    right = made.objective(np.random.default_rng(5))
+    found = np.where(np.arange(32) == 3, bad, right.claimed)
+    heads = replace(with_surrogate(right, found), heads_averaged=found)
+    finding = objective_is_its_claim(heads)
+    assert finding.verdict is Verdict.FAULT
+    assert [cause.name for cause in finding.causes] == ["objective_differs"]
+
+
 def test_what_no_known_mistake_explains_is_not_explained(made):
     """Noise over rows is no combination of the terms."""
     rng = np.random.default_rng(2)

@@ -1,10 +1,10 @@
-"""TB210 to TB217. Oracle: lines, answers and scores made by hand, whose gains are known."""
+"""TB210 to TB217 and TB219. Oracle: lines, answers and scores made by hand, whose gains are known."""
 
 from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from tightbound.diagnose.checks.optimisation import (
@@ -15,6 +15,7 @@ from tightbound.diagnose.checks.optimisation import (
     output_starts_near_the_data,
     updates_are_large_enough,
     updates_do_not_overshoot,
+    updates_help_other_rows,
     values_are_finite,
 )
 from tightbound.diagnose.evidence import Evidence, Line, Optimiser
@@ -124,6 +125,89 @@ def test_thirty_updates_that_end_nowhere_gain_nothing(made):
     assert updates_are_large_enough(beyond).verdict is OK
     itself = [Evidence(step=s, line=line(made, lambda m: np.nan if m else 0.0)) for s in STEPS]
     assert updates_are_large_enough(itself).verdict is UNDECIDED
+
+
+def probes(made, *changes):
+    """One probe for each pair of what an update gives its own rows and gives (or takes) others."""
+    return [
+        Evidence(
+            step=step,
+            line=line(made, lambda m, own=own: own * m, others=lambda m, other=other: other * m),
+        )
+        for step, (own, other) in enumerate(changes)
+    ]
+
+
+@settings(max_examples=60, deadline=None)
+@given(own=st.floats(0.01, 0.4), taken=st.floats(-0.1, 0.3))
+@example(own=0.05, taken=0.101)
+@example(own=4.0, taken=1.99)
+@example(own=4.0, taken=2.01)
+def test_an_update_may_take_half_of_what_it_gives_and_a_tenth_of_a_nat(made, own, taken):
+    """Six updates, all alike, so that all of them or none are harmful."""
+    allowed = max(0.1, 0.5 * own)
+    assume(abs(taken - allowed) > 1e-6)
+    finding = updates_help_other_rows(probes(made, *[(own, -taken)] * 6))
+    assert finding.verdict is (FAULT if taken > allowed else OK)
+    assert finding.measured == (1.0 if taken > allowed else 0.0)
+    causes = ["rows_interfere"] if taken > allowed else []
+    assert [cause.name for cause in finding.causes] == causes
+
+
+@pytest.mark.parametrize(("harmful", "verdict"), [(0, OK), (3, OK), (4, FAULT), (6, FAULT)])
+def test_half_of_the_updates_may_do_harm(made, harmful, verdict):
+    """Of six; those that do not raise their own rows count for neither side."""
+    changes = [(1.0, -2.0)] * harmful + [(1.0, 0.5)] * (6 - harmful) + [(-1.0, -9.0)] * 5
+    finding = updates_help_other_rows(probes(made, *changes))
+    assert finding.verdict is verdict
+    assert finding.measured == pytest.approx(harmful / 6)
+
+
+def test_the_update_that_takes_most_is_shown(made):
+    finding = updates_help_other_rows(probes(made, *[(1.0, -2.0)] * 4, (3.0, -7.0), (1.0, 1.0)))
+    assert finding.where == "worst at step 4"
+    assert "+3 and took -7 nats" in finding.meaning
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_others_that_end_where_nothing_is_finite_lost_everything(made, bad):
+    """Four of six do; a whole update that ends so for its own rows did not raise them."""
+    nowhere = lambda m: bad if m >= 1 else m  # noqa: E731
+    lost = [Evidence(step=s, line=line(made, lambda m: m, others=nowhere)) for s in range(4)]
+    fine = probes(made, *[(1.0, 1.0)] * 2)
+    finding = updates_help_other_rows(lost + fine)
+    assert (finding.verdict, finding.measured) == (FAULT, pytest.approx(4 / 6))
+    assert "took -inf nats" in finding.meaning
+    both = [Evidence(step=s, line=line(made, nowhere, others=nowhere)) for s in range(4)]
+    assert updates_help_other_rows(both + fine).verdict is NOT_RUN
+    assert updates_help_other_rows(both + 3 * fine).verdict is OK
+
+
+@pytest.mark.parametrize("whose", ["same", "other"])
+@pytest.mark.parametrize("bad", [np.nan, -np.inf])
+def test_a_bound_that_is_not_finite_before_an_update_decides_nothing(made, whose, bad):
+    """Of one row at one probe, beside six updates that did no harm, or that did."""
+
+    def with_bad(history):
+        broken = getattr(history[0].line, whose).copy()
+        broken[:, 3] = bad
+        return [replace(history[0], line=replace(history[0].line, **{whose: broken})), *history[1:]]
+
+    harmless = probes(made, *[(1.0, 1.0)] * 7)
+    assert updates_help_other_rows(harmless).verdict is OK
+    assert updates_help_other_rows(with_bad(harmless)).verdict is UNDECIDED
+    harmful = probes(made, *[(1.0, -2.0)] * 7)
+    assert updates_help_other_rows(with_bad(harmful)).verdict is FAULT
+
+
+def test_five_updates_and_rows_without_company_are_too_few(made):
+    assert updates_help_other_rows(probes(made, *[(1.0, -2.0)] * 5)).verdict is NOT_RUN
+    assert updates_help_other_rows([]).verdict is NOT_RUN
+    alone = [
+        replace(e, line=replace(e.line, same=e.line.same[:, :0], other=e.line.other[:, :0]))
+        for e in probes(made, *[(1.0, -2.0)] * 6)
+    ]
+    assert updates_help_other_rows(alone).verdict is NOT_RUN
 
 
 def test_modules_that_no_gradient_moves_are_named():

@@ -88,6 +88,13 @@ def rewritten(path, **changes):
         ),
         ({"sites.observed": np.zeros(2)}, "`sites.observed` of .* but Bool 'site' was meant"),
         ({"twin.obs_size": np.zeros(3)}, r"is float64 of shape \(3,\), but int was meant"),
+        ({"evaluator.trained_law": None}, "has no entry `evaluator.trained_law`, which its other"),
+        ({"evaluator.trained_law": np.array(3)}, "is int64 of shape .* but str was meant"),
+        ({"choices.num_paths": np.array(2.5)}, "is float64 of shape .* but int was meant"),
+        (
+            {"choices.replayed": np.zeros((3, 3))},
+            r"`choices.replayed` of .* of shape \(3, 3\), but Float 'site string' was meant",
+        ),
         ({"scores.proposal_spread": np.array("wide")}, "but float was meant"),
     ],
 )

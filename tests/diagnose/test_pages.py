@@ -10,6 +10,7 @@ import pytest
 from tightbound.commands.explain import main, pages
 from tightbound.diagnose import finding as finding_module
 from tightbound.diagnose.checks import (
+    choices,
     data,
     evaluation,
     latents,
@@ -20,7 +21,7 @@ from tightbound.diagnose.checks import (
 )
 from tightbound.errors import UserError
 
-MODULES = (data, evaluation, latents, objective, optimisation, probability, weights)
+MODULES = (choices, data, evaluation, latents, objective, optimisation, probability, weights)
 DIAGNOSE = Path(inspect.getfile(finding_module)).parent
 ROOT = Path(__file__).parents[2]
 SECTIONS = [
@@ -68,10 +69,12 @@ CHECKS, CAUSES, PAGES = checks(), causes(), pages()
 
 
 def defaults(function):
-    """The check's thresholds by name: keyword arguments whose default is a number."""
+    """The check's thresholds by name: keyword arguments whose default is a number, not yes or no."""
     pairs = zip(function.args.kwonlyargs, function.args.kw_defaults, strict=True)
     values = {a.arg: d.value for a, d in pairs if isinstance(d, ast.Constant)}
-    return {n: v for n, v in values.items() if isinstance(v, int | float) and v is not False}
+    return {
+        n: v for n, v in values.items() if isinstance(v, int | float) and not isinstance(v, bool)
+    }
 
 
 def section(page, title):
@@ -79,7 +82,7 @@ def section(page, title):
 
 
 def test_every_check_has_a_page_and_every_page_a_check():
-    assert len(CHECKS) == 32
+    assert len(CHECKS) == 40
     assert set(PAGES) == set(CHECKS)
 
 
@@ -136,7 +139,7 @@ def test_the_table_of_findings_has_every_code_with_its_title():
 def test_explain_lists_the_titles_and_prints_a_page(capsys):
     assert main([]) == 0
     listed = capsys.readouterr().out.splitlines()
-    assert len(listed) == 32
+    assert len(listed) == 40
     assert "TB201  The objective is not what it claims to be" in listed
     assert main(["tb201"]) == 0
     assert capsys.readouterr().out == PAGES["TB201"]

@@ -195,6 +195,23 @@ def test_an_objective_with_the_wrong_sign_descends_the_bound(setup, first, last,
     assert found.change == explained.change
 
 
+def test_the_trained_law_is_told_from_that_of_evaluation(setup, first, last, explained):
+    """Held-out numbers from the first proposal whatever is trained: the change under the trained one
+    is what it was without that, on the same draws, and no parameter of q carries the other."""
+    held = replace(setup, evaluation_proposal=first.proposal)
+    found = why(held, first, last, key=KEY)
+    trained = found.change_under_trained_law
+    assert_allclose(trained.value, explained.change.value, rtol=1e-12)
+    assert_allclose(trained.standard_error, explained.change.standard_error, rtol=1e-9)
+    assert_allclose(trained.monte_carlo_error, explained.change.monte_carlo_error, rtol=1e-9)
+    assert abs(found.change.value - trained.value) > 5 * trained.monte_carlo_error
+    assert {parts["q.encoder"] for parts in found.modules.values()} == {0.0}
+    assert found.sites["z"].value == 0.0
+    assert found.to_json()["change_under_trained_law"] == trained.to_json()
+    assert explained.change_under_trained_law is None
+    assert explained.to_json()["change_under_trained_law"] is None
+
+
 def test_two_checkpoints_of_one_step_are_refused(setup, first):
     with pytest.raises(
         ValueError, match=r"Both checkpoints are of step 0, so nothing moved\. Name two steps\."

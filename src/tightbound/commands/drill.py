@@ -6,7 +6,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from tightbound.commands.options import parse, print_json, say, show, use_compilation_cache
 from tightbound.errors import UserError
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 class DrillOptions:
     """Plant faults and count. Rows already in `out` are not run again."""
 
-    family: str = "vae"
-    """Recipes whose name begins so; the conditional VAE belongs to "vae"."""
+    family: Literal["vae", "edits", "all"] = "all"
+    """Whose recipes; the conditional VAE belongs to "vae"."""
     kinds: tuple[str, ...] = ()
     """Only these faults, and the healthy runs; by default all."""
     seeds: tuple[int, ...] = (0,)
@@ -45,13 +45,10 @@ def main(arguments: Sequence[str]) -> int:
     unknown = [kind for kind in options.kinds if kind not in FAULTS]
     if unknown:
         raise UserError(f"There is no fault {unknown[0]!r}. There are: {', '.join(FAULTS)}.")
-    if options.family != "vae":
-        raise UserError(
-            f"There are no faults for the family {options.family!r} yet. There is: vae."
-        )
     if min(options.jobs, options.steps, *options.seeds) < 0 or min(options.jobs, options.steps) < 1:
         raise UserError("`jobs` and `steps` must be at least 1, and seeds not negative.")
-    todo = cases(options.seeds, options.kinds or None)
+    family = None if options.family == "all" else options.family
+    todo = cases(options.seeds, options.kinds or None, family)
     out = Path(options.out)
     rows = [row for row in saved_rows(out, options.steps) if row.case in todo]
     left = [case for case in todo if case not in {row.case for row in rows}]

@@ -41,6 +41,8 @@ class EvaluateOptions:
     split: Literal["train", "valid", "test"] = "test"
     max_rows: int | None = None
     """Only the first rows of the split."""
+    set: tuple[str, ...] = ()
+    """KEY=VALUE: settings of the run changed for this evaluation, as model.num-particles=16."""
     seed: int = 0
     """Of the data's noise and of the draws."""
     save: str | None = None
@@ -60,7 +62,7 @@ def main(arguments: Sequence[str]) -> int:
     if num_samples is None:
         num_samples = 1 if options.bound == "elbo" else 100
     evaluation, is_bound = evaluate_run(
-        options.run, options.split, num_samples, options.seed, options.max_rows
+        *(options.run, options.split, num_samples, options.seed, options.max_rows), options.set
     )
     order = options.order
     if order is None and options.bound in ("renyi", "cubo"):
@@ -95,9 +97,15 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def evaluate_run(
-    reference: str, split: str, num_samples: int, seed: int, max_rows: int | None
+    reference: str,
+    split: str,
+    num_samples: int,
+    seed: int,
+    max_rows: int | None,
+    changes: Sequence[str] = (),
 ) -> "tuple[Evaluation, bool]":
-    """The scored sites of a run's split, and whether their weights make a bound at all."""
+    """The scored sites of a run's split, and whether their weights make a bound at all. `changes` are
+    settings of the run looked at in another way, `KEY=VALUE`."""
     import jax
 
     from tightbound.data.batch import first_rows
@@ -109,7 +117,7 @@ def evaluate_run(
         )
     path, step = split_reference(reference)
     opened = open_run(path)
-    setup = opened.build()
+    setup = opened.build(changes)
     state = opened.state(setup, step)
     data = chosen_split(setup, split)
     if max_rows is not None:

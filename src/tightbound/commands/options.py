@@ -1,6 +1,7 @@
 """What several commands share: parsing a recipe with its settings, opening a run, printing."""
 
 import dataclasses
+import difflib
 import json
 import os
 import sys
@@ -85,6 +86,41 @@ def with_settings(recipe: Any, settings: Mapping[str, Any], where: str = "") -> 
             value = tuple(value)
         changes[name] = value
     return dataclasses.replace(recipe, **changes)
+
+
+def with_changes(recipe: Any, changes: Sequence[str]) -> Any:
+    """The recipe with settings changed as `KEY=VALUE` says, dotted as in `flat_settings`; a value is
+    JSON, or a word. UserError for a key it has not, or a value of another kind."""
+    settings = settings_of(recipe)
+    for change in changes:
+        key, equals, text = change.partition("=")
+        key = key.replace("-", "_")  # as on the command line of `train`
+        if not equals or key not in flat_settings(settings):
+            close = difflib.get_close_matches(key, flat_settings(settings), n=1)
+            hint = f" Did you mean {close[0]}=...?" if close else ""
+            raise UserError(f"{change!r} is no KEY=VALUE of a setting of this run.{hint}")
+        try:
+            value = json.loads(text)
+        except json.JSONDecodeError:
+            value = text
+        *path, last = key.split(".")
+        inner = settings
+        for name in path:
+            inner = inner[name]
+        if inner[last] is not None and not _same_kind(inner[last], value):
+            raise UserError(
+                f"The setting {key} was set to {value!r}, but it is {inner[last]!r} in this run: give "
+                f"a value of the same kind."
+            )
+        inner[last] = value
+    return with_settings(recipe, settings)
+
+
+def _same_kind(old: Any, new: Any) -> bool:
+    """Whether a JSON value can stand where another did: a whole number for a real one, but not back."""
+    if isinstance(old, bool) or isinstance(new, bool):
+        return isinstance(old, bool) and isinstance(new, bool)
+    return isinstance(new, (int, float) if isinstance(old, float) else type(old))
 
 
 def flat_settings(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -1,11 +1,12 @@
 """Opening a run folder: its recipe, its setup, its checkpoints and its evidence."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tightbound.commands.build import build
-from tightbound.commands.options import with_settings
+from tightbound.commands.options import with_changes, with_settings
 from tightbound.diagnose.evidence import Evidence
 from tightbound.errors import UserError
 from tightbound.estimators.estimate import Estimate
@@ -26,9 +27,11 @@ class OpenRun:
     seed: int
     document: dict[str, Any]  # recipe.json
 
-    def build(self) -> "Setup":
-        """The setup the run was started from, its planted fault included."""
-        return build(self.recipe, self.seed, self.document.get("plant"))
+    def build(self, changes: Sequence[str] = ()) -> "Setup":
+        """The setup the run was started from, its planted fault included; or one with settings
+        changed (`KEY=VALUE`), to look at its parameters in another way."""
+        recipe = with_changes(self.recipe, changes)
+        return build(recipe, self.seed, self.document.get("plant"))
 
     def state(self, setup: "Setup", step: int | None = None) -> "TrainState":
         """The state at `step`, or at the newest valid checkpoint."""

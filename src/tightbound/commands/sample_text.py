@@ -84,7 +84,6 @@ def bound_by_string(
 
     A sentence that has fewer strings counts as 0 there; `rows` says how many have one.
     """
-
     choice = on_grid(model, terms, "choice", of="log_q")
     is_first = np.arange(model.num_positions) == num_given[:, None, None]
     added = {

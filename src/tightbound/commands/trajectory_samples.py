@@ -20,12 +20,7 @@ from tightbound.models.edits.generation import generate
 from tightbound.models.edits.model import EditModel
 from tightbound.models.edits.network import CPY, END, INS, SUB
 from tightbound.models.edits.trajectory import Edits, Trajectory
-from tightbound.report.trajectories import (
-    DrawnEdit,
-    DrawnString,
-    DrawnTrajectory,
-    Op,
-)
+from tightbound.report.trajectories import DrawnEdit, DrawnString, DrawnTrajectory, Op
 from tightbound.terms import LogTerms
 
 OPS: dict[int, Op] = {INS: "INS", CPY: "CPY", SUB: "SUB", END: "EOS"}
@@ -99,7 +94,7 @@ def draw(
     return [
         _drawn_trajectory(
             vocabulary,
-            *jax.tree.map(lambda leaf, row=row: leaf[row], (trajectories, edits)),
+            _at((trajectories, edits), row),
             log_p[row],
             log_steps[row],
             num_given=start.num_given,
@@ -128,7 +123,7 @@ def explain(
     log_q = on_grid(model, terms, "choice", of="log_q")
     first = _drawn_trajectory(
         vocabulary,
-        *jax.tree.map(lambda leaf: leaf[0], (trajectories, edits)),
+        _at((trajectories, edits), 0),
         log_p[0],
         on_grid(model, terms, "steps", of="log_p")[0].sum(-1),
         num_given=int(np.asarray(batch.x.num_given)[0]),
@@ -188,10 +183,13 @@ def _explain(model, proposal, batch, key):
     return jax.vmap(model.complete)(z, state), terms
 
 
+def _at(completed: tuple[Trajectory, Edits], row: int) -> tuple[Trajectory, Edits]:
+    return jax.tree.map(lambda leaf: leaf[row], completed)
+
+
 def _drawn_trajectory(
     vocabulary: Vocabulary,
-    trajectory: Trajectory,
-    edits: Edits,
+    completed: tuple[Trajectory, Edits],
     log_p: Float[np.ndarray, "steps positions"],
     log_steps: Float[np.ndarray, " steps"],
     *,
@@ -200,6 +198,7 @@ def _drawn_trajectory(
     log_q_edits: Float[np.ndarray, "steps positions"] | None = None,
     log_q: float | None = None,
 ) -> DrawnTrajectory:
+    trajectory, edits = completed
     log_q_edits = np.zeros_like(log_p) if log_q_edits is None else log_q_edits
     strings = []
     for step in range(int(trajectory.num_steps)):

@@ -36,6 +36,8 @@ class WhyOptions:
     split: Literal["train", "valid", "test"] = "valid"
     rows: int = 256
     """Rows of the split to look at."""
+    set: tuple[str, ...] = ()
+    """KEY=VALUE: settings of the run changed for this look, as evaluate-law=token-drop."""
     seed: int = 0
     """Of the draws."""
     format: TableFormat = "text"
@@ -52,7 +54,7 @@ def main(arguments: Sequence[str]) -> int:
     from tightbound.diagnose.why import why
 
     opened = open_run(options.run)
-    setup = opened.build()
+    setup = opened.build(options.set)
     chosen_split(setup, options.split)
     if options.rows < 2:
         raise UserError(f"{options.rows} rows were asked for; errors over rows need at least 2.")

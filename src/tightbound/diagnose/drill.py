@@ -9,9 +9,9 @@ TB603 (the trained bound against the baselines) is not among what is counted.
 """
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from multiprocessing import get_context
 from typing import Any
 
@@ -19,9 +19,8 @@ import numpy as np
 
 from tightbound.diagnose.faults import FAULTS, Fault
 from tightbound.diagnose.findings import Findings
+from tightbound.diagnose.subjects import SUBJECTS, TRAPS, family_of
 from tightbound.diagnose.watch import gather, verdict
-from tightbound.recipes.vae import RECIPES, ImageData, VAERecipe
-from tightbound.train.settings import ObjectiveSettings, OptimiserSettings, PlateauSettings
 
 STEPS = 300
 
@@ -50,78 +49,11 @@ class Row:
     said: tuple[str, ...]  # the causes given, likeliest first
 
 
-_BASE = RECIPES["vae/digits"]
-
-
-def _digits(name: str, **changes: Any) -> VAERecipe:
-    return replace(_BASE, name=name, **changes)
-
-
-SUBJECTS: Mapping[str, VAERecipe] = {
-    recipe.name: recipe
-    for recipe in [
-        _digits("vae/digits"),
-        _digits(
-            "vae/digits-gaussian",
-            data=ImageData("digits", law="grey"),
-            model=replace(_BASE.model, output="gaussian", output_scale=0.5),
-        ),
-        _digits(
-            "vae/digits-iwae",
-            objective=ObjectiveSettings(estimator="iwae", num_samples=5),
-        ),
-        _digits("cvae/digits", model=replace(_BASE.model, family="cvae")),
-    ]
-}
-
-
-def _objective(**settings: Any) -> dict[str, Any]:
-    return {"objective": ObjectiveSettings(**settings)}
-
-
-def _rate(**settings: Any) -> dict[str, Any]:
-    return {"optimiser": replace(_BASE.optimiser, **settings)}
-
-
-# Healthy runs that look ill: each does on purpose what a fault does by mistake.
-TRAPS: Mapping[str, VAERecipe] = {
-    recipe.name: recipe
-    for recipe in [
-        _digits("kl-warm-up", **_objective(kl_warmup_steps=500)),
-        _digits("kl-cycles", **_objective(kl_warmup_steps=50, kl_cycle_steps=100)),
-        _digits("beta-0.5", **_objective(kl_weight=0.5)),
-        _digits("beta-4", **_objective(kl_weight=4.0)),
-        _digits("free-bits", **_objective(free_bits=2.0)),
-        _digits("rate-warm-up", **_rate(warmup_steps=200)),
-        _digits("rate-restarts", **_rate(decay="cosine", restart_every=100)),
-        _digits("clipped-norm", **_rate(clip_norm=5.0)),
-        _digits("clipped-entries", **_rate(clip_value=0.5)),
-        _digits("sticking-the-landing", **_objective(path="stop_proposal")),
-        _digits("vimco", **_objective(estimator="vimco", num_samples=5)),
-        _digits("wake-sleep", **_objective(estimator="wake-sleep", num_samples=5)),
-        _digits("renyi", **_objective(estimator="renyi", num_samples=5)),
-        _digits("doubly", **_objective(estimator="iwae", num_samples=5, path="doubly")),
-        _digits(
-            "legitimate-collapse",
-            data=ImageData("digits", law="grey"),
-            model=replace(
-                _BASE.model, output="gaussian", output_scale=3.0, learn_output_scale=False
-            ),
-        ),
-        _digits("tiny-data", data=ImageData("digits", num_valid=1397)),
-        _digits("two-latents", model=replace(_BASE.model, latent_size=2)),
-        _digits("deep", model=replace(_BASE.model, family="deep-vae", depth=2, activation="tanh")),
-        _digits("plateau", run=replace(_BASE.run, steps=300, plateau=PlateauSettings(patience=1))),
-        _digits("sgd", optimiser=OptimiserSettings("sgd", learning_rate=0.01)),
-        _digits("adagrad", optimiser=OptimiserSettings("adagrad", learning_rate=0.05)),
-        _digits("relu-wide", model=replace(_BASE.model, activation="relu", hidden_size=400)),
-    ]
-}
-
-
-def cases(seeds: Sequence[int], kinds: Sequence[str] | None = None) -> list[Case]:
-    """Every fault on every recipe it applies to, and as many healthy runs, of which the traps are
-    more than a third."""
+def cases(
+    seeds: Sequence[int], kinds: Sequence[str] | None = None, family: str | None = None
+) -> list[Case]:
+    """Every fault on every recipe it applies to, and healthy runs, of which the traps are more than
+    a third; of one family, or of all."""
     chosen = [FAULTS[name] for name in (FAULTS if kinds is None else kinds)]
     planted = [
         Case(fault.name, recipe, seed, healthy=False)
@@ -131,7 +63,8 @@ def cases(seeds: Sequence[int], kinds: Sequence[str] | None = None) -> list[Case
     ]
     plain = [Case("healthy", name, seed, True) for name in SUBJECTS for seed in seeds]
     traps = [Case("trap", name, seed, True, trap=True) for name in TRAPS for seed in seeds]
-    return planted + plain + traps
+    every = planted + plain + traps
+    return [case for case in every if family in (None, family_of(case.recipe))]
 
 
 def run_cases(todo: Sequence[Case], *, jobs: int, steps: int = STEPS) -> Iterator[Row]:

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 
 import jax
 
-from tightbound.diagnose import planting
+from tightbound.diagnose import planting, planting_choices
 from tightbound.diagnose.checks import (
+    choices,
     data,
     evaluation,
     latents,
@@ -39,6 +40,7 @@ class Fault:
 _BITS = ("vae/digits", "vae/digits-iwae")
 _ELBO = ("vae/digits", "vae/digits-gaussian")
 _IWAE = ("vae/digits-iwae",)
+_DOUBLING = ("edits/doubling", "edits/doubling-drop")
 
 _CATALOGUE = [
     Fault(
@@ -347,6 +349,96 @@ _CATALOGUE = [
         planting.with_evaluation(planting.without_kl),
         evaluation.EVALUATED_SITE,
         ("TB601",),
+    ),
+    Fault(
+        "masks_only_in_training",
+        "masks, padding, units",
+        "Particles read their source without its padding mask; the teacher-forced pass has it.",
+        planting_choices.with_particles(lambda p: planting_choices.Unmasked(p.model)),
+        choices.MASKS_DIFFER,
+        ("TB106",),
+        _DOUBLING,
+    ),
+    Fault(
+        "carried_without_its_end",
+        "state",
+        "Particles hand on what they built without the position of the end.",
+        planting_choices.with_particles(lambda p: planting_choices.WithoutItsEnd(p.model)),
+        choices.CARRIED_STATE_DIFFERS,
+        ("TB107",),
+        _DOUBLING,
+    ),
+    Fault(
+        "cache_not_gathered",
+        "state",
+        "Resampling gathers the particles but not their key-value caches.",
+        planting_choices.cache_not_gathered,
+        choices.STATE_NOT_GATHERED,
+        ("TB108",),
+        _DOUBLING,
+    ),
+    Fault(
+        "argmax_particles",
+        "inference",
+        "Every particle takes the most probable edit and is weighted as if it had drawn it.",
+        planting_choices.with_particles(lambda p: planting_choices.Argmax(p.model)),
+        choices.ARGMAX_CHOICES,
+        ("TB109",),
+        _DOUBLING,
+    ),
+    Fault(
+        "log_q_of_one_path",
+        "not a probability model",
+        "log q is that of the positions dropped, where equal words leave the same string.",
+        planting_choices.one_path,
+        choices.ONE_PATH,
+        ("TB110",),
+        ("edits/doubling-drop",),
+    ),
+    Fault(
+        "end_trained_twice",
+        "objective",
+        "The target of a string's end is set for two ops at once.",
+        planting_choices.end_trained_twice,
+        choices.SECOND_TARGET,
+        ("TB203",),
+        _DOUBLING,
+    ),
+    Fault(
+        "heads_averaged_apart",
+        "objective",
+        "The losses of the three heads are averaged each over its own decisions.",
+        planting_choices.heads_averaged,
+        objective.HEADS_AVERAGED_APART,
+        ("TB201",),
+        _DOUBLING,
+    ),
+    Fault(
+        "normaliser_discarded",
+        "inference",
+        "Evaluation reports the log of a normalised weight.",
+        planting_choices.normaliser_discarded,
+        evaluation.NORMALISER_DISCARDED,
+        ("TB601",),
+        _DOUBLING,
+    ),
+    Fault(
+        "evaluated_under_another_law",
+        "leakage and mode",
+        "Trajectories are halved in training and dropped at random in evaluation.",
+        planting_choices.other_law_at_evaluation,
+        evaluation.EVALUATED_UNDER_OTHER_LAW,
+        ("TB604",),
+        ("edits/doubling", "edits/doubling-one-by-one"),
+    ),
+    Fault(
+        "letters_interfere",
+        "optimisation",
+        "One letter per step at thirty times the learning rate: each step undoes the others.",
+        planting.with_optimiser(planting.scaled(30.0)),
+        optimisation.ROWS_INTERFERE,
+        ("TB219", "TB210"),
+        ("edits/doubling-one-by-one",),
     ),
 ]
 

@@ -7,7 +7,7 @@ probes and shrunken twins only.
 
 import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -113,7 +113,39 @@ def all_edits(model: EditModel, trajectory: Trajectory, num_given: int = 0) -> E
     """
     rows = np.asarray(trajectory.strings)[: int(trajectory.num_steps)]
     strings = [tuple(row[row != PAD].tolist()) for row in rows]
-    ways = {}
+    return _edits(_edits_of_strings(model, strings, num_given))
+
+
+def all_writings(model: EditModel) -> tuple[Trajectory, Edits]:
+    """Everything a tiny model can write, on a leading axis: every trajectory with all its edits.
+
+    Their probabilities sum to one. Two words, strings of at most three and at most two strings
+    are 240 trajectories and 14,394 sequences of edits.
+    """
+    words = range(NUM_MARKS, len(model.network.token_bias))
+    strings = [
+        string
+        for size in range(model.max_length + 1)
+        for string in itertools.product(words, repeat=size)
+    ]
+    rows, num_steps, tables = [], [], []
+    for size in range(1, model.max_steps + 1):
+        for written in itertools.product(strings, repeat=size):
+            row = np.full((model.max_steps, model.max_length), PAD)
+            for step, string in enumerate(written):
+                row[step, : len(string)] = string
+            tables.append(_edits_of_strings(model, written, num_given=0))
+            rows += [row] * len(tables[-1])
+            num_steps += [size] * len(tables[-1])
+    trajectories = jax.vmap(Trajectory)(jnp.asarray(np.array(rows)), jnp.asarray(num_steps))
+    return trajectories, _edits(np.concatenate(tables))
+
+
+def _edits_of_strings(
+    model: EditModel, strings: Sequence[tuple[int, ...]], num_given: int
+) -> Int[np.ndarray, "sequences steps positions 2"]:
+    """The (op, index) of every decision of every sequence of edits that writes these strings."""
+    ways: dict[tuple[int, int], list[tuple[int, int]]] = {}
     for step, (before, string) in enumerate(zip([(), *strings], strings, strict=False)):
         for position, word in enumerate(string):
             ways[step, position] = (
@@ -129,36 +161,9 @@ def all_edits(model: EditModel, trajectory: Trajectory, num_given: int = 0) -> E
             f"{_MOST_EDITS:,} that are enumerated. Take fewer or shorter strings."
         )
     table = np.zeros((num_sequences, model.max_steps, model.num_positions, 2), int)
-    chosen = np.array(list(itertools.product(*ways.values())))
     steps, positions = np.array(list(ways)).T
-    table[:, steps, positions] = chosen
-    return _edits(table)
-
-
-def all_writings(model: EditModel) -> tuple[Trajectory, Edits]:
-    """Everything a tiny model can write, on a leading axis: every trajectory with all its edits.
-
-    Their probabilities sum to one. Two words, strings of at most three and at most two strings
-    are 240 trajectories and 14,394 sequences of edits.
-    """
-    words = range(NUM_MARKS, len(model.network.token_bias))
-    strings = [
-        (*string, *[PAD] * (model.max_length - size))
-        for size in range(model.max_length + 1)
-        for string in itertools.product(words, repeat=size)
-    ]
-    nothing = (PAD,) * model.max_length
-    rows, num_steps, tables = [], [], []
-    for size in range(1, model.max_steps + 1):
-        for written in itertools.product(strings, repeat=size):
-            row = np.array([*written, *[nothing] * (model.max_steps - size)])
-            edits = all_edits(model, Trajectory(jnp.asarray(row), jnp.asarray(size)))
-            table = np.stack([edits.op, edits.index], -1)
-            rows += [row] * len(table)
-            num_steps += [size] * len(table)
-            tables.append(table)
-    trajectories = jax.vmap(Trajectory)(jnp.asarray(np.array(rows)), jnp.asarray(num_steps))
-    return trajectories, _edits(np.concatenate(tables))
+    table[:, steps, positions] = list(itertools.product(*ways.values()))
+    return table
 
 
 def _edits_that_write(

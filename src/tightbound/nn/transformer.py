@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 NormPlace = Literal["pre", "post"]
+_FORBIDDEN = -1e30  # finite: a row of -inf would make NaN of a softmax
 
 
 class KeyValue(eqx.Module):
@@ -56,9 +57,12 @@ class Attention(eqx.Module):
         mask: Bool[Array, "positions slots"],
     ) -> Float[Array, "positions size"]:
         """Attend from every position to the slots its row of the mask allows (at least one)."""
-        attended = jax.nn.dot_product_attention(
-            self._heads(self.query, states), source.key, source.value, mask=mask[None, :, :]
-        )
+        # Not `jax.nn.dot_product_attention`: its softmax is in 32 bits whatever the states are, and
+        # what is written step by step would differ from the whole in the eighth digit.
+        query = self._heads(self.query, states)
+        logits = jnp.einsum("phd,shd->hps", query, source.key) / query.shape[-1] ** 0.5
+        weights = jax.nn.softmax(jnp.where(mask[None], logits, _FORBIDDEN))
+        attended = jnp.einsum("hps,shd->phd", weights, source.value)
         return jax.vmap(self.output)(attended.reshape(states.shape))
 
     def _heads(

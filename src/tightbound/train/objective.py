@@ -32,6 +32,22 @@ class AbstractObjective(Protocol):
     ) -> tuple[Float[Array, ""], LogTerms]: ...
 
 
+@runtime_checkable
+class Claim(AbstractObjective, Protocol):
+    """A built-in objective, which says of itself what the doctor needs to know of one."""
+
+    @property
+    def estimator(self) -> str: ...
+
+    @property
+    def path(self) -> str: ...
+
+    @property
+    def num_samples(self) -> int: ...
+
+    def kl_weight(self, step: Int[Array, ""], /) -> Float[Array, ""]: ...
+
+
 def always_one(step: Int[Array, ""]) -> Float[Array, ""]:
     """The KL weight of the bound itself."""
     return jnp.ones(())

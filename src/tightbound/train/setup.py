@@ -13,7 +13,7 @@ from tightbound.errors import UserError
 from tightbound.estimators.estimate import Estimate
 from tightbound.evaluation import Evaluation, evaluate
 from tightbound.models.base import AbstractModel, AbstractProposal
-from tightbound.train.objective import AbstractObjective, Objective
+from tightbound.train.objective import AbstractObjective, Claim
 from tightbound.train.settings import RunSettings
 
 
@@ -57,7 +57,7 @@ class Setup:
     data: Mapping[str, Split]  # "train", "valid", "test"
     objective: AbstractObjective
     optimiser: optax.GradientTransformation
-    claim: Objective | None = None  # None takes `objective` itself where it is a built-in one
+    claim: Claim | None = None  # None takes `objective` itself where it is a built-in one
     run: RunSettings = field(default_factory=RunSettings)
     noise: Noise | None = None
     evaluator: Evaluator = evaluate
@@ -82,5 +82,5 @@ class Setup:
                 "Training needs 'train', and 'valid' to evaluate on; 'test' is for `evaluate`."
             )
         steps_per_epoch(self.data["train"], self.run.batch_size)  # raises where there are none
-        if self.claim is None and isinstance(self.objective, Objective):
+        if self.claim is None and isinstance(self.objective, Claim):
             object.__setattr__(self, "claim", self.objective)

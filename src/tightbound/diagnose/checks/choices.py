@@ -1,6 +1,7 @@
 """TB106 to TB110 and TB203: models whose own choices a filter sums out."""
 
 import numpy as np
+from jaxtyping import Float
 
 from tightbound.diagnose.evidence import Choices
 from tightbound.diagnose.finding import Cause, Finding, Verdict, not_run
@@ -39,7 +40,7 @@ ONE_PATH = Cause(
     "log q(z | x) is that of one way to take the sentence apart, where equal words allow several.",
     "Sum over all ways that lead to the same strings.",
 )
-NOT_NORMALISED = Cause(
+PROPOSAL_NOT_NORMALISED = Cause(
     "proposal_not_normalised",
     "q(z | x) does not sum to 1 over the trajectories: rounds left out, a filter on lengths or a cap "
     "without its normaliser.",
@@ -55,7 +56,9 @@ SECOND_TARGET = Cause(
 _NO_CHOICES = "the model makes no choices of its own that a filter sums out"
 
 
-def particles_score_as_training_does(choices: Choices | None, *, tolerance: float = 1e-3) -> Finding:
+def particles_score_as_training_does(
+    choices: Choices | None, *, tolerance: float = 1e-3
+) -> Finding:
     """TB106. Does a particle score its first string as the teacher-forced pass scores it?
 
     Oracle: the same edits in both. Measured: the largest difference of a site's score, in nats per
@@ -64,11 +67,11 @@ def particles_score_as_training_does(choices: Choices | None, *, tolerance: floa
     code, check = "TB106", "particles_score_as_training_does"
     if choices is None or choices.replayed.size == 0:
         return not_run(code, check, _NO_CHOICES)
-    measured = 0.0 if _only_ends_differ(choices, tolerance) else float(choices.replayed[:, 0].max())
+    judged = _not_left_to_ends(choices, tolerance)
     return _difference(
         code,
         check,
-        measured,
+        float(judged[:, 0].max(initial=0.0)),
         tolerance,
         "the first string",
         "A particle scores its first string {} nats away from the teacher-forced pass.",
@@ -82,16 +85,17 @@ def strings_hand_on_what_training_does(
     """TB107. The same for the later strings, which read what the ones before handed on. Not run
     where the first string differs already."""
     code, check = "TB107", "strings_hand_on_what_training_does"
-    if choices is None or choices.replayed.shape[-1] < 2:
-        return not_run(code, check, _NO_CHOICES if choices is None else "there is one string only")
-    only_ends = _only_ends_differ(choices, tolerance)
-    if not only_ends and not choices.replayed[:, 0].max() <= tolerance:
+    if choices is None or choices.replayed.size == 0:
+        return not_run(code, check, _NO_CHOICES)
+    if choices.replayed.shape[1] < 2:
+        return not_run(code, check, "there is one string only")
+    judged = _not_left_to_ends(choices, tolerance)
+    if not judged[:, 0].max(initial=0.0) <= tolerance:
         return not_run(code, check, "the first string differs already")
-    measured = 0.0 if only_ends else float(choices.replayed[:, 1:].max())
     return _difference(
         code,
         check,
-        measured,
+        float(judged[:, 1:].max(initial=0.0)),
         tolerance,
         "the later strings",
         "A particle scores a later string {} nats away from the teacher-forced pass.",
@@ -106,7 +110,7 @@ def particles_keep_their_history(choices: Choices | None, *, tolerance: float = 
     Not run where particles that are never copied differ already.
     """
     code, check = "TB108", "particles_keep_their_history"
-    if choices is None:
+    if choices is None or choices.replayed.size == 0:
         return not_run(code, check, _NO_CHOICES)
     if not choices.replayed.max() <= tolerance:
         return not_run(code, check, "particles that are never copied differ already")
@@ -126,18 +130,20 @@ def estimate_is_unbiased(
 ) -> Finding:
     """TB109. Is the mean of the filter's estimate p(x, z)?  Oracle: all choices, enumerated.
 
-    Measured: |mean ratio - 1| on a tiny sentence, over draws with their standard error. Choices
-    that never vary, where several are possible, are a fault whatever the mean.
+    Measured: |mean ratio - 1| on a tiny sentence. Fault beyond `tolerance` and `num_errors` standard
+    errors over draws, and, whatever the mean, where choices never vary although several are
+    possible. Undecided where one standard error is larger than `tolerance`.
     """
     code, check = "TB109", "estimate_is_unbiased"
     if choices is None or len(choices.relative_estimate) < 2:
-        return not_run(code, check, _NO_CHOICES)
+        return not_run(code, check, _NO_CHOICES if choices is None else "fewer than two draws")
     ratio = choices.relative_estimate
-    measured = float(abs(ratio.mean() - 1.0))
-    error = float(ratio.std(ddof=1) / np.sqrt(len(ratio)))
+    with np.errstate(invalid="ignore", over="ignore"):  # inf - inf; squares of huge ratios
+        mean, error = float(ratio.mean()), float(ratio.std(ddof=1) / np.sqrt(len(ratio)))
+    measured = abs(mean - 1.0)
+    threshold = max(tolerance, num_errors * error)
     never_vary = choices.num_paths == 1 and choices.num_possible > 1
-    biased = not measured <= max(tolerance, num_errors * error)
-    verdict = Verdict.FAULT if biased or never_vary else Verdict.OK
+    verdict = Verdict.FAULT if never_vary or not measured <= threshold else Verdict.OK
     if verdict is Verdict.OK and error > tolerance:
         verdict = Verdict.UNDECIDED
     causes = (ARGMAX_CHOICES, ESTIMATE_BIASED) if never_vary else (ESTIMATE_BIASED, ARGMAX_CHOICES)
@@ -146,10 +152,10 @@ def estimate_is_unbiased(
         check,
         verdict,
         measured,
-        tolerance,
+        threshold,
         "of p(x, z)",
         f"a sentence of two words, {len(ratio)} draws",
-        f"The estimate is {ratio.mean():.4g} +- {error:.2g} of p(x, z) in the mean; of "
+        f"The estimate is {mean:.4g} ± {error:.2g} times p(x, z) in the mean; of "
         f"{choices.num_possible} ways to write it {choices.num_paths} were drawn.",
         causes if verdict is Verdict.FAULT else (),
     )
@@ -169,7 +175,7 @@ def proposal_sums_to_one(
         return not_run(code, check, "the settings say that log q is that of one path, and no bound")
     measured = float(abs(choices.proposal_mass - 1.0))
     fault = not measured <= tolerance
-    low = choices.proposal_mass < 1.0
+    causes = (ONE_PATH, PROPOSAL_NOT_NORMALISED)  # one path of several is a part of the mass
     return Finding(
         code,
         check,
@@ -179,25 +185,25 @@ def proposal_sums_to_one(
         "of the mass",
         "every trajectory of a sentence of three words, two of them equal",
         f"q(z | x) sums to {choices.proposal_mass:.4g} over all trajectories, where it must be 1.",
-        ((ONE_PATH, NOT_NORMALISED) if low else (NOT_NORMALISED, ONE_PATH)) if fault else (),
+        () if not fault else causes if choices.proposal_mass < 1.0 else causes[::-1],
     )
 
 
 def decisions_have_one_target(choices: Choices | None, *, tolerance: float = 1e-3) -> Finding:
     """TB203. Is the end of a string trained towards one symbol?
 
-    Oracle: the score of the same end by a particle. Measured: the difference, where ends are all
-    that differs.
+    Oracle: the score of the same end by a particle. Measured: the mean difference of the ends, where
+    ends are all that differs.
     """
     code, check = "TB203", "decisions_have_one_target"
     if choices is None or choices.replayed.size == 0:
         return not_run(code, check, _NO_CHOICES)
-    only_ends = _only_ends_differ(choices, tolerance)
-    measured = abs(float(choices.end_difference)) if only_ends else 0.0
+    if not _others_agree(choices, tolerance):
+        return not_run(code, check, "not only the ends of strings differ")
     return _difference(
         code,
         check,
-        measured,
+        abs(float(choices.end_difference)),
         tolerance,
         "the ends of all strings",
         "What is trained at the end of a string is {} nats away from log p(end), and nothing else is.",
@@ -205,10 +211,16 @@ def decisions_have_one_target(choices: Choices | None, *, tolerance: float = 1e-
     )
 
 
-def _only_ends_differ(choices: Choices, tolerance: float) -> bool:
-    is_end = np.array([str(name) == "end" for name in choices.names])
-    others = choices.replayed[~is_end]
-    return bool((others <= tolerance).all() and not (choices.replayed[is_end] <= tolerance).all())
+def _others_agree(choices: Choices, tolerance: float) -> bool:
+    """Whether all sites but the ends are scored alike."""
+    return bool((choices.replayed[choices.names != "end"] <= tolerance).all())
+
+
+def _not_left_to_ends(choices: Choices, tolerance: float) -> Float[np.ndarray, "site string"]:
+    """The differences that TB203 does not answer for: where ends alone differ in the mean, those of
+    the other sites; else all."""
+    only_ends = _others_agree(choices, tolerance) and not abs(choices.end_difference) <= tolerance
+    return choices.replayed[choices.names != "end"] if only_ends else choices.replayed
 
 
 def _difference(

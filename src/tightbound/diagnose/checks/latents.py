@@ -41,10 +41,12 @@ def latents_are_used(
     collapse is what was asked for.
     """
     code, check = "TB401", "latents_are_used"
+    if any(evidence.choices is not None for evidence in history):
+        return not_run(
+            code, check, "the latents are strings: what they cost is log q of the proposal"
+        )
     if not history or history[-1].sites is None or history[-1].step < first_step:
         return not_run(code, check, f"needs {first_step} steps: a KL may be small before it rises")
-    if any(evidence.choices is not None for evidence in history):
-        return not_run(code, check, "the latents are strings: what they cost is log q of the proposal")
     last, sites = history[-1], history[-1].sites
     if len(sites.num_units) < 2 or sites.log_q[~sites.observed].size == 0:
         return not_run(code, check, "needs draws of a latent site for at least two held-out rows")

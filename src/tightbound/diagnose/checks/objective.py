@@ -147,7 +147,9 @@ def objective_is_its_claim(evidence: Objective | None, *, tolerance: float = 1e-
 
 def _why_it_differs(evidence: Objective, tolerance: float) -> tuple[Cause, ...]:
     """What is wrong with every row alone: with the terms, or with the reduction over samples."""
-    if np.abs(evidence.surrogate - evidence.heads_averaged).max() <= tolerance:
+    with np.errstate(invalid="ignore"):  # inf - inf
+        from_heads = np.abs(evidence.surrogate - evidence.heads_averaged).max()
+    if from_heads <= tolerance:
         return (HEADS_AVERAGED_APART, OBJECTIVE_DIFFERS)
     parts = (evidence.log_likelihood, evidence.log_prior, evidence.log_proposal, evidence.surrogate)
     if not all(np.isfinite(part).all() for part in parts):

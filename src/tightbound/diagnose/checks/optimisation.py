@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 import numpy as np
+from jaxtyping import Float
 
 from tightbound.diagnose.evidence import Evidence, Line, Optimiser
 from tightbound.diagnose.finding import Cause, Finding, Verdict, not_run
@@ -97,40 +98,47 @@ def updates_help_other_rows(
 ) -> Finding:
     """TB219. Does an update on one batch undo what others had?
 
-    Reads the bound of other training rows along the actual update. Measured: the share of probed
-    updates that raise the bound of their own batch and lower that of the others by more than
-    `least` nats and by more than half of the gain. A fault where more than `share` of at least six
-    do: the rows interfere, and one step on one of them is no step on the objective.
+    Reads the bound of other training rows along the actual update. Measured: of at least six probed
+    updates that raise the bound of their own batch, the share that lower that of the others by more
+    than `least` nats and by more than half of the gain. Fault where more than `share` of them do:
+    the rows interfere, and one step on one of them is no step on the objective. Others whose bound
+    is not finite after the update lost everything; undecided where it was not before.
     """
     code, check = "TB219", "updates_help_other_rows"
-    steps = [(step, _gains(line)) for step, line in _lines(history) if line.other.size > 0]
-    steps = [(step, gains) for step, gains in steps if np.isfinite(gains).all() and gains[0] > 0]
-    if len(steps) < 6:
+    gains = [(step, _gains(line)) for step, line in _lines(history) if line.other.size > 0]
+    raised = [(step, own, other) for step, (own, other) in gains if own > 0]
+    if len(raised) < 6:
         return not_run(code, check, "fewer than six probed updates raised their own batch's bound")
-    harmful = [-other > max(least, 0.5 * own) for _, (own, other) in steps]
+    harmful = [-other > max(least, 0.5 * own) for _, own, other in raised]
     measured = float(np.mean(harmful))
     fault = measured > share
-    worst_step, (own, other) = min(steps, key=lambda item: item[1][1])
+    known = not np.isnan([both for _, both in gains]).any()
+    worst_step, own, other = min(raised, key=lambda item: np.nan_to_num(item[2], nan=np.inf))
     return Finding(
         code,
         check,
-        Verdict.FAULT if fault else Verdict.OK,
+        Verdict.FAULT if fault else Verdict.OK if known else Verdict.UNDECIDED,
         measured,
         share,
         "of the probed updates",
         f"worst at step {worst_step}",
-        f"Of {len(steps)} updates that raised their own batch {sum(harmful)} lowered other rows; the "
+        f"Of {len(raised)} updates that raised their own batch {sum(harmful)} lowered other rows; the "
         f"worst gave {own:+.3g} and took {other:+.3g} nats per sequence.",
         (ROWS_INTERFERE,) if fault else (),
     )
 
 
 def _gains(line: Line) -> tuple[float, float]:
-    """What the whole update changes on its own rows and on others, in nats per sequence."""
-    whole = line.multiples == 1.0
-    with np.errstate(invalid="ignore"):  # inf - inf
-        own, other = ((rows[whole] - rows[0]).mean() for rows in (line.same, line.other))
-    return float(own), float(other)
+    """What the whole update changes on its own rows and on others, in nats per sequence: -inf where
+    the bound is not finite after it, NaN where it was not before."""
+
+    def gain(bound: Float[np.ndarray, "multiple rows"]) -> float:
+        before, after = bound[line.multiples == 0.0], bound[line.multiples == 1.0]
+        if not np.isfinite(before).all():
+            return float("nan")
+        return float((after - before).mean()) if np.isfinite(after).all() else -float("inf")
+
+    return gain(line.same), gain(line.other)
 
 
 def _lines(history: Sequence[Evidence]) -> list[tuple[int, Line]]:

@@ -1,0 +1,130 @@
+"""Whom the drill plants faults in: a few small recipes of every family, and healthy runs that look ill."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from tightbound.recipes import edits, vae
+from tightbound.recipes.catalogue import Recipe
+from tightbound.recipes.edits import EditRecipe, EditTraining, NoisingSettings, TextData
+from tightbound.recipes.vae import ImageData, VAERecipe
+from tightbound.train.settings import ObjectiveSettings, OptimiserSettings, PlateauSettings
+
+_BASE = vae.RECIPES["vae/digits"]
+
+
+def _digits(name: str, **changes: Any) -> VAERecipe:
+    return replace(_BASE, name=name, **changes)
+
+
+_VAE_SUBJECTS: list[Recipe] = [
+        _digits("vae/digits"),
+        _digits(
+            "vae/digits-gaussian",
+            data=ImageData("digits", law="grey"),
+            model=replace(_BASE.model, output="gaussian", output_scale=0.5),
+        ),
+        _digits(
+            "vae/digits-iwae",
+            objective=ObjectiveSettings(estimator="iwae", num_samples=5),
+        ),
+        _digits("cvae/digits", model=replace(_BASE.model, family="cvae")),
+]
+
+
+def _objective(**settings: Any) -> dict[str, Any]:
+    return {"objective": ObjectiveSettings(**settings)}
+
+
+def _rate(**settings: Any) -> dict[str, Any]:
+    return {"optimiser": replace(_BASE.optimiser, **settings)}
+
+
+# Healthy runs that look ill: each does on purpose what a fault does by mistake.
+_VAE_TRAPS: list[Recipe] = [
+        _digits("kl-warm-up", **_objective(kl_warmup_steps=500)),
+        _digits("kl-cycles", **_objective(kl_warmup_steps=50, kl_cycle_steps=100)),
+        _digits("beta-0.5", **_objective(kl_weight=0.5)),
+        _digits("beta-4", **_objective(kl_weight=4.0)),
+        _digits("free-bits", **_objective(free_bits=2.0)),
+        _digits("rate-warm-up", **_rate(warmup_steps=200)),
+        _digits("rate-restarts", **_rate(decay="cosine", restart_every=100)),
+        _digits("clipped-norm", **_rate(clip_norm=5.0)),
+        _digits("clipped-entries", **_rate(clip_value=0.5)),
+        _digits("sticking-the-landing", **_objective(path="stop_proposal")),
+        _digits("vimco", **_objective(estimator="vimco", num_samples=5)),
+        _digits("wake-sleep", **_objective(estimator="wake-sleep", num_samples=5)),
+        _digits("renyi", **_objective(estimator="renyi", num_samples=5)),
+        _digits("doubly", **_objective(estimator="iwae", num_samples=5, path="doubly")),
+        _digits(
+            "legitimate-collapse",
+            data=ImageData("digits", law="grey"),
+            model=replace(
+                _BASE.model, output="gaussian", output_scale=3.0, learn_output_scale=False
+            ),
+        ),
+        _digits("tiny-data", data=ImageData("digits", num_valid=1397)),
+        _digits("two-latents", model=replace(_BASE.model, latent_size=2)),
+        _digits("deep", model=replace(_BASE.model, family="deep-vae", depth=2, activation="tanh")),
+        _digits("plateau", run=replace(_BASE.run, steps=300, plateau=PlateauSettings(patience=1))),
+        _digits("sgd", optimiser=OptimiserSettings("sgd", learning_rate=0.01)),
+        _digits("adagrad", optimiser=OptimiserSettings("adagrad", learning_rate=0.05)),
+        _digits("relu-wide", model=replace(_BASE.model, activation="relu", hidden_size=400)),
+]
+
+
+
+_DOUBLING = edits.RECIPES["edits/doubling"]
+_SMALL = replace(_DOUBLING.model, size=32, hidden_size=64, num_heads=2, num_layers=1)
+
+
+def _doubling(name: str, **changes: Any) -> EditRecipe:
+    """t, tt, tttt with a small network."""
+    small = replace(
+        _DOUBLING,
+        name=name,
+        data=TextData(doublings=2),
+        noising=NoisingSettings(max_steps=3),
+        model=_SMALL,
+        optimiser=replace(_DOUBLING.optimiser, learning_rate=3e-3),
+    )
+    return replace(small, **changes)
+
+
+_DROP = NoisingSettings("token-drop", max_steps=3)
+_EDIT_SUBJECTS: list[Recipe] = [
+    _doubling("edits/doubling"),
+    _doubling("edits/doubling-drop", noising=_DROP),
+    _doubling(
+        "edits/doubling-one-by-one",
+        optimiser=OptimiserSettings(learning_rate=3e-4),
+        run=replace(_DOUBLING.run, batch_size=1),
+    ),
+]
+_EDIT_TRAPS: list[Recipe] = [
+    _doubling("edits/static", model=replace(_SMALL, handed_on="edits-within")),
+    _doubling(
+        "edits/summed-out",
+        model=replace(_SMALL, handed_on="tokens", temperature=1.0, num_particles=1),
+        training=EditTraining("exact"),
+    ),
+    _doubling("edits/supervised", training=EditTraining("supervised")),
+    _doubling("edits/one-particle", model=replace(_SMALL, num_particles=1)),
+    _doubling("edits/held-out-letters", data=TextData(doublings=2, held_out_letters=True)),
+    _doubling("edits/redrawn-letters", model=replace(_SMALL, exchangeable=True)),
+    _doubling("edits/collapsed-rounds", noising=replace(_DROP, collapse=True)),
+    _doubling("edits/knows-the-step", model=replace(_SMALL, condition_on_step=True)),
+]
+
+SUBJECTS: Mapping[str, Recipe] = {r.name: r for r in [*_VAE_SUBJECTS, *_EDIT_SUBJECTS]}
+# Each does on purpose what a fault does by mistake.
+TRAPS: Mapping[str, Recipe] = {r.name: r for r in [*_VAE_TRAPS, *_EDIT_TRAPS]}
+
+
+def family_of(recipe: str) -> str:
+    """The family of a subject or a trap: "edits" by its name, "vae" for all others (the conditional
+    one and the traps of the first family among them)."""
+    return "edits" if recipe.startswith("edits/") else "vae"
+
+
+FAMILIES = ("vae", "edits")

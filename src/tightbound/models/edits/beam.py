@@ -1,0 +1,217 @@
+"""The most probable trajectories and edits, found by a beam over whole trajectories."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+from tightbound.data.sentences import EOS, PAD
+from tightbound.models.edits.model import EditModel, framed
+from tightbound.models.edits.network import CPY, END, INS, SUB, Decision, Source
+from tightbound.models.edits.particles import (
+    Edit,
+    Writing,
+    begin_string,
+    decide,
+    edit_of_option,
+    empty_writing,
+    forced_option,
+    write,
+)
+from tightbound.models.edits.trajectory import Edits, Trajectory
+
+
+class _Beam(eqx.Module):
+    """Beginnings of trajectories, the most probable first; every leaf has an axis of them."""
+
+    writing: Writing
+    strings: Int[Array, "beams steps length"]
+    log_p: Float[Array, " beams"]  # -inf: a place not taken
+    ended: Bool[Array, " beams"]  # the string
+    stopped: Bool[Array, " beams"]  # the trajectory
+    num_steps: Int[Array, " beams"]
+
+
+class _Candidates(eqx.Module):
+    """The edits a beginning may go on with, and their log p in nats."""
+
+    log_p: Float[Array, "*beams options"]
+    edit: Edit
+
+
+def beam_search(
+    model: EditModel,
+    *,
+    beam_size: int,
+    prefix: Int[Array, " length"] | None = None,
+    start: Trajectory | None = None,
+) -> tuple[Trajectory, Edits, Float[Array, " beams"]]:
+    """The `beam_size` most probable (trajectory, edits) a beam finds, best first, and their
+    log p(x, z, e) in nats, as `model.score` gives it; -inf where there are fewer.
+
+    After every decision the `beam_size` best beginnings are kept, whichever beginnings they go on
+    from; a string that has ended waits for the others, and a trajectory that has stopped stays as
+    it is. With one beam it is greedy. One trajectory may come back with several edits.
+
+    `prefix` (padded with PAD) is what every string begins with; it is given, not scored. `start`
+    holds the first strings, whose edits are searched among those that write them; at least one more
+    string follows, unless they fill the steps.
+    """
+    if beam_size < 1:
+        raise ValueError(f"`beam_size` is {beam_size}, but a search keeps at least one. Give 1.")
+    length, positions = model.max_length, model.num_positions
+    prefix = jnp.full(length, PAD) if prefix is None else prefix
+    num_given = (prefix != PAD).sum()
+    if start is None:
+        nothing = jnp.full((model.max_steps, length), PAD)
+        start = Trajectory(nothing, jnp.zeros((), nothing.dtype))
+    forced = jax.vmap(lambda string: framed(string)[1:])(start.strings)
+
+    def one_decision(beam, clock):
+        step, position = jnp.divmod(clock, positions)
+        beam = jax.lax.cond(
+            position == 0,
+            lambda: _next_strings(model, beam, step, start.num_steps),
+            lambda: beam,
+        )
+        idle = beam.ended | beam.stopped
+        is_given = position < num_given
+        given = prefix[jnp.minimum(position, length - 1)]
+        symbol = jnp.where(step < start.num_steps, forced[step, position], PAD)
+
+        def go_on(writing, idle):
+            decision, moved = decide(model, writing, position)
+            source = writing.source
+            free = _candidates(decision, source, symbol, beam_size)
+            given_edit = edit_of_option(forced_option(step, position), given, source)
+            only = _select(is_given, given_edit, jax.tree.map(lambda leaf: leaf[0], free.edit))
+            return moved, _first_only(free, only, idle | is_given)
+
+        moved, candidates = jax.vmap(go_on)(beam.writing, idle)
+        log_p, parent, option = _best(beam.log_p[:, None] + candidates.log_p)
+        beam, moved = _of_parents((beam, moved), parent)
+        edit = jax.tree.map(lambda leaf: leaf[parent, option], candidates.edit)
+        idle = beam.ended | beam.stopped
+
+        def go(idle, old, moved, edit):
+            return _select(idle, old, write(model, moved, edit, step, position))
+
+        word = jnp.where(idle | (edit.token == EOS), PAD, edit.token)
+        beam = _Beam(
+            writing=jax.vmap(go)(idle, beam.writing, moved, edit),
+            strings=beam.strings.at[:, step, position].set(word, mode="drop"),  # an end: no word
+            log_p=log_p,
+            ended=idle | (edit.token == EOS),
+            stopped=beam.stopped,
+            num_steps=beam.num_steps,
+        )
+        return beam, None
+
+    clocks = jnp.arange(model.max_steps * positions)
+    beam, _ = jax.lax.scan(one_decision, _empty_beam(model, beam_size), clocks)
+    trajectories = jax.vmap(Trajectory)(beam.strings, beam.num_steps)
+    return trajectories, beam.writing.edits, beam.log_p
+
+
+def _empty_beam(model: EditModel, beam_size: int) -> _Beam:
+    """One beginning with nothing written, and places for the others."""
+
+    def copies(leaf):
+        return jnp.broadcast_to(leaf, (beam_size, *leaf.shape))
+
+    writing = empty_writing(model, keep_built=model.handed_on == "edits")
+    dtype = model.network.embedding.dtype
+    return _Beam(
+        writing=jax.tree.map(copies, writing),
+        strings=jnp.full((beam_size, model.max_steps, model.max_length), PAD),
+        log_p=jnp.where(jnp.arange(beam_size) == 0, 0.0, -jnp.inf).astype(dtype),
+        ended=jnp.zeros(beam_size, bool),
+        stopped=jnp.zeros(beam_size, bool),
+        num_steps=jnp.zeros(beam_size, int),
+    )
+
+
+def _next_strings(
+    model: EditModel, beam: _Beam, step: Int[Array, ""], num_start: Int[Array, ""]
+) -> _Beam:
+    """The best of all ways to stop here or to begin another string; there is always a first one."""
+    before = jnp.maximum(step - 1, 0)
+    going = jnp.where(step == 0, 0.0, model.log_continue()[before])
+    stopping = jnp.where(step > jnp.maximum(num_start, 0), model.log_stop()[before], -jnp.inf)
+    stays = beam.stopped[:, None]
+    log_p = jnp.where(stays, jnp.array([[-jnp.inf, 0.0]]), jnp.stack([going, stopping])[None])
+    log_p, parent, option = _best(beam.log_p[:, None] + log_p)
+    beam = _of_parents(beam, parent)
+    stopped = option == 1
+    begun = jax.vmap(lambda writing: begin_string(model, writing, step))(beam.writing)
+    return _Beam(
+        writing=begun,
+        strings=beam.strings,
+        log_p=log_p,
+        ended=jnp.zeros_like(beam.ended),
+        stopped=stopped,
+        num_steps=beam.num_steps + ~stopped,
+    )
+
+
+def _candidates(
+    decision: Decision, source: Source, symbol: Int[Array, ""], beam_size: int
+) -> _Candidates:
+    """END, INS, CPY and SUB with the `beam_size` best words and slots each: no other edit can be
+    among the `beam_size` best. `symbol` is what has to be written; PAD leaves it open."""
+    is_open = symbol == PAD
+    writes_word = is_open | (jnp.arange(len(decision.token)) == symbol)
+    writes_copy = is_open | (source.tokens == symbol)
+    token, word = _largest(jnp.where(writes_word, decision.token, -jnp.inf), beam_size)
+    copied, copy = _largest(jnp.where(writes_copy, decision.index, -jnp.inf), beam_size)
+    index, slot = _largest(decision.index, beam_size)
+    pairs = (len(token), len(index))
+    end = jnp.where(is_open | (symbol == EOS), decision.op[END], -jnp.inf)
+    parts = [
+        (end[None], END, jnp.array([EOS]), jnp.array([0])),
+        (decision.op[INS] + token, INS, word, jnp.zeros_like(word)),
+        (decision.op[CPY] + copied, CPY, source.tokens[copy], copy),
+        (
+            (decision.op[SUB] + token[:, None] + index[None]).ravel(),
+            SUB,
+            jnp.broadcast_to(word[:, None], pairs).ravel(),
+            jnp.broadcast_to(slot[None], pairs).ravel(),
+        ),
+    ]
+    log_p = jnp.concatenate([part[0] for part in parts])
+    return _Candidates(
+        # the heads give about -1e30 to what cannot be
+        log_p=jnp.where(log_p < -1e29, -jnp.inf, log_p),
+        edit=Edit(
+            op=jnp.concatenate([jnp.full(len(part[0]), part[1]) for part in parts]),
+            token=jnp.concatenate([part[2] for part in parts]),
+            index=jnp.concatenate([part[3] for part in parts]),
+        ),
+    )
+
+
+def _first_only(candidates: _Candidates, edit: Edit, alone: Bool[Array, ""]) -> _Candidates:
+    """The candidates; where `alone`, only this edit, which costs nothing (given, or not made)."""
+    is_first = jnp.arange(len(candidates.log_p)) == 0
+    nothing_else = jnp.where(is_first, 0.0, -jnp.inf)
+    edits = jax.tree.map(lambda leaf, first: leaf.at[0].set(first), candidates.edit, edit)
+    return _Candidates(jnp.where(alone, nothing_else, candidates.log_p), edits)
+
+
+def _largest(values: Float[Array, " choices"], number: int) -> tuple[Array, Array]:
+    return jax.lax.top_k(values, min(number, len(values)))
+
+
+def _best(log_p: Float[Array, "beams options"]) -> tuple[Array, Array, Array]:
+    """The best ways to go on, as many as there are beams: log p, of which beam, which option."""
+    best, place = jax.lax.top_k(log_p.ravel(), len(log_p))
+    parent, option = jnp.divmod(place, log_p.shape[1])
+    return best, parent, option
+
+
+def _of_parents(tree, parent: Int[Array, " beams"]):
+    return jax.tree.map(lambda leaf: leaf[parent], tree)
+
+
+def _select(condition: Bool[Array, ""], one, other):
+    return jax.tree.map(lambda a, b: jnp.where(condition, a, b), one, other)
