@@ -5,11 +5,19 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from tightbound.commands.evaluate import evaluate_run
-from tightbound.commands.options import RunReference, parse, print_json, use_compilation_cache
+from tightbound.commands.options import (
+    RunReference,
+    parse,
+    print_json,
+    show,
+    use_compilation_cache,
+)
 from tightbound.errors import UserError
+from tightbound.report.tables import Table, TableFormat
 
 if TYPE_CHECKING:
     from tightbound.estimators.comparison import SequenceScores
+    from tightbound.evaluation import Evaluation
 
 
 @dataclass(frozen=True)
@@ -27,6 +35,8 @@ class CompareOptions:
     split: Literal["train", "valid", "test"] = "test"
     max_rows: int | None = None
     seed: int = 0
+    format: TableFormat = "text"
+    """Of the table by site."""
     json: bool = False
     """One JSON document on stdout."""
 
@@ -36,13 +46,24 @@ def main(arguments: Sequence[str]) -> int:
     use_compilation_cache()
     from tightbound.estimators.comparison import compare
 
-    scores = [_scores(run, options) for run in (options.first, options.second)]
+    evaluated = [
+        evaluate_run(
+            run, options.split, options.num_samples, options.seed, options.max_rows
+        )
+        for run in (options.first, options.second)
+    ]
+    scores = [_scores(*pair, options) for pair in evaluated]
     try:
         comparison = compare(*scores, unit=options.unit)
     except ValueError as error:
         raise UserError(str(error)) from error
+    sites = site_differences(evaluated[0][0], evaluated[1][0], options.unit)
     if options.json:
-        print_json({"comparison": comparison.to_json()})
+        by_site = {
+            name: {"difference": value, "standard_error": error}
+            for name, (value, error) in sites.items()
+        }
+        print_json({"comparison": comparison.to_json(), "sites": by_site})
         return 0
     print(f"{options.first}: {comparison.first}")
     print(f"{options.second}: {comparison.second}")
@@ -54,19 +75,43 @@ def main(arguments: Sequence[str]) -> int:
     )
     if error is not None:
         print(_verdict(comparison.difference, error, comparison.larger_is_better))
+    if sites:
+        print()
+        rows = tuple((name, f"{value:+.4f}", f"{error:.4f}") for name, (value, error) in sites.items())
+        unit = "nats per unit" if options.unit != "nats per sequence" else options.unit
+        title = f"Difference of the ELBOs by site [{unit}]"
+        show(Table(title, ("site", "first - second", "±"), rows), options.format)
     return 0
 
 
-def _scores(run: str, options: CompareOptions) -> "SequenceScores":
+def site_differences(
+    first: "Evaluation", second: "Evaluation", unit: str
+) -> dict[str, tuple[float, float]]:
+    """By site: the mean difference of what it adds to the ELBO, paired by row, and its standard
+    error; per unit as sum over sum (delta method). None where the sites are not the same ones."""
+    import numpy as np
+
+    one, other = first.site_means, second.site_means
+    if list(one) != list(other):
+        return {}
+    units = np.ones(len(first.rows)) if unit == "nats per sequence" else first.num_units
+
+    def of_site(name: str) -> tuple[float, float]:
+        difference = one[name] - other[name]
+        ratio = difference.sum() / units.sum()
+        spread = (difference - ratio * units).std(ddof=1) / np.sqrt(len(units)) / units.mean()
+        return float(ratio), float(spread)
+
+    return {name: of_site(name) for name in one}
+
+
+def _scores(evaluation: "Evaluation", is_bound: bool, options: CompareOptions) -> "SequenceScores":
     import jax.numpy as jnp
     import numpy as np
 
     from tightbound.estimators.bounds import elbo, iwae_bound
     from tightbound.estimators.comparison import SequenceScores
 
-    evaluation, is_bound = evaluate_run(
-        run, options.split, options.num_samples, options.seed, options.max_rows
-    )
     bound = elbo if options.bound == "elbo" else iwae_bound
     return SequenceScores(
         log_p=np.asarray(bound(jnp.asarray(evaluation.log_weights)), np.float64),

@@ -115,6 +115,8 @@ def train(
 
     setup = build(recipe, options.seed, options.plant)
     begin(recipe, name, folder, options, setup)
+    for note in setup.notes:
+        say(note)
     folder.write_json(
         "baselines.json", {name: value.to_json() for name, value in setup.baselines.items()}
     )

@@ -105,6 +105,13 @@ def print_explanation(explanation: "Explanation", table_format: TableFormat) -> 
         f"(draws {noise:.3f}; {explanation.noise_share:.1%} of it may be estimator noise)\n"
         f"on {change.split}, same rows and draws.\n"
     )
+    trained = explanation.change_under_trained_law
+    if trained is not None:
+        print(
+            "Evaluation draws latents from another law than training. Under the law of training the "
+            f"ELBO changed by {trained.value:+.3f} ± {trained.standard_error or 0:.3f} nats per sequence "
+            f"(draws {trained.monte_carlo_error or 0:.3f}): the rest is KL(q || p(z | x)) of the other.\n"
+        )
     rows = tuple(
         (
             name,

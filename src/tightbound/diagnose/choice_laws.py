@@ -146,7 +146,7 @@ def _tiny_estimates(
         )
         return terms, _edits_made(model, z, population)
 
-    terms, made = compile(estimates)(model)
+    terms, made = compile(estimates)(model.with_filter(num_particles=2))
     ratios = np.exp(np.asarray(filtering_log_marginal(terms)) - float(exact))
     flat = np.concatenate(
         [np.asarray(leaf).reshape(2 * _NUM_ESTIMATES, -1) for leaf in jax.tree.leaves(made)], axis=1

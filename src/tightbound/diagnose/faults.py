@@ -40,7 +40,7 @@ class Fault:
 _BITS = ("vae/digits", "vae/digits-iwae")
 _ELBO = ("vae/digits", "vae/digits-gaussian")
 _IWAE = ("vae/digits-iwae",)
-_DOUBLING = ("edits/doubling", "edits/doubling-drop")
+_DOUBLING = ("edits/doubling",)
 
 _CATALOGUE = [
     Fault(

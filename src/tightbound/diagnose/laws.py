@@ -255,6 +255,8 @@ def objective(setup: Setup, state: TrainState, key: PRNGKeyArray) -> ev.Objectiv
     @jit_once
     def both(model, proposal, batch):
         surrogate, terms = setup.objective(model, proposal, batch, key=draw_key, step=at_step)
+        if setup.objective is claim:
+            return surrogate, surrogate, terms.log_weights
         claimed, _ = claim(model, proposal, batch, key=draw_key, step=at_step)
         return surrogate, claimed, terms.log_weights
 

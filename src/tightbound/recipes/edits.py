@@ -143,12 +143,12 @@ class EditRecipe:
         model = _model(self.model, len(vocabulary), max_length, self.noising.max_steps, init_key)
         noising = _noising(self.noising, vocabulary)
         evaluated = _evaluation_noising(self, noising, vocabulary)
-        splits = {
-            name: dataclasses.replace(
-                split, law=(noising if name == "train" else evaluated).description
-            )
-            for name, split in splits.items()
-        }
+        if evaluated is not noising:  # a number must say that its trajectories are of another law
+            law = f"trajectories by {evaluated.description}"
+            splits = {
+                name: split if name == "train" else dataclasses.replace(split, law=law)
+                for name, split in splits.items()
+            }
         objective = _objective(self.training, self.model)
         return Setup(
             name=self.name,

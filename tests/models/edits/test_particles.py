@@ -218,7 +218,7 @@ def replay(model, *, cached=True, num_particles=4, num_rows=16):
     mask = np.asarray(terms.mask).T[None]
     sites = {site.name: np.where(mask, site.log_p, 0.0) for site in terms.sites}
     own = {name: np.take_along_axis(sites[name], lineages, 0) for name in taught}
-    taught = {name: np.swapaxes(term, 0, 1) for name, term in taught.items()}
+    taught = {name: np.asarray(term).swapaxes(0, 1) for name, term in taught.items()}
     return own, taught, log_marginal
 
 

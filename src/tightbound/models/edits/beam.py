@@ -33,10 +33,29 @@ class _Beam(eqx.Module):
 
 
 class _Candidates(eqx.Module):
-    """The edits a beginning may go on with, and their log p in nats."""
+    """The edits one beginning may go on with, and their log p in nats."""
 
-    log_p: Float[Array, "*beams options"]
-    edit: Edit
+    log_p: Float[Array, " options"]
+    op: Int[Array, " options"]
+    token: Int[Array, " options"]
+    index: Int[Array, " options"]
+
+    def edit(self, option: Int[Array, ""]) -> Edit:
+        return Edit(op=self.op[option], token=self.token[option], index=self.index[option])
+
+    def or_only(self, edit: Edit, alone: Bool[Array, ""]) -> "_Candidates":
+        """Where `alone`, only this edit, and for nothing: it is given, or not made."""
+        nothing_else = jnp.where(jnp.arange(len(self.op)) == 0, 0.0, -jnp.inf)
+
+        def first(options, only):
+            return options.at[0].set(jnp.where(alone, only, options[0]))
+
+        return _Candidates(
+            log_p=jnp.where(alone, nothing_else, self.log_p),
+            op=first(self.op, edit.op),
+            token=first(self.token, edit.token),
+            index=first(self.index, edit.index),
+        )
 
 
 def beam_search(
@@ -84,13 +103,12 @@ def beam_search(
             source = writing.source
             free = _candidates(decision, source, symbol, beam_size)
             given_edit = edit_of_option(forced_option(step, position), given, source)
-            only = _select(is_given, given_edit, jax.tree.map(lambda leaf: leaf[0], free.edit))
-            return moved, _first_only(free, only, idle | is_given)
+            return moved, free.or_only(given_edit, idle | is_given)
 
         moved, candidates = jax.vmap(go_on)(beam.writing, idle)
         log_p, parent, option = _best(beam.log_p[:, None] + candidates.log_p)
-        beam, moved = _of_parents((beam, moved), parent)
-        edit = jax.tree.map(lambda leaf: leaf[parent, option], candidates.edit)
+        beam, moved, candidates = _of_parents((beam, moved, candidates), parent)
+        edit = jax.vmap(_Candidates.edit)(candidates, option)
         idle = beam.ended | beam.stopped
 
         def go(idle, old, moved, edit):
@@ -182,24 +200,15 @@ def _candidates(
     return _Candidates(
         # the heads give about -1e30 to what cannot be
         log_p=jnp.where(log_p < -1e29, -jnp.inf, log_p),
-        edit=Edit(
-            op=jnp.concatenate([jnp.full(len(part[0]), part[1]) for part in parts]),
-            token=jnp.concatenate([part[2] for part in parts]),
-            index=jnp.concatenate([part[3] for part in parts]),
-        ),
+        op=jnp.concatenate([jnp.full(len(part[0]), part[1]) for part in parts]),
+        token=jnp.concatenate([part[2] for part in parts]),
+        index=jnp.concatenate([part[3] for part in parts]),
     )
 
 
-def _first_only(candidates: _Candidates, edit: Edit, alone: Bool[Array, ""]) -> _Candidates:
-    """The candidates; where `alone`, only this edit, which costs nothing (given, or not made)."""
-    is_first = jnp.arange(len(candidates.log_p)) == 0
-    nothing_else = jnp.where(is_first, 0.0, -jnp.inf)
-    edits = jax.tree.map(lambda leaf, first: leaf.at[0].set(first), candidates.edit, edit)
-    return _Candidates(jnp.where(alone, nothing_else, candidates.log_p), edits)
-
-
 def _largest(values: Float[Array, " choices"], number: int) -> tuple[Array, Array]:
-    return jax.lax.top_k(values, min(number, len(values)))
+    largest, places = jax.lax.top_k(values, min(number, len(values)))
+    return largest, places
 
 
 def _best(log_p: Float[Array, "beams options"]) -> tuple[Array, Array, Array]:
