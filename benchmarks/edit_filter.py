@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 import equinox as eqx
 import jax
+import jax.numpy as jnp
 import numpy as np
 from blocks import first_call, interleaved, row, table
 
@@ -31,9 +32,7 @@ TARGETS = {
 }
 
 
-def program(
-    num_particles: int, num_steps: int, *, cached: bool = True
-) -> Callable[[], np.ndarray]:
+def program(num_particles: int, num_steps: int, *, cached: bool = True) -> Callable[[], np.ndarray]:
     """The compiled filter on trajectories of `num_steps` random strings; returns log p-hat."""
     model = EditModel(
         VOCABULARY, LENGTH, num_steps, size=64, hidden_size=256, num_layers=2, key=jax.random.key(0)
@@ -41,7 +40,7 @@ def program(
     random = np.random.default_rng(0)
     shape = (SEQUENCES, num_steps, LENGTH)
     strings = random.integers(NUM_MARKS, VOCABULARY, shape).astype(np.int32)
-    trajectories = jax.vmap(Trajectory)(strings, np.full(SEQUENCES, num_steps))
+    trajectories = jax.vmap(Trajectory)(jnp.asarray(strings), jnp.full(SEQUENCES, num_steps))
     path = jax.vmap(model.path)(
         Sentence(strings[:, -1], np.zeros(SEQUENCES, np.int32)), trajectories
     )
@@ -49,9 +48,7 @@ def program(
 
     @eqx.filter_jit
     def log_marginal(model, batch, key):
-        terms = filter(
-            EditParticles(model, cached), batch, num_particles=num_particles, key=key
-        )
+        terms = filter(EditParticles(model, cached), batch, num_particles=num_particles, key=key)
         return filtering_log_marginal(terms)
 
     key = jax.random.key(1)

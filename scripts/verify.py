@@ -15,6 +15,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import figures_edits
+
 ROOT = Path(__file__).resolve().parent.parent
 FIGURES = ROOT / "docs" / "figures.json"
 PAGE = ROOT / "docs" / "figures.md"
@@ -93,10 +95,10 @@ def kills() -> dict[str, Any]:
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def drill() -> dict[str, Any]:
-    """Every fault of the catalogue and the healthy runs, one seed each."""
+def drill(family: str) -> dict[str, Any]:
+    """Every fault of the family and its healthy runs, one seed each."""
     out = str(RUNS / commit() / "drill.jsonl")
-    document = tightbound("drill", "--family", "vae", "--out", out)
+    document = tightbound("drill", "--family", family, "--out", out)
     counts = ("planted", "found", "found_before_training", "first_cause", "top3_cause")
     kept = {name: document[name] for name in (*counts, "healthy", "traps", "alarms", "intervals")}
     kept["missed"] = [
@@ -132,8 +134,23 @@ CHECKS: Mapping[str, Callable[[], Any]] = {
     "vae/mnist": lambda: trained("vae/mnist"),
     "vae/mnist-static": lambda: trained("vae/mnist-static"),
     "cvae/mnist": lambda: trained("cvae/mnist"),
-    "drill": drill,
+    "drill": lambda: drill("vae"),
+    "edits/doubling": lambda: figures_edits.doubling(tightbound, runs_here()),
+    "edits/other laws": lambda: figures_edits.other_laws(tightbound, runs_here()),
+    "edits/exact gap": lambda: figures_edits.exact_gap(),
+    "edits/exchangeable": lambda: figures_edits.exchangeable(tightbound, runs_here()),
+    "edits/original": lambda: figures_edits.original(tightbound, runs_here()),
+    "edits/ewt": lambda: figures_edits.text(tightbound, runs_here(), "ewt", ("ewt", "ewt-deep")),
+    "edits/multi30k": lambda: figures_edits.text(
+        tightbound, runs_here(), "multi30k", ("multi30k",)
+    ),
+    "drill edits": lambda: drill("edits"),
 }
+
+
+def runs_here() -> Path:
+    """The runs of this commit."""
+    return RUNS / commit()
 
 
 def page(figures: Mapping[str, Any]) -> str:

@@ -18,6 +18,7 @@ from tightbound.estimators.bounds import (
     elbo,
     filtering_decomposition,
     filtering_log_marginal,
+    filtering_terms,
     iwae_bound,
     renyi_bound,
 )
@@ -414,6 +415,49 @@ def test_terms_whose_sites_cannot_be_weighted_are_refused(increments):
     short = sites_of(increments[:1])
     with pytest.raises(ValueError, match=r"of 5 steps the sites have \[\('z', 1\), \('x', 1\)\]"):
         filtering_decomposition(steps(increments, sites=short))
+
+
+def test_as_one_draw_of_sites_the_record_weighs_the_filtering_bound(increments):
+    """Identity, resampled or not: the log-weight of the record, and site by site the decomposition,
+    step by step; every site keeps its kind, and what weighting costs is auxiliary."""
+    resampled = np.random.default_rng(1).random((5, 3)) < 0.5
+    terms = steps(increments, resampled, sites=sites_of(increments))
+    record, parts = filtering_terms(terms), filtering_decomposition(terms)
+    assert_allclose(record.log_weights[0], filtering_log_marginal(terms), rtol=1e-13)
+    *sites, rest = record.sites
+    assert [(site.name, site.kind) for site in sites] == [("z", Kind.LATENT), ("x", Kind.OBSERVED)]
+    assert (rest.name, rest.kind) == ("reweighting", Kind.AUXILIARY)
+    totals = [site.total_log_p - site.total_log_q for site in record.sites]
+    assert_allclose(jnp.stack(totals)[:2, 0], parts.site_means, rtol=1e-12)
+    assert_allclose(totals[2][0], parts.reweighting, rtol=1e-11)
+    _, after = direct_weights(increments, resampled)
+    assert_allclose(sites[1].log_p[0], (after * 0.7 * increments).sum(1).T, rtol=1e-12)
+    # Planted: the plain mean over particles is another number.
+    assert np.all(np.abs((0.7 * increments).mean(1).T - sites[1].log_p[0]).max(1) > 0.1)
+
+
+def test_the_record_is_blind_to_padding_and_to_ruled_out_particles(increments):
+    """A particle at -inf has weight zero afterwards; a masked step may hold NaN."""
+    increments[1, 2] = -np.inf
+    padded = np.concatenate([increments, np.full((1, 4, 3), np.nan)])
+    mask = np.ones((6, 3), bool)
+    mask[5] = False
+    expected = filtering_terms(steps(increments, sites=one_site_of(increments)))
+    record = filtering_terms(steps(padded, mask=mask, sites=one_site_of(padded)))
+    for site, whole in zip(record.sites, expected.sites, strict=True):
+        assert_allclose(site.log_p[..., :5], whole.log_p, rtol=1e-13)
+        assert not site.mask[..., 5].any()
+    assert_allclose(record.log_weights, expected.log_weights, rtol=1e-13)
+
+
+def test_a_death_of_the_population_makes_the_record_minus_infinity_at_its_site(increments):
+    increments[2, :, 0] = -np.inf
+    record = filtering_terms(steps(increments, sites=one_site_of(increments)))
+    x, rest = record.sites
+    assert_allclose(np.isneginf(x.log_p[0]), np.eye(3, 5, k=2) * [[1], [0], [0]])
+    assert np.all(np.isfinite(rest.log_p))
+    assert record.log_weights[0, 0] == -np.inf
+    assert np.all(np.isfinite(record.log_weights[0, 1:]))
 
 
 # Estimates

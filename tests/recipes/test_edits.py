@@ -65,7 +65,8 @@ def test_a_toy_is_compiled_once_however_many_epochs(name):
     """Oracle: the number of times the objective is traced, over more steps than an epoch has."""
     setup = small(name).build(0)
     found, traced = losses(setup, 4)
-    assert np.isfinite(found).all() and traced == 1
+    assert np.isfinite(found).all()
+    assert traced == 1
 
 
 @pytest.mark.parametrize(

@@ -47,9 +47,7 @@ def main(arguments: Sequence[str]) -> int:
     from tightbound.estimators.comparison import compare
 
     evaluated = [
-        evaluate_run(
-            run, options.split, options.num_samples, options.seed, options.max_rows
-        )
+        evaluate_run(run, options.split, options.num_samples, options.seed, options.max_rows)
         for run in (options.first, options.second)
     ]
     scores = [_scores(*pair, options) for pair in evaluated]
@@ -77,7 +75,9 @@ def main(arguments: Sequence[str]) -> int:
         print(_verdict(comparison.difference, error, comparison.larger_is_better))
     if sites:
         print()
-        rows = tuple((name, f"{value:+.4f}", f"{error:.4f}") for name, (value, error) in sites.items())
+        rows = tuple(
+            (name, f"{value:+.4f}", f"{error:.4f}") for name, (value, error) in sites.items()
+        )
         unit = "nats per unit" if options.unit != "nats per sequence" else options.unit
         title = f"Difference of the ELBOs by site [{unit}]"
         show(Table(title, ("site", "first - second", "±"), rows), options.format)

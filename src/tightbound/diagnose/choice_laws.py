@@ -4,18 +4,18 @@ setup and answers with numbers; `diagnose.checks.choices` judges them."""
 from itertools import combinations
 from typing import Any
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, PRNGKeyArray, PyTree
+from scipy.special import logsumexp
 
 from tightbound.data.batch import Batch
 from tightbound.data.sentences import NUM_MARKS, PAD, Sentence, swaps_of
 from tightbound.diagnose import evidence as ev
 from tightbound.diagnose.probes import Pair
 from tightbound.estimators.bounds import filtering_log_marginal
-from tightbound.inference.exact import all_edits, enumerate_edits
+from tightbound.inference.exact import all_edits
 from tightbound.inference.filter import Population, filter_particles
 from tightbound.inference.filtered import draw_filtered
 from tightbound.models.edits.trajectory import Trajectory
@@ -25,6 +25,7 @@ from tightbound.train.setup import Setup
 
 _NUM_ROWS = 4
 _NUM_ESTIMATES = 256
+_LIKELY = 0.01  # a way of writing that 512 particles will not all miss
 
 
 def choices(setup: Setup, pair: Pair, key: PRNGKeyArray, compile: Any) -> ev.Choices | None:
@@ -52,9 +53,7 @@ def choices(setup: Setup, pair: Pair, key: PRNGKeyArray, compile: Any) -> ev.Cho
     )
 
 
-def _replay(
-    model: Any, proposal: Any, batch: Batch, key: PRNGKeyArray
-) -> dict[str, Array]:
+def _replay(model: Any, proposal: Any, batch: Batch, key: PRNGKeyArray) -> dict[str, Array]:
     """By site: what a teacher-forced pass makes of the edits of one particle, less what the particle
     made of them, summed string by string."""
     alone = model.with_filter(num_particles=1, threshold=0.0)
@@ -89,7 +88,12 @@ def _after_resampling(
         z, path = jax.vmap(draw)(batch.x, jnp.asarray(batch.rows))
         walk = Batch(path.values, path.mask, batch.num_units, jnp.asarray(batch.rows))
         terms, population = filter_particles(
-            model.particles(), walk, num_particles=4, key=key, threshold=1.0
+            model.particles(),
+            walk,
+            num_particles=4,
+            key=key,
+            resampling="multinomial",  # copies even where all weights are alike
+            threshold=1.0,
         )
         first = jax.tree.map(lambda leaf: leaf[:, 0], population.state)
         forced = jax.vmap(lambda x, z, state: model.score(x, model.complete(z, state)))(
@@ -104,7 +108,8 @@ def _after_resampling(
 def _own_history(terms: StepTerms) -> np.ndarray:
     """What the first particle of every sequence scored on its way, in nats."""
     ancestors = np.asarray(terms.ancestors)  # time particles batch
-    scored = sum(np.asarray(site.log_p) for site in terms.sites)  # particles batch time
+    by_site = [np.asarray(site.log_p) for site in terms.sites]  # particles batch time
+    scored = np.stack(by_site).sum(0)
     mask = np.asarray(terms.mask)
     num_steps, _, num_sequences = ancestors.shape
     particle = np.zeros(num_sequences, int)
@@ -129,8 +134,11 @@ def _tiny_estimates(
     strings[0, :1] = word
     z = Trajectory(jnp.asarray(strings), jnp.asarray(num_steps))
     sentence = Sentence(jnp.asarray(strings[num_steps - 1]), jnp.zeros((), jnp.int32))
-    exact = enumerate_edits(model, sentence, z)
-    num_possible = len(all_edits(model, z).op)
+    edits = all_edits(model, z)
+    score = jax.vmap(lambda made: model.score(sentence, (z, made)))(edits)
+    log_joint = np.stack([np.asarray(term, np.float64).sum(-1) for term in score.values()]).sum(0)
+    exact = float(np.asarray(logsumexp(log_joint)))
+    num_possible = int((log_joint - exact > np.log(_LIKELY)).sum())
 
     def estimates(model):
         path = model.path(sentence, z)
@@ -146,8 +154,10 @@ def _tiny_estimates(
         )
         return terms, _edits_made(model, z, population)
 
-    terms, made = compile(estimates)(model.with_filter(num_particles=2))
-    ratios = np.exp(np.asarray(filtering_log_marginal(terms)) - float(exact))
+    # at another temperature a rare edit would have a weight no few draws can average
+    fully_adapted = model.with_filter(num_particles=2, temperature=1.0)
+    terms, made = compile(estimates)(fully_adapted)
+    ratios = np.exp(np.asarray(filtering_log_marginal(terms), np.float64) - exact)
     flat = np.concatenate(
         [np.asarray(leaf).reshape(2 * _NUM_ESTIMATES, -1) for leaf in jax.tree.leaves(made)], axis=1
     )
@@ -168,7 +178,7 @@ def _proposal_mass(proposal: Any, compile: Any) -> float:
     words = [NUM_MARKS + 1, NUM_MARKS + 1, NUM_MARKS + 2]
     ways = np.array(list(swaps_of(words, 3)))
     x = Sentence(jnp.array(words), jnp.zeros((), jnp.int32), jnp.array([-1, 0, 0]), jnp.array(ways))
-    chains = [chain for chain in _chains(tuple(words), proposal.max_steps)]
+    chains = list(_chains(tuple(words), proposal.max_steps))
     strings = np.full((len(chains), proposal.max_steps, 3), PAD, np.int32)
     for row, chain in enumerate(chains):
         for step, string in enumerate(chain):
@@ -180,9 +190,7 @@ def _proposal_mass(proposal: Any, compile: Any) -> float:
 
     log_q = np.asarray(compile(log_probs)(proposal, trajectories), np.float64)
     drawn = proposal.proposal(x).sample(jax.random.key(0))
-    inside = any(
-        np.array_equal(np.asarray(drawn.strings), of_chain) for of_chain in strings
-    )
+    inside = any(np.array_equal(np.asarray(drawn.strings), of_chain) for of_chain in strings)
     return float(np.exp(log_q).sum()) if inside else float("nan")
 
 

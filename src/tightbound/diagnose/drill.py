@@ -69,13 +69,9 @@ def cases(
 
 def run_cases(todo: Sequence[Case], *, jobs: int, steps: int = STEPS) -> Iterator[Row]:
     """Run the cases in `jobs` processes; rows come as they are done."""
-    if jobs == 1:
-        for case in todo:
-            yield examine(case, steps)
-        return
     # A process keeps every program it compiled, and the system allows it only so many pieces of
     # memory: so a few cases each, then new processes.
-    few = 6 * jobs
+    few = 3 * jobs
     for first in range(0, len(todo), few):
         context = get_context("spawn")
         with ProcessPoolExecutor(jobs, mp_context=context, initializer=_compile_quickly) as pool:

@@ -101,7 +101,7 @@ class Choices:
     end_difference: float  # mean of teacher-forced less particle, over the sites called "end"
     relative_estimate: Float[np.ndarray, " draws"]  # estimate over p(x, z) of a tiny sentence
     num_paths: int  # choices that were drawn differently in those draws
-    num_possible: int  # and that there are
+    num_possible: int  # and that have a hundredth of p(x, z) or more
     proposal_mass: float  # q(z | x) summed over all z of a tiny sentence
 
 

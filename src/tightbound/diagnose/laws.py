@@ -294,9 +294,10 @@ def _heads_averaged(
     if not isinstance(claim, MonteCarloEM | Supervised):
         return np.full(len(batch.rows), np.nan)
     averaged = replace(claim, total=heads_averaged_apart)
-    value = jit_once(lambda pair, row: averaged(*pair, row, key=key, step=step)[0])
+    model, proposal = pair
+    value = jit_once(lambda m, q, row: averaged(m, q, row, key=key, step=step)[0])
     rows = [jax.tree.map(lambda leaf, r=r: leaf[r : r + 1], batch) for r in range(len(batch.rows))]
-    return np.array([float(value(pair, row)) for row in rows])
+    return np.array([float(value(model, proposal, row)) for row in rows])
 
 
 def _slopes(

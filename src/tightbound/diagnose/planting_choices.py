@@ -64,11 +64,11 @@ class Rewired(AbstractFiltered):
     def network(self) -> Any:
         return self.inner.network
 
-    def with_filter(
-        self, *, num_particles: int | None = None, threshold: float | None = None
-    ) -> "Rewired":
-        inner = self.inner.with_filter(num_particles=num_particles, threshold=threshold)
-        return Rewired(inner, self.change_particles, self.change_score)
+    def with_filter(self, **changes: Any) -> "Rewired":
+        inner = self.inner.with_filter(**changes)
+        return _rewired(
+            inner, change_particles=self.change_particles, change_score=self.change_score
+        )
 
     def particles(self) -> Any:
         return self.change_particles(self.inner.particles())
@@ -97,8 +97,13 @@ class Rewired(AbstractFiltered):
         return self.inner.sample_likelihood(z, key)
 
 
+def _rewired(inner: Any, **changes: Any) -> Rewired:
+    kind: Any = Rewired  # its abstract fields are properties
+    return kind(inner, **changes)
+
+
 def with_particles(change: Callable[[Any], Any]) -> Callable[[Setup], Setup]:
-    return lambda setup: replace(setup, model=Rewired(setup.model, change_particles=change))
+    return lambda setup: replace(setup, model=_rewired(setup.model, change_particles=change))
 
 
 class Unmasked(EditParticles):
@@ -179,12 +184,11 @@ def cache_not_gathered(setup: Setup) -> Setup:
         def complete(self, z: PyTree[Array], state: PyTree[Array]) -> PyTree[Array]:
             return self.inner.complete(z, state[0])
 
-        def with_filter(
-            self, *, num_particles: int | None = None, threshold: float | None = None
-        ) -> "Rewired":
-            return Planted(self.inner.with_filter(num_particles=num_particles, threshold=threshold))
+        def with_filter(self, **changes: Any) -> "Rewired":
+            return planted(self.inner.with_filter(**changes))
 
-    return replace(setup, model=Planted(setup.model))
+    planted: Any = Planted
+    return replace(setup, model=planted(setup.model))
 
 
 def end_trained_twice(setup: Setup) -> Setup:
@@ -198,7 +202,7 @@ def end_trained_twice(setup: Setup) -> Setup:
         extra = jnp.where(is_end & (as_insertion > -1e29), as_insertion, 0.0)
         return score | {"end": score["end"] + extra.ravel()}
 
-    return replace(setup, model=Rewired(setup.model, change_score=also_inserts))
+    return replace(setup, model=_rewired(setup.model, change_score=also_inserts))
 
 
 def _op_only(decision, symbol, op, index, source):
@@ -262,10 +266,11 @@ class _OnePathDistribution(eqx.Module):
 
 def one_path(setup: Setup) -> Setup:
     """log q is that of the positions that were dropped, not of the string that was left."""
-    return replace(setup, proposal=OnePath(setup.proposal))
+    law: Any = setup.proposal
+    return replace(setup, proposal=OnePath(law))
 
 
 def other_law_at_evaluation(setup: Setup) -> Setup:
     """Held-out numbers draw trajectories by random drop, whatever was trained."""
     model: Any = setup.model
-    return replace(setup, evaluation_proposal=TokenDrop(0.5, model.max_steps))
+    return replace(setup, evaluation_proposal=TokenDrop(probability=0.5, max_steps=model.max_steps))

@@ -110,9 +110,11 @@ def probe_batches(setup: Setup) -> tuple[Batch, Batch, Batch]:
     """Two disjoint batches of the training split and one of the held-out split."""
     train, valid = setup.data["train"], setup.data["valid"]
     order = np.random.default_rng((setup.seed, 0xD0C)).permutation(len(train))
+    held_out = valid.take(np.arange(min(NUM_ROWS, len(valid))))
+    if setup.run.batch_size >= len(train):  # a batch holds all rows, and there are no others
+        return train.take(order), train.take(np.roll(order, 1)), held_out
     size = min(NUM_ROWS, len(train) // 2)
-    held_out = np.arange(min(NUM_ROWS, len(valid)))
-    return train.take(order[:size]), train.take(order[size : 2 * size]), valid.take(held_out)
+    return train.take(order[:size]), train.take(order[size : 2 * size]), held_out
 
 
 def sites_on_host(model: AbstractModel, terms: Any, batch: Batch) -> ev.Sites:

@@ -18,17 +18,17 @@ def _digits(name: str, **changes: Any) -> VAERecipe:
 
 
 _VAE_SUBJECTS: list[Recipe] = [
-        _digits("vae/digits"),
-        _digits(
-            "vae/digits-gaussian",
-            data=ImageData("digits", law="grey"),
-            model=replace(_BASE.model, output="gaussian", output_scale=0.5),
-        ),
-        _digits(
-            "vae/digits-iwae",
-            objective=ObjectiveSettings(estimator="iwae", num_samples=5),
-        ),
-        _digits("cvae/digits", model=replace(_BASE.model, family="cvae")),
+    _digits("vae/digits"),
+    _digits(
+        "vae/digits-gaussian",
+        data=ImageData("digits", law="grey"),
+        model=replace(_BASE.model, output="gaussian", output_scale=0.5),
+    ),
+    _digits(
+        "vae/digits-iwae",
+        objective=ObjectiveSettings(estimator="iwae", num_samples=5),
+    ),
+    _digits("cvae/digits", model=replace(_BASE.model, family="cvae")),
 ]
 
 
@@ -42,36 +42,33 @@ def _rate(**settings: Any) -> dict[str, Any]:
 
 # Healthy runs that look ill: each does on purpose what a fault does by mistake.
 _VAE_TRAPS: list[Recipe] = [
-        _digits("kl-warm-up", **_objective(kl_warmup_steps=500)),
-        _digits("kl-cycles", **_objective(kl_warmup_steps=50, kl_cycle_steps=100)),
-        _digits("beta-0.5", **_objective(kl_weight=0.5)),
-        _digits("beta-4", **_objective(kl_weight=4.0)),
-        _digits("free-bits", **_objective(free_bits=2.0)),
-        _digits("rate-warm-up", **_rate(warmup_steps=200)),
-        _digits("rate-restarts", **_rate(decay="cosine", restart_every=100)),
-        _digits("clipped-norm", **_rate(clip_norm=5.0)),
-        _digits("clipped-entries", **_rate(clip_value=0.5)),
-        _digits("sticking-the-landing", **_objective(path="stop_proposal")),
-        _digits("vimco", **_objective(estimator="vimco", num_samples=5)),
-        _digits("wake-sleep", **_objective(estimator="wake-sleep", num_samples=5)),
-        _digits("renyi", **_objective(estimator="renyi", num_samples=5)),
-        _digits("doubly", **_objective(estimator="iwae", num_samples=5, path="doubly")),
-        _digits(
-            "legitimate-collapse",
-            data=ImageData("digits", law="grey"),
-            model=replace(
-                _BASE.model, output="gaussian", output_scale=3.0, learn_output_scale=False
-            ),
-        ),
-        _digits("tiny-data", data=ImageData("digits", num_valid=1397)),
-        _digits("two-latents", model=replace(_BASE.model, latent_size=2)),
-        _digits("deep", model=replace(_BASE.model, family="deep-vae", depth=2, activation="tanh")),
-        _digits("plateau", run=replace(_BASE.run, steps=300, plateau=PlateauSettings(patience=1))),
-        _digits("sgd", optimiser=OptimiserSettings("sgd", learning_rate=0.01)),
-        _digits("adagrad", optimiser=OptimiserSettings("adagrad", learning_rate=0.05)),
-        _digits("relu-wide", model=replace(_BASE.model, activation="relu", hidden_size=400)),
+    _digits("kl-warm-up", **_objective(kl_warmup_steps=500)),
+    _digits("kl-cycles", **_objective(kl_warmup_steps=50, kl_cycle_steps=100)),
+    _digits("beta-0.5", **_objective(kl_weight=0.5)),
+    _digits("beta-4", **_objective(kl_weight=4.0)),
+    _digits("free-bits", **_objective(free_bits=2.0)),
+    _digits("rate-warm-up", **_rate(warmup_steps=200)),
+    _digits("rate-restarts", **_rate(decay="cosine", restart_every=100)),
+    _digits("clipped-norm", **_rate(clip_norm=5.0)),
+    _digits("clipped-entries", **_rate(clip_value=0.5)),
+    _digits("sticking-the-landing", **_objective(path="stop_proposal")),
+    _digits("vimco", **_objective(estimator="vimco", num_samples=5)),
+    _digits("wake-sleep", **_objective(estimator="wake-sleep", num_samples=5)),
+    _digits("renyi", **_objective(estimator="renyi", num_samples=5)),
+    _digits("doubly", **_objective(estimator="iwae", num_samples=5, path="doubly")),
+    _digits(
+        "legitimate-collapse",
+        data=ImageData("digits", law="grey"),
+        model=replace(_BASE.model, output="gaussian", output_scale=3.0, learn_output_scale=False),
+    ),
+    _digits("tiny-data", data=ImageData("digits", num_valid=1397)),
+    _digits("two-latents", model=replace(_BASE.model, latent_size=2)),
+    _digits("deep", model=replace(_BASE.model, family="deep-vae", depth=2, activation="tanh")),
+    _digits("plateau", run=replace(_BASE.run, steps=300, plateau=PlateauSettings(patience=1))),
+    _digits("sgd", optimiser=OptimiserSettings("sgd", learning_rate=0.01)),
+    _digits("adagrad", optimiser=OptimiserSettings("adagrad", learning_rate=0.05)),
+    _digits("relu-wide", model=replace(_BASE.model, activation="relu", hidden_size=400)),
 ]
-
 
 
 _DOUBLING = edits.RECIPES["edits/doubling"]

@@ -144,10 +144,7 @@ def why(
     trained = None
     if setup.evaluation_proposal is not None:
         by_key = np.stack(
-            [
-                _change_under_trained(gather, first, last, batch, k, setup.noise)
-                for k in keys
-            ]
+            [_change_under_trained(gather, first, last, batch, k, setup.noise) for k in keys]
         )
         error = float(by_key.mean(1).std(ddof=1) / np.sqrt(num_repeats))
         trained = estimate(by_key.mean(0), error)

@@ -125,7 +125,7 @@ def filter_particles(
         mask=mask.T,
         ess=ess,
         num_units=jnp.asarray(batch.num_units),
-        sites=tuple(_site(name, kind, *scores[name], mask) for name, kind in model.kinds.items()),
+        sites=tuple(_site(name, kind, scores[name], mask) for name, kind in model.kinds.items()),
     )
     return terms, Population(state=end[0], log_weights=end[1])
 
@@ -208,10 +208,12 @@ def _ess(log_weights: Float[Array, " particles"]) -> Float[Array, ""]:
 def _site(
     name: str,
     kind: Kind,
-    log_p: Float[Array, "time batch particles"],
-    log_q: Float[Array, "time batch particles"] | None,
+    scores: tuple[
+        Float[Array, "time batch particles"], Float[Array, "time batch particles"] | None
+    ],
     mask: Bool[Array, "batch time"],
 ) -> Site:
+    log_p, log_q = scores
     return Site(
         name=name,
         kind=kind,

@@ -87,10 +87,9 @@ class AbstractFiltered(AbstractModel):
     every: eqx.AbstractVar[int]
 
     @abstractmethod
-    def with_filter(
-        self, *, num_particles: int | None = None, threshold: float | None = None
-    ) -> "AbstractFiltered":
-        """The same model with other settings of its filter; None keeps what it has."""
+    def with_filter(self, **changes: Any) -> "AbstractFiltered":
+        """The same model with other settings of its filter: `num_particles`, `threshold`, `every`, and
+        what else the family has; those not named are kept."""
 
     @abstractmethod
     def particles(self) -> AbstractSequential:

@@ -157,11 +157,12 @@ class Block(eqx.Module):
         keys = [None] * 3 if key is None else list(jax.random.split(key, 3))
         first, last = self._modulations(condition)
         states = self._residual(states, attend, self.norms[0], first, keys[0])
-        if self.source_attention is not None:
+        source_attention = self.source_attention
+        if source_attention is not None:
             mask = jnp.broadcast_to(source_mask, (len(states), len(source_mask)))
 
             def look(states):
-                return self.source_attention(states, source, mask)
+                return source_attention(states, source, mask)
 
             states = self._residual(states, look, self.norms[1], None, keys[1])
         return self._residual(states, self._perceptron, self.norms[-1], last, keys[2])

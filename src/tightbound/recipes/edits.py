@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import tyro
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:  # a recipe is looked up without JAX; only `build` needs it
     from tightbound.data.vocabulary import Vocabulary
     from tightbound.models.edits.model import EditModel
     from tightbound.models.edits.noising import AbstractNoising
-    from tightbound.train.objective import AbstractObjective
+    from tightbound.train.objective import Claim
     from tightbound.train.setup import Setup
 
 _TREES_ONLY = "leaf-pruning"
@@ -53,9 +53,9 @@ class TextData:
 class NoisingSettings:
     """q(z | x): how a sentence is taken apart, backwards, down to nothing."""
 
-    law: Literal[
-        "halving", "token-drop", "leaf-pruning", "prefix-growth", "remap", "one-step"
-    ] = "halving"
+    law: Literal["halving", "token-drop", "leaf-pruning", "prefix-growth", "remap", "one-step"] = (
+        "halving"
+    )
     max_steps: int = 4
     """Strings of a trajectory at most."""
     drop: float = 0.5
@@ -240,7 +240,8 @@ def _with_likely_lengths(
 def _pruning(settings: NoisingSettings):
     from tightbound.models.edits.pruning import LeafPruning
 
-    return LeafPruning(
+    law: Any = LeafPruning  # its `max_steps` is a property
+    return law(
         keep=settings.keep,
         thin=settings.thin,
         min_strings=settings.min_strings,
@@ -260,9 +261,7 @@ def _noising(settings: NoisingSettings, vocabulary: "Vocabulary") -> "AbstractNo
         case "halving":
             return Halving(max_steps=steps)
         case "token-drop":
-            return TokenDrop(
-                probability=settings.drop, max_steps=steps, collapse=settings.collapse
-            )
+            return TokenDrop(probability=settings.drop, max_steps=steps, collapse=settings.collapse)
         case "leaf-pruning":
             return _pruning(settings)
         case "prefix-growth":
@@ -306,7 +305,7 @@ def _model(
     )
 
 
-def _objective(training: EditTraining, model: EditModelSettings) -> "AbstractObjective":
+def _objective(training: EditTraining, model: EditModelSettings) -> "Claim":
     from tightbound.models.edits.alignment import align
     from tightbound.train.em import Exchangeable, MonteCarloEM, Supervised
     from tightbound.train.objective import Objective
@@ -329,7 +328,8 @@ def _objective(training: EditTraining, model: EditModelSettings) -> "AbstractObj
         case "exact":
             name = "elbo" if training.num_samples == 1 else "iwae"
             objective = Objective(name, num_samples=training.num_samples)
-    return Exchangeable(objective) if model.exchangeable else objective
+    built: Any = Exchangeable(objective) if model.exchangeable else objective
+    return built
 
 
 def _evaluation_noising(

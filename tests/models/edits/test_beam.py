@@ -9,7 +9,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 from tightbound.data.sentences import PAD
 from tightbound.models.edits.beam import beam_search
-from tightbound.models.edits.network import CPY, INS
+from tightbound.models.edits.network import CPY, INS, SUB
 from tightbound.models.edits.trajectory import Trajectory
 
 A, B = 3, 4
@@ -83,6 +83,16 @@ def test_a_full_start_has_all_its_edits(small, search):
     rows = np.flatnonzero((np.asarray(small.trajectories.strings) == strings).all((1, 2)))
     assert len(rows) == 16
     same(search(strings=strings), small, rows, small.log_p)
+
+
+def test_given_words_are_copied_in_first_strings_too(search):
+    """Counting: of bb after ba, with b given, only the edit of the second b is open: to insert
+    it, to copy it, or to put it in place of either word."""
+    _, edits, log_p = search(prefix=(B, PAD), strings=[(B, A), (B, B)])
+    found = np.isfinite(log_p)
+    assert_array_equal(edits.op[found, 1, 0], CPY)
+    assert_array_equal(edits.index[found, 1, 0], 1)
+    assert sorted(edits.op[found, 1, 1].tolist()) == [INS, CPY, SUB, SUB]
 
 
 @pytest.fixture(scope="module")

@@ -94,12 +94,12 @@ def test_at_the_caps_the_end_and_the_stop_are_certain(table_of):
 
 @pytest.fixture(scope="module")
 def longer(table_of):
-    """The same law with longer arrays: caps of 5 words and 4 strings, the second one the last; and
+    """The same law with longer arrays: caps of 9 words and 4 strings, the second one the last; and
     the table's rows that the old length cap did not touch, padded."""
     table = table_of("edits")
     more = EditModel(
         5,
-        5,
+        9,
         4,
         size=8,
         num_heads=2,
@@ -119,9 +119,9 @@ def longer(table_of):
         return jnp.pad(leaf[kept], wider)
 
     trajectories = jax.vmap(Trajectory)(
-        pad(table.trajectories.strings, 5), table.trajectories.num_steps[kept]
+        pad(table.trajectories.strings, 9), table.trajectories.num_steps[kept]
     )
-    edits = jax.vmap(Edits)(pad(table.edits.op, 6), pad(table.edits.index, 6))
+    edits = jax.vmap(Edits)(pad(table.edits.op, 10), pad(table.edits.index, 10))
     return more, trajectories, edits, table.log_p[kept]
 
 
@@ -131,6 +131,21 @@ def test_padding_changes_nothing(longer, scores):
     sites = scores(more, trajectories, edits, NOTHING_GIVEN)
     assert len(expected) > 300
     assert_allclose(sum(term.sum(-1) for term in sites.values()), expected, rtol=1e-10)
+
+
+def test_padding_that_a_batch_shares_is_left_out_and_changes_nothing(longer):
+    """Law: strings of two words in arrays of nine are computed at a third of the width."""
+    more, trajectories, edits, expected = longer
+
+    @eqx.filter_jit
+    def batched(model, trajectories, edits):
+        def one(trajectory, edits):
+            return model.score(of(trajectory), (trajectory, edits), axis_name="batch")
+
+        return jax.vmap(one, axis_name="batch")(trajectories, edits)
+
+    found = sum(term.sum(-1) for term in batched(more, trajectories, edits).values())
+    assert_allclose(found, expected, rtol=1e-10)
 
 
 def test_a_source_mask_forgotten_shows_in_the_padding(longer, scores_anew, monkeypatch):
@@ -239,7 +254,7 @@ def test_the_smallest_model_is_enumerated_by_hand(tiny_model):
 
 
 def test_another_filter_leaves_the_law_alone(tiny_model):
-    """Identity: the same arrays, other settings; None keeps what there is."""
+    """Identity: the same arrays, other settings, and those not named as they were."""
     model = tiny_model("edits")
     other = model.with_filter(num_particles=7, temperature=2.0)
     assert (other.num_particles, other.temperature) == (7, 2.0)

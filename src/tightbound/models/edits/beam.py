@@ -72,9 +72,9 @@ def beam_search(
     from; a string that has ended waits for the others, and a trajectory that has stopped stays as
     it is. With one beam it is greedy. One trajectory may come back with several edits.
 
-    `prefix` (padded with PAD) is what every string begins with; it is given, not scored. `start`
-    holds the first strings, whose edits are searched among those that write them; at least one more
-    string follows, unless they fill the steps.
+    `prefix` (padded with PAD) is what every string begins with, those of `start` too; it is given,
+    not scored. `start` holds the first strings, whose edits are searched among those that write
+    them; at least one more string follows, unless they fill the steps.
     """
     if beam_size < 1:
         raise ValueError(f"`beam_size` is {beam_size}, but a search keeps at least one. Give 1.")

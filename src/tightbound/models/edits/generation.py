@@ -32,8 +32,8 @@ def generate(
 
     At temperature 1 and with nothing given it is a draw from the model; other temperatures raise
     every head's probabilities to the power 1 / temperature. `prefix` (padded with PAD) is what
-    every string begins with. `start` holds the first strings, whose edits are drawn from those that
-    write them; at least one more string follows, unless they fill the steps.
+    every string begins with, those of `start` too. `start` holds the first strings, whose edits are
+    drawn from those that write them; at least one more string follows, unless they fill the steps.
     """
     if temperature <= 0:
         raise ValueError(f"The temperature is {temperature}; give a positive one.")
@@ -62,14 +62,16 @@ def generate(
         decision, moved = decide(model, state, position)
         free = _draw(edit_key, decision, state.source, temperature)
         is_forced = step < start.num_steps
-        is_given = (position < num_given) & ~is_forced
+        is_given = position < num_given
         given = edit_of_option(
             forced_option(step, position), prefix[jnp.minimum(position, length - 1)], state.source
         )
         symbol = forced[step, position]
-        option = jax.random.categorical(edit_key, edits_that_write(symbol, decision, state.source.tokens))
+        option = jax.random.categorical(
+            edit_key, edits_that_write(symbol, decision, state.source.tokens)
+        )
         rewritten = edit_of_option(option, symbol, state.source)
-        edit = _select(is_forced, rewritten, _select(is_given, given, free))
+        edit = _select(is_given, given, _select(is_forced, rewritten, free))
         idle = ended | stopped
         state = _select(idle, state, write(model, moved, edit, step, position))
         written = jnp.where(idle | (edit.token == EOS), PAD, edit.token)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from tightbound.data.sentences import BOS, EOS, NUM_MARKS, PAD, Sentence
@@ -52,7 +53,7 @@ class EditModel(AbstractFiltered):
 
     kinds: ClassVar[Mapping[str, Kind]] = {
         **{f"first {head}": Kind.OBSERVED for head in _HEADS},
-        **{head: Kind.OBSERVED for head in _HEADS},
+        **dict.fromkeys(_HEADS, Kind.OBSERVED),
         "end": Kind.OBSERVED,
         "steps": Kind.OBSERVED,
         "choice": Kind.AUXILIARY,
@@ -117,23 +118,16 @@ class EditModel(AbstractFiltered):
         self.every = every
         self.temperature = temperature
 
-    def with_filter(
-        self,
-        *,
-        num_particles: int | None = None,
-        threshold: float | None = None,
-        every: int | None = None,
-        temperature: float | None = None,
-    ) -> "EditModel":
-        """The same model, its edits summed out by another filter; None keeps what it has."""
-        given = {"num_particles": num_particles, "threshold": threshold}
-        given |= {"every": every, "temperature": temperature}
+    def with_filter(self, **changes: float | int) -> "EditModel":
+        """The same model, its edits summed out by another filter: `num_particles`, `threshold`,
+        `every` and `temperature` where they are named."""
+        unknown = set(changes) - {"num_particles", "threshold", "every", "temperature"}
+        if unknown:
+            raise ValueError(f"A filter over edits has no setting {sorted(unknown)[0]!r}.")
         changed = object.__new__(type(self))  # not __init__: that would make new parameters
         for field in dataclasses.fields(self):
-            value = given.get(field.name)
-            object.__setattr__(
-                changed, field.name, getattr(self, field.name) if value is None else value
-            )
+            value = changes.get(field.name, getattr(self, field.name))
+            object.__setattr__(changed, field.name, value)
         changed.__check_init__()
         return changed
 
@@ -177,7 +171,9 @@ class EditModel(AbstractFiltered):
         """What each string adds to log p(T), in nats; 0 for rows after the last."""
         index = jnp.arange(self.max_steps)
         last = num_steps - 1
-        return jnp.select([index < last, index == last], [self.log_continue(), self.log_stop()], 0.0)
+        return jnp.select(
+            [index < last, index == last], [self.log_continue(), self.log_stop()], 0.0
+        )
 
     # --- complete data ---------------------------------------------------------------------------
 
@@ -213,7 +209,7 @@ class EditModel(AbstractFiltered):
         self,
         heads: dict[str, Float[Array, "steps positions"]],
         trajectory: Trajectory,
-        num_given: Int[Array, ""],
+        num_given: Int[Array | np.ndarray, ""],
     ) -> dict[str, Float[Array, " time"]]:
         """The heads' terms sorted into sites: first words, other words, ends; and the steps' law."""
         first, other, end = decision_classes(trajectory, num_given)
@@ -249,8 +245,7 @@ class EditModel(AbstractFiltered):
             step, string, op, index, num_words, step_key = inputs
             tokens = framed(string)
             branches = [
-                jax.checkpoint(partial(self._one_string, width, read, step_key))
-                for width in widths
+                jax.checkpoint(partial(self._one_string, width, read, step_key)) for width in widths
             ]
             smallest = jnp.searchsorted(jnp.array(widths), num_words)
             found, built = jax.lax.switch(
@@ -415,7 +410,7 @@ def framed(string: Int[Array, " length"]) -> Int[Array, " slots"]:
 
 
 def decision_classes(
-    trajectory: Trajectory, num_given: Int[Array, ""]
+    trajectory: Trajectory, num_given: Int[Array | np.ndarray, ""]
 ) -> tuple[Bool[Array, "steps positions"], ...]:
     """Which decisions write the first word that is not given, another word, and the end."""
     position = jnp.arange(trajectory.strings.shape[1] + 1)[None]

@@ -142,9 +142,7 @@ def begin_string(model: "EditModel", state: Writing, step: Int[Array, ""]) -> Wr
         caches=model.network.empty_caches(),
         written=jnp.full_like(state.written, PAD).at[0].set(BOS),
         latest=beginning,
-        built=None
-        if state.built is None
-        else jnp.zeros_like(state.built).at[0].set(beginning),
+        built=None if state.built is None else jnp.zeros_like(state.built).at[0].set(beginning),
         edits=state.edits,
     )
 
