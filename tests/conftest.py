@@ -12,7 +12,10 @@ os.environ.setdefault("JAX_ENABLE_X64", "1")
 os.environ.setdefault("JAX_NUMPY_RANK_PROMOTION", "raise")
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 # Small programs that run once or twice: compiling them costs more than running them.
-os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
+os.environ.setdefault(
+    "XLA_FLAGS",
+    "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false",
+)
 # Programs compiled once serve all processes of a test session, and no other session.
 _COMPILED = None
 if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
