@@ -134,7 +134,7 @@ def _tiny_estimates(
     strings[0, :1] = word
     z = Trajectory(jnp.asarray(strings), jnp.asarray(num_steps))
     sentence = Sentence(jnp.asarray(strings[num_steps - 1]), jnp.zeros((), jnp.int32))
-    edits = all_edits(model, z)
+    edits = all_edits(getattr(model, "inner", model), z)
     score = jax.vmap(lambda made: model.score(sentence, (z, made)))(edits)
     log_joint = np.stack([np.asarray(term, np.float64).sum(-1) for term in score.values()]).sum(0)
     exact = float(np.asarray(logsumexp(log_joint)))
@@ -183,7 +183,8 @@ def _proposal_mass(proposal: Any, compile: Any) -> float:
     for row, chain in enumerate(chains):
         for step, string in enumerate(chain):
             strings[row, step, : len(string)] = string
-    trajectories = Trajectory(jnp.asarray(strings), jnp.array([len(c) for c in chains]))
+    num_steps = jnp.array([len(chain) for chain in chains])
+    trajectories = jax.vmap(Trajectory)(jnp.asarray(strings), num_steps)
 
     def log_probs(proposal, trajectories):
         return jax.vmap(proposal.proposal(x).log_prob)(trajectories)

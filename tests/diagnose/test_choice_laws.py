@@ -1,0 +1,68 @@
+"""Evidence about choices, gathered from real setups: nothing is wrong with a healthy one, and each
+planted fault moves the number that its check reads, and none that names another."""
+
+from dataclasses import replace
+
+import jax
+import pytest
+
+from tightbound.diagnose.checks import choices as checks
+from tightbound.diagnose.choice_laws import choices
+from tightbound.diagnose.faults import FAULTS
+from tightbound.diagnose.finding import Verdict
+from tightbound.diagnose.laws import jit_once
+from tightbound.diagnose.subjects import SUBJECTS
+from tightbound.recipes.edits import NoisingSettings, TextData
+
+CHECKS = {
+    "TB106": checks.particles_score_as_training_does,
+    "TB107": checks.strings_hand_on_what_training_does,
+    "TB108": checks.particles_keep_their_history,
+    "TB109": checks.estimate_is_unbiased,
+    "TB110": checks.proposal_sums_to_one,
+    "TB203": checks.decisions_have_one_target,
+}
+
+
+def tiny(law="halving"):
+    """t, tt, tttt: the smallest setup with a string that hands on what it was handed."""
+    subject = SUBJECTS["edits/doubling"]
+    sizes = {"size": 8, "hidden_size": 8, "num_heads": 2, "num_particles": 2}
+    return replace(
+        subject,
+        data=TextData(doublings=2),
+        noising=NoisingSettings(law, max_steps=3),
+        model=replace(subject.model, **sizes),
+    ).build(0)
+
+
+def faults_found(setup):
+    evidence = choices(setup, (setup.model, setup.proposal), jax.random.key(1), jit_once)
+    verdicts = {code: check(evidence).verdict for code, check in CHECKS.items()}
+    return {code for code, verdict in verdicts.items() if verdict is Verdict.FAULT}
+
+
+@pytest.mark.parametrize("law", ["halving", "token-drop"])
+def test_nothing_is_wrong_with_a_healthy_setup(law):
+    """Oracles: teacher forcing of the same edits, and enumeration of edits and of trajectories."""
+    assert faults_found(tiny(law)) == set()
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "masks_only_in_training",
+        "carried_without_its_end",
+        "cache_not_gathered",
+        "argmax_particles",
+        "log_q_of_one_path",
+        "end_trained_twice",
+    ],
+)
+def test_each_planted_fault_is_found_under_its_own_code(kind):
+    fault = FAULTS[kind]
+    setup = tiny("token-drop" if kind == "log_q_of_one_path" else "halving")
+    found = faults_found(fault.plant(setup))
+    assert fault.codes[0] in found
+    # a particle that is wrong makes its estimate wrong, and nothing else
+    assert found <= {*fault.codes, "TB109"}
