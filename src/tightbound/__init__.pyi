@@ -40,6 +40,10 @@ from .models.cvae import ConditionalProposal as ConditionalProposal
 from .models.cvae import ConditionalVAE as ConditionalVAE
 from .models.deep_vae import DeepProposal as DeepProposal
 from .models.deep_vae import DeepVAE as DeepVAE
+from .models.edits.deterministic import Halving as Halving
+from .models.edits.model import EditModel as EditModel
+from .models.edits.pruning import LeafPruning as LeafPruning
+from .models.edits.token_drop import TokenDrop as TokenDrop
 from .models.hmm import CategoricalEmission as CategoricalEmission
 from .models.hmm import GaussianEmission as GaussianEmission
 from .models.hmm import HiddenMarkovModel as HiddenMarkovModel
