@@ -4,6 +4,7 @@ import contextlib
 import fcntl
 import io
 import json
+import os
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -63,7 +64,8 @@ def small() -> list[str]:
 def trained(tmp_path_factory) -> Path:
     """A finished run of `vae/digits`, small, with the doctor's evidence; a copy of its own for each
     test process, trained by the one that comes first."""
-    shared = tmp_path_factory.getbasetemp().parent / "commands"
+    session = os.environ.get("PYTEST_XDIST_TESTRUNUID", str(os.getpid()))  # not another day's run
+    shared = tmp_path_factory.getbasetemp().parent / f"commands-{session}"
     folder = tmp_path_factory.mktemp("runs") / "small"
     shared.mkdir(exist_ok=True)
     with open(shared / "lock", "w") as lock:

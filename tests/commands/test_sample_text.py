@@ -15,7 +15,7 @@ from tightbound.commands import trajectory_samples
 from tightbound.commands.options import with_settings
 from tightbound.commands.sample_text import bound_by_string, note_trajectory
 from tightbound.commands.train import TrainOptions, begin
-from tightbound.commands.trajectory_samples import explain, read_start
+from tightbound.commands.trajectory_samples import explain, read_start, search
 from tightbound.data.sentences import PAD, Sentence
 from tightbound.data.vocabulary import word_vocabulary
 from tightbound.errors import UserError
@@ -189,3 +189,16 @@ def test_unknown_words_are_named(setup):
     vocabulary = word_vocabulary([["the", "end"]])
     with pytest.raises(UserError, match="--prefix has 'start', which this run's vocabulary"):
         read_start(setup.model, vocabulary, "the start", "")
+
+
+def test_a_beam_lists_likely_texts_best_first(setup):
+    """Oracle: every total is the model's log p of what was written, and none is below the next."""
+    vocabulary = setup.vocabulary
+    found = search(setup.model, vocabulary, 3, start=read_start(setup.model, vocabulary, "a", ""))
+    totals = [drawn.total for drawn in found]
+    assert totals == sorted(totals, reverse=True)
+    for drawn in found:
+        written = as_written(drawn, setup.model, vocabulary)
+        x = Sentence(written[0].last, jnp.asarray(1))
+        scores = setup.model.score(x, written)
+        assert drawn.total == pytest.approx(sum(float(term.sum()) for term in scores.values()))

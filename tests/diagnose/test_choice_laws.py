@@ -4,6 +4,8 @@ planted fault moves the number that its check reads, and none that names another
 from dataclasses import replace
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 import pytest
 
 from tightbound.diagnose.checks import choices as checks
@@ -66,3 +68,38 @@ def test_each_planted_fault_is_found_under_its_own_code(kind):
     assert fault.codes[0] in found
     # a particle that is wrong makes its estimate wrong, and nothing else
     assert found <= {*fault.codes, "TB109"}
+
+
+@pytest.mark.parametrize("kind", ["heads_averaged_apart", "normaliser_discarded"])
+def test_the_other_faults_change_what_is_raised_or_reported(kind):
+    """Oracle: the healthy setup beside it, on the same rows and draws."""
+    healthy = tiny()
+    planted = FAULTS[kind].plant(healthy)
+    batch = healthy.data["train"].take(np.arange(3))
+
+    def seen(setup):
+        if kind == "heads_averaged_apart":
+            arguments = (healthy.model, healthy.proposal, batch)
+            return setup.objective(*arguments, key=jax.random.key(0), step=jnp.zeros((), int))[0]
+        return setup.evaluator(
+            *(healthy.model, healthy.proposal, healthy.data["valid"]),
+            num_samples=2,
+            key=jax.random.key(0),
+        ).log_weights
+
+    assert not np.allclose(seen(healthy), seen(planted))
+
+
+def test_another_law_and_another_rate_are_what_they_are_called():
+    healthy = tiny()
+    other = FAULTS["evaluated_under_another_law"].plant(healthy)
+    assert other.evaluated(other.proposal).description != healthy.proposal.description
+    parameters = {"one": jnp.ones(3)}
+    fast = FAULTS["letters_interfere"].plant(healthy)
+
+    def update(setup):
+        state = setup.optimiser.init(parameters)
+        state = setup.optimiser.update(parameters, state, parameters)[1]  # a warm-up begins at 0
+        return setup.optimiser.update(parameters, state, parameters)[0]["one"]
+
+    np.testing.assert_allclose(update(fast), 30.0 * update(healthy))

@@ -20,6 +20,7 @@ from tightbound.diagnose.drill import SUBJECTS, TRAPS
 from tightbound.diagnose.faults import FAULTS
 from tightbound.diagnose.finding import Verdict
 from tightbound.diagnose.probes import is_probe_step, make_probe, module_names
+from tightbound.diagnose.subjects import family_of
 from tightbound.inference.weigh import proposal_score
 from tightbound.models.base import AbstractModel, AbstractProposal
 from tightbound.models.ppca import ProbabilisticPCA
@@ -30,8 +31,11 @@ from tightbound.train.run import first_state, run_keys
 pytestmark = pytest.mark.usefixtures("compiled_once")
 
 
+IMAGES = [name for name in SUBJECTS if family_of(name) == "vae"]
+
+
 def small(name, seed=0):
-    """A recipe of the drill with hidden layers of 8 and two latents."""
+    """A recipe of the drill on images with hidden layers of 8 and two latents."""
     recipe = (SUBJECTS | TRAPS)[name]
     sizes = {"hidden_size": 8, "latent_size": 2, "top_hidden_size": 8, "top_latent_size": 2}
     return replace(recipe, model=replace(recipe.model, **sizes)).build(seed)
@@ -39,7 +43,7 @@ def small(name, seed=0):
 
 @pytest.fixture(scope="module")
 def setups():
-    return {name: small(name) for name in SUBJECTS}
+    return {name: small(name) for name in IMAGES}
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +62,8 @@ def test_the_laws_are_quiet_on_a_healthy_setup(setup, gathered):
     faults = [(f.code, f.measured) for f in findings if f.verdict is Verdict.FAULT]
     assert faults == []
     not_run = {f.code for f in findings if f.verdict is Verdict.NOT_RUN}
-    assert not_run == {"TB211", "TB401", "TB506", "TB603"}  # too early; no labels; no bound
+    too_early, no_choices = {"TB211", "TB219", "TB401"}, {"TB106", "TB107", "TB108", "TB109"}
+    assert not_run == {*too_early, *no_choices, "TB110", "TB203", "TB506", "TB603"}
     undecided = {f.code for f in findings if f.verdict is Verdict.UNDECIDED}
     assert undecided <= {"TB304"}  # an untrained proposal may have heavy tails
 
@@ -283,7 +288,7 @@ def observed(setups):
     return observe
 
 
-@pytest.mark.parametrize("name", FAULTS)
+@pytest.mark.parametrize("name", [n for n, f in FAULTS.items() if f.recipes[0] in IMAGES])
 def test_a_fault_changes_the_law_the_gradient_or_the_reported_number(setups, observed, name):
     """Whatever field of the setup it replaces does something else than before, on the same rows, draws
     and gradients; what the doctor is told is left alone."""

@@ -24,6 +24,8 @@ class SampleOptions:
     """Of images, 16 by default."""
     temperature: float | None = None
     """Of the decisions of a text: below 1 the likely ones become likelier."""
+    beam: bool = False
+    """Of texts: the likeliest trajectories that a beam of `--num` finds, instead of draws."""
     prefix: str | None = None
     """The words that every string of a text begins with."""
     start: str | None = None
@@ -62,6 +64,7 @@ def main(arguments: Sequence[str]) -> int:
             folder,
             num=options.num or _TRAJECTORIES,
             temperature=1.0 if options.temperature is None else options.temperature,
+            beam=options.beam,
             prefix=options.prefix or "",
             start=options.start or "",
             row=options.row or 0,
@@ -85,6 +88,8 @@ def _refuse_what_cannot_be_meant(options: SampleOptions) -> None:
         if value is not None and value < 1:
             raise UserError(f"--{name} {value} was asked for; give at least 1.")
     temperature = options.temperature
+    if temperature is not None and options.beam:
+        raise UserError("--temperature was given with --beam, which draws nothing. Leave one out.")
     if temperature is not None and not _COOLEST <= temperature <= _HOTTEST:
         raise UserError(
             f"--temperature {temperature:g} was asked for; give one from {_COOLEST:g} to "
@@ -93,8 +98,8 @@ def _refuse_what_cannot_be_meant(options: SampleOptions) -> None:
 
 
 def _refuse_options_of_the_other_kind(options: SampleOptions, *, is_text: bool) -> None:
-    others = ("columns",) if is_text else ("temperature", "prefix", "start", "row")
-    given = [f"--{name}" for name in others if getattr(options, name) is not None]
+    others = ("columns",) if is_text else ("temperature", "beam", "prefix", "start", "row")
+    given = [f"--{name}" for name in others if getattr(options, name) not in (None, False)]
     if given:
         kind, other = ("text", "images") if is_text else ("images", "text")
         raise UserError(

@@ -15,6 +15,7 @@ from tightbound.commands.trajectory_samples import (
     explain,
     on_grid,
     read_start,
+    search,
     site_of,
     total_on_grid,
 )
@@ -42,12 +43,13 @@ def write_texts(
     *,
     num: int,
     temperature: float,
+    beam: bool = False,
     prefix: str,
     start: str,
     row: int,
     seed: int,
 ) -> tuple[list[Path], list[DrawnTrajectory], DrawnTrajectory]:
-    """Draw trajectories, explain a held-out sentence, and write both as text, JSON, SVG and PNG;
+    """Draw trajectories (or, with `beam`, search for the likeliest), explain a held-out sentence, and write both as text, JSON, SVG and PNG;
     and the bound of some held-out sentences split by string as `by_step.json`."""
     from tightbound.train.folder import write_whole
 
@@ -59,7 +61,10 @@ def write_texts(
     given = read_start(model, vocabulary, prefix, start)
     rows = _rows(len(setup.data["valid"]), row)
     draw_key, explain_key = jax.random.split(jax.random.key(seed))
-    drawn = draw(model, vocabulary, draw_key, num, temperature=temperature, start=given)
+    if beam:
+        drawn = search(model, vocabulary, num, start=given)
+    else:
+        drawn = draw(model, vocabulary, draw_key, num, temperature=temperature, start=given)
     batch = setup.data["valid"].take(rows)
     proposal = setup.evaluated(state.proposal)
     explained, terms = explain(model, proposal, vocabulary, batch, explain_key)

@@ -16,6 +16,7 @@ from tightbound.diagnose.laws import jit_once
 from tightbound.errors import UserError
 from tightbound.inference.filtered import draw_filtered
 from tightbound.models.base import AbstractProposal
+from tightbound.models.edits.beam import beam_search
 from tightbound.models.edits.generation import generate
 from tightbound.models.edits.model import EditModel
 from tightbound.models.edits.network import CPY, END, INS, SUB
@@ -89,8 +90,22 @@ def draw(
     start = read_start(model, vocabulary, "", "") if start is None else start
     keys = jax.random.split(key, num)
     drawn = _draw(model, keys, temperature, start.prefix, start.strings)
+    return _drawn(vocabulary, drawn, start, _note(vocabulary, temperature, start))
+
+
+def search(
+    model: EditModel, vocabulary: Vocabulary, num: int, *, start: Start | None = None
+) -> list[DrawnTrajectory]:
+    """The most probable trajectories with their edits that a beam of `num` finds, best first."""
+    start = read_start(model, vocabulary, "", "") if start is None else start
+    found = _search(model, num, start.prefix, start.strings)
+    note = _note(vocabulary, 1.0, start).replace("drawn from the model", f"best of a beam of {num}")
+    return _drawn(vocabulary, found, start, note)
+
+
+def _drawn(vocabulary: Vocabulary, drawn: Any, start: Start, note: str) -> list[DrawnTrajectory]:
+    """Plain records of what was drawn or searched, all at once."""
     trajectories, edits, log_p, log_steps = jax.tree.map(np.asarray, drawn)
-    note = _note(vocabulary, temperature, start)
     return [
         _drawn_trajectory(
             vocabulary,
@@ -100,7 +115,7 @@ def draw(
             num_given=start.num_given,
             note=note,
         )
-        for row in range(num)
+        for row in range(len(log_p))
     ]
 
 
@@ -167,13 +182,25 @@ def _draw(model, keys, temperature, prefix, strings):
             prefix=prefix,
             start=Trajectory(strings, num_strings),
         )
-        x = Sentence(trajectory.last, (prefix != PAD).sum())
-        scores = model.score(x, (trajectory, edits))
-        log_p = jnp.stack([scores[name] for name in _DECISIONS]).sum(0)
-        grid = (model.max_steps, model.num_positions)
-        return trajectory, edits, log_p.reshape(grid), scores["steps"].reshape(grid).sum(-1)
+        return _scored(model, trajectory, edits, prefix)
 
     return jax.vmap(one)(keys)
+
+
+@jit_once
+def _search(model, num, prefix, strings):
+    start = Trajectory(strings, (strings[:, 0] != PAD).sum())
+    trajectories, edits, _ = beam_search(model, beam_size=num, prefix=prefix, start=start)
+    return jax.vmap(lambda z, e: _scored(model, z, e, prefix))(trajectories, edits)
+
+
+def _scored(model, trajectory, edits, prefix):
+    """A trajectory and its edits, with log p of every decision and of every step."""
+    x = Sentence(trajectory.last, (prefix != PAD).sum())
+    scores = model.score(x, (trajectory, edits))
+    log_p = jnp.stack([scores[name] for name in _DECISIONS]).sum(0)
+    grid = (model.max_steps, model.num_positions)
+    return trajectory, edits, log_p.reshape(grid), scores["steps"].reshape(grid).sum(-1)
 
 
 @jit_once

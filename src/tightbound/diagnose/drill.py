@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from multiprocessing import get_context
 from typing import Any
 
+import jax
 import numpy as np
 
 from tightbound.diagnose.faults import FAULTS, Fault
@@ -69,6 +70,11 @@ def cases(
 
 def run_cases(todo: Sequence[Case], *, jobs: int, steps: int = STEPS) -> Iterator[Row]:
     """Run the cases in `jobs` processes; rows come as they are done."""
+    if jobs == 1:
+        for case in todo:
+            yield examine(case, steps)
+            jax.clear_caches()  # see below
+        return
     # A process keeps every program it compiled, and the system allows it only so many pieces of
     # memory: so a few cases each, then new processes.
     few = 3 * jobs
