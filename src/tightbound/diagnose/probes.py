@@ -143,11 +143,15 @@ def module_of(path: tuple[Any, ...]) -> str:
     """The module a leaf of (model, proposal) belongs to; a wrapper is not what a person would name."""
     owner, *fields = path
     names = [str(key.name) for key in fields if hasattr(key, "name")]
-    field = next((name for name in names if name not in _WRAPPERS), names[-1])
+    wrappers = _WRAPPERS if owner.idx == 0 else _WRAPPERS[:1]
+    field = next((name for name in names if name not in wrappers), names[-1])
     return f"q.{field}" if owner.idx == 1 else field
 
 
-_WRAPPERS = ("inner", "network")  # what they hold is what a person would name
+_WRAPPERS = (
+    "inner",
+    "network",
+)  # what they hold is what a person would name; a proposal may be one
 
 
 def module_names(pair: PyTree) -> list[str]:

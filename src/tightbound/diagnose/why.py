@@ -14,7 +14,7 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from tightbound.data.batch import Batch, Noise, Split
-from tightbound.diagnose.probes import Pair, bound_to_climb, module_of
+from tightbound.diagnose.probes import Pair, bound_to_climb, module_of, modules
 from tightbound.estimators.estimate import Estimate, finite_or_text
 from tightbound.inference.weigh import weigh
 from tightbound.models.sequential import AbstractFiltered
@@ -199,32 +199,59 @@ def _module_parts(
     end = eqx.filter(after, eqx.is_inexact_array)
     step = jax.tree.map(jnp.subtract, end, start)
 
+    def sites_at(position):
+        """The parameters at a position of the line, and the sites as a function of parameters."""
+
+        def sites(parameters):
+            pair = eqx.combine(parameters, static)
+            return _sites_per_row(pair, batch, key, noise).mean(1)
+
+        return jax.tree.map(lambda a, d: a + position * d, start, step), sites
+
+    along = _forward if isinstance(before[0], AbstractFiltered) else _reverse
+    return along(sites_at, step, len(before[0].kinds))
+
+
+def _forward(sites_at: Callable[..., Any], step: PyTree, num_sites: int) -> list[dict[str, float]]:
+    """In forward mode, module by module: one pass gives all sites, and keeps nothing of the steps of a
+    filter, whose gradient would need every particle at every step."""
     leaves, structure = jax.tree_util.tree_flatten_with_path(step)
     owners = [module_of(path) for path, _ in leaves]
     names = list(dict.fromkeys(owners))
 
     @eqx.filter_jit
     def slopes(position, chosen):
-        """d sites / d position along the line, where only the parameters of one module move. Forward
-        mode: one pass gives all sites, and keeps nothing of a filter's steps."""
-
-        def sites(parameters):
-            pair = eqx.combine(parameters, static)
-            return _sites_per_row(pair, batch, key, noise).mean(1)
-
-        here = jax.tree.map(lambda a, d: a + position * d, start, step)
+        here, sites = sites_at(position)
         moved = [
             jnp.where(chosen == names.index(owner), leaf, 0.0)
             for owner, (_, leaf) in zip(owners, leaves, strict=True)
         ]
         return jax.jvp(sites, (here,), (jax.tree.unflatten(structure, moved),))[1]
 
-    parts: list[dict[str, float]] = [{} for _ in before[0].kinds]
+    parts: list[dict[str, float]] = [{} for _ in range(num_sites)]
     for number, name in enumerate(names):
         nodes = [np.asarray(slopes(jnp.asarray(n), jnp.asarray(number))) for n in _NODES]
-        along = sum(w * node for w, node in zip(_WEIGHTS, nodes, strict=True))
-        for part, value in zip(parts, np.asarray(along), strict=True):
-            part[name] = float(value)
+        for part, values in zip(parts, np.stack(nodes, axis=1), strict=True):
+            part[name] = float(np.dot(_WEIGHTS, values))
+    return parts
+
+
+def _reverse(sites_at: Callable[..., Any], step: PyTree, num_sites: int) -> list[dict[str, float]]:
+    """In reverse mode, site by site: one pass gives all modules. Some densities have no forward mode."""
+
+    @eqx.filter_jit
+    def slopes(position, index):
+        here, sites = sites_at(position)
+        gradient = jax.grad(lambda parameters: sites(parameters)[index])(here)
+        products = jax.tree.map(lambda g, d: (g * d).sum(), gradient, step)
+        return {name: sum(leaves) for name, leaves in modules(products).items()}
+
+    parts = []
+    for index in range(num_sites):
+        nodes = [slopes(jnp.asarray(n), jnp.asarray(index)) for n in _NODES]
+        parts.append(
+            {n: float(np.dot(_WEIGHTS, [float(node[n]) for node in nodes])) for n in nodes[0]}
+        )
     return parts
 
 
