@@ -6,7 +6,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from tightbound.data.sentences import EOS, PAD
-from tightbound.models.edits.model import EditModel, framed
+from tightbound.models.edits.generation import what_is_given
+from tightbound.models.edits.model import EditModel
 from tightbound.models.edits.network import CPY, END, INS, SUB, Decision, Source
 from tightbound.models.edits.particles import (
     Edit,
@@ -79,24 +80,19 @@ def beam_search(
     if beam_size < 1:
         raise ValueError(f"`beam_size` is {beam_size}, but a search keeps at least one. Give 1.")
     length, positions = model.max_length, model.num_positions
-    prefix = jnp.full(length, PAD) if prefix is None else prefix
-    num_given = (prefix != PAD).sum()
-    if start is None:
-        nothing = jnp.full((model.max_steps, length), PAD)
-        start = Trajectory(nothing, jnp.zeros((), nothing.dtype))
-    forced = jax.vmap(lambda string: framed(string)[1:])(start.strings)
+    prefix, num_given, forced, num_start = what_is_given(model, prefix, start)
 
     def one_decision(beam, clock):
         step, position = jnp.divmod(clock, positions)
         beam = jax.lax.cond(
             position == 0,
-            lambda: _next_strings(model, beam, step, start.num_steps),
+            lambda: _next_strings(model, beam, step, num_start),
             lambda: beam,
         )
         idle = beam.ended | beam.stopped
         is_given = position < num_given
         given = prefix[jnp.minimum(position, length - 1)]
-        symbol = jnp.where(step < start.num_steps, forced[step, position], PAD)
+        symbol = jnp.where(step < num_start, forced[step, position], PAD)
 
         def go_on(writing, idle):
             decision, moved = decide(model, writing, position)

@@ -38,12 +38,7 @@ def generate(
     if temperature <= 0:
         raise ValueError(f"The temperature is {temperature}; give a positive one.")
     length, positions = model.max_length, model.num_positions
-    prefix = jnp.full(length, PAD) if prefix is None else prefix
-    num_given = (prefix != PAD).sum()
-    if start is None:
-        nothing = jnp.full((model.max_steps, length), PAD)
-        start = Trajectory(nothing, jnp.zeros((), nothing.dtype))
-    forced = jax.vmap(lambda string: framed(string)[1:])(start.strings)
+    prefix, num_given, forced, num_start = what_is_given(model, prefix, start)
     stop_probability = jnp.exp(model.log_stop())
 
     def one_decision(carry, clock):
@@ -55,13 +50,13 @@ def generate(
             lambda: (
                 begin_string(model, state, step),
                 jnp.zeros((), bool),
-                stopped | _stops(stop_key, stop_probability, step, start.num_steps),
+                stopped | _stops(stop_key, stop_probability, step, num_start),
             ),
             lambda: (state, ended, stopped),
         )
         decision, moved = decide(model, state, position)
         free = _draw(edit_key, decision, state.source, temperature)
-        is_forced = step < start.num_steps
+        is_forced = step < num_start
         is_given = position < num_given
         given = edit_of_option(
             forced_option(step, position), prefix[jnp.minimum(position, length - 1)], state.source
@@ -87,6 +82,19 @@ def generate(
     strings = written.reshape(model.max_steps, positions)[:, :length]
     num_steps = (~stopped.reshape(model.max_steps, positions)[:, 0]).sum()
     return Trajectory(strings, num_steps), state.edits
+
+
+def what_is_given(
+    model: EditModel, prefix: Int[Array, " length"] | None, start: Trajectory | None
+) -> tuple[Int[Array, " length"], Int[Array, ""], Int[Array, "steps positions"], Int[Array, ""]]:
+    """The given words and their number; the symbols of the given strings, EOS after each, and the
+    number of those strings. None gives nothing."""
+    prefix = jnp.full(model.max_length, PAD) if prefix is None else prefix
+    if start is None:
+        nothing = jnp.full((model.max_steps, model.max_length), PAD)
+        start = Trajectory(nothing, jnp.zeros((), nothing.dtype))
+    symbols = jax.vmap(lambda string: framed(string)[1:])(start.strings)
+    return prefix, (prefix != PAD).sum(), symbols, start.num_steps
 
 
 def _stops(
