@@ -9,7 +9,8 @@ import pytest
 from numpy.testing import assert_array_equal
 
 from tightbound.data.sentences import PAD
-from tightbound.models.edits.alignment import align, words_written
+from tightbound.models.edits.alignment import align
+from tightbound.models.edits.model import framed
 from tightbound.models.edits.network import CPY, END, INS, SUB
 from tightbound.models.edits.trajectory import Trajectory
 
@@ -17,6 +18,17 @@ A, B, C = 3, 4, 5
 STRINGS = [
     string for size in range(4) for string in itertools.product((A, B, C), repeat=size)
 ]  # 40 of at most three words
+
+
+def words_written(trajectory, edits):
+    """What the edits write where they copy, and the trajectory's own words elsewhere: the same
+    strings, if the edits are right."""
+    root = jnp.full(trajectory.strings.shape[1], PAD)
+    before = jax.vmap(framed)(jnp.concatenate([root[None], trajectory.strings[:-1]]))
+    copied = jnp.take_along_axis(before, edits.index[:, :-1], -1)
+    return jnp.where(edits.op[:, :-1] == CPY, copied, trajectory.strings)
+
+
 aligned = jax.jit(jax.vmap(align))
 rewritten = jax.jit(jax.vmap(words_written))
 

@@ -5,7 +5,6 @@ import jax.numpy as jnp
 from jaxtyping import Array, Int
 
 from tightbound.data.sentences import NUM_MARKS, PAD
-from tightbound.models.edits.model import framed
 from tightbound.models.edits.network import CPY, END, INS, SUB
 from tightbound.models.edits.trajectory import Edits, Trajectory
 
@@ -70,12 +69,3 @@ def _align_strings(
     start = (num_target, num_source, zeros, zeros)
     (_, _, op, index), _ = jax.lax.scan(back, start, None, length=2 * length)
     return op.at[num_target].set(END), index.at[num_target].set(0)
-
-
-def words_written(trajectory: Trajectory, edits: Edits) -> Int[Array, "steps length"]:
-    """What the edits write where they copy, and the trajectory's own words elsewhere: the same
-    strings, if the edits are right."""
-    root = jnp.full(trajectory.strings.shape[1], PAD)
-    before = jax.vmap(framed)(jnp.concatenate([root[None], trajectory.strings[:-1]]))
-    copied = jnp.take_along_axis(before, edits.index[:, :-1], -1)
-    return jnp.where(edits.op[:, :-1] == CPY, copied, trajectory.strings)
