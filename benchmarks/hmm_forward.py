@@ -14,8 +14,8 @@ import numpy as np
 from blocks import first_call, interleaved, row, table
 from dynamax.hidden_markov_model import hmm_filter
 
+from tightbound.data.sequences import Sequence
 from tightbound.models.hmm import CategoricalEmission, HiddenMarkovModel
-from tightbound.models.sequential import Sequence
 
 NUM_STEPS, NUM_SYMBOLS = 1_000, 50
 TARGETS = {64: 1.0, 512: 1.0}  # by number of states

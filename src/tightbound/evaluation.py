@@ -9,6 +9,8 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from tightbound.data.batch import Batch, Noise, Split, chunks
 from tightbound.errors import UserError
+from tightbound.inference.filtering import Filtering
+from tightbound.inference.stepwise import stepwise_pair, weigh_populations
 from tightbound.inference.weigh import weigh
 from tightbound.models.base import AbstractModel, AbstractProposal
 from tightbound.terms import Kind
@@ -25,6 +27,7 @@ class Evaluation:
     num_units: Int[np.ndarray, " rows"]
     rows: Int[np.ndarray, " rows"]
     split: str  # with its law
+    num_particles: int | None = None  # where every draw is the log p-hat of a filter of so many
 
     @property
     def log_weights(self) -> Float[np.ndarray, "samples rows"]:
@@ -48,9 +51,11 @@ def evaluate(
     num_samples: int,
     key: PRNGKeyArray,
     noise: Noise | None = None,
+    filtering: Filtering | None = None,
     max_draws: int = 32_768,
 ) -> Evaluation:
-    """Weigh every sequence of `split` with `num_samples` draws each.
+    """Weigh every sequence of `split` with `num_samples` draws each; with `filtering`, every draw is a
+    filter's log p-hat(x).
 
     `noise` is drawn once per row from `key`, so two models evaluated with one key see the same
     data and can be compared pair by pair. Works in chunks of at most `max_draws` draws.
@@ -60,20 +65,25 @@ def evaluate(
             f"`num_samples` is {num_samples}, but a bound needs at least one draw per sequence. "
             "Give 1 for the ELBO, more for IWAE."
         )
-    size = int(np.clip(max_draws // num_samples, 1, len(split)))
+    at_once = num_samples if filtering is None else filtering.num_particles
+    size = int(np.clip(max_draws // at_once, 1, len(split)))
     noise_key, draw_key = jax.random.split(key)
     pieces = []
     for batch, real in chunks(split, size):
-        totals = _site_totals(model, proposal, batch, num_samples, noise_key, draw_key, noise)
+        totals = _site_totals(
+            model, proposal, batch, num_samples, noise_key, draw_key, noise, filtering
+        )
         pieces.append(jax.tree.map(lambda leaf, real=real: np.asarray(leaf)[:, :real], totals))
     log_p, log_q = jax.tree.map(lambda *leaves: np.concatenate(leaves, axis=1), *pieces)
+    kinds = dict(model.kinds)
     return Evaluation(
-        kinds=dict(model.kinds),
+        kinds={name: kinds.get(name, Kind.AUXILIARY) for name in log_p},
         log_p=log_p,
         log_q=log_q,
         num_units=np.asarray(split.num_units),
         rows=np.arange(len(split)),
         split=split.description,
+        num_particles=None if filtering is None else filtering.num_particles,
     )
 
 
@@ -86,10 +96,15 @@ def _site_totals(
     noise_key: PRNGKeyArray,
     draw_key: PRNGKeyArray,
     noise: Noise | None,
+    filtering: Filtering | None,
 ) -> tuple[dict[str, Array], dict[str, Array]]:
     if noise is not None:
         batch = noise(batch, noise_key)
-    terms = weigh(model, proposal, batch, num_samples=num_samples, key=draw_key)
+    if filtering is None:
+        terms = weigh(model, proposal, batch, num_samples=num_samples, key=draw_key)
+    else:
+        pair = stepwise_pair(model, proposal)
+        terms = weigh_populations(*pair, batch, filtering, num_samples=num_samples, key=draw_key)
     log_p = {site.name: site.total_log_p for site in terms.sites}
     log_q = {site.name: site.total_log_q for site in terms.sites if site.log_q is not None}
     return log_p, log_q

@@ -58,7 +58,13 @@ def _put(root, content=CONTENT, compresslevel=9):
 
 
 @needs_data
-@pytest.mark.parametrize("name", ["mnist", "mnist-static", "ewt", "multi30k"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("mnist", "mnist-static", "ewt", "multi30k"),
+        *("omniglot", "unipen", "jsb", "muse", "nutria", "exchange-rates"),
+    ],
+)
 def test_the_real_files_have_the_catalogued_checksums(name):
     """Oracle: sha256 of content, of files that the data page compared with their origins."""
     assert [status.status for status in catalogue.verify(name)] == ["ok"] * len(
@@ -82,6 +88,16 @@ def test_the_data_folder_comes_before_the_cache(toy, roots):
     assert catalogue.find("toy") == (in_cache,)
     in_data = _put(data)
     assert catalogue.find("toy") == (in_data,)
+
+
+def test_the_only_file_of_a_set_may_be_given_itself_or_by_its_folder(toy, roots, tmp_path):
+    in_data, own = _put(roots[0]), tmp_path / "own.gz"
+    own.write_bytes(b"anything: the reader checks it")
+    assert catalogue.find_one("toy") == in_data
+    assert catalogue.find_one("toy", own) == own
+    assert catalogue.find_one("toy", in_data.parent) == in_data
+    with pytest.raises(DataError, match="There is no"):
+        catalogue.find_one("toy", tmp_path / "nowhere")
 
 
 @pytest.mark.parametrize("compresslevel", [0, 1, 9])
@@ -142,6 +158,14 @@ def test_a_corrupt_file_says_both_checksums_and_how_to_get_it_again(toy, roots):
         "Delete it and run `tightbound data fetch toy` to get it again."
     )
     assert catalogue.verify("toy")[0].status == "corrupt"
+
+
+def test_a_missing_file_without_an_address_says_what_to_make_it_from(toy, roots, monkeypatch):
+    """Planted: advice to fetch what cannot be fetched."""
+    _enter(monkeypatch, dataclasses.replace(toy.files[0], urls=()))
+    with pytest.raises(DataError, match=r"Make it from its origin \(this test\), or set") as raised:
+        catalogue.find("toy")
+    assert "data fetch" not in str(raised.value)
 
 
 @pytest.mark.parametrize(

@@ -22,9 +22,9 @@ from tightbound.models.lgssm import LGSSMOptimal, LinearGaussianSSM
 from tightbound.models.sequential import (
     AbstractPopulation,
     AbstractSequential,
-    Bootstrap,
     Sequence,
 )
+from tightbound.models.stateful import FromPrior, Guided
 from tightbound.terms import Kind
 
 # A chain whose observation depends on the last two choices, so its state has two parts:
@@ -280,7 +280,7 @@ def hmm():
     keys = jax.random.split(jax.random.key(0), 3)
     logits = [jax.random.normal(k, s) for k, s in zip(keys, [(3,), (3, 3), (3, 4)], strict=True)]
     model = HiddenMarkovModel(logits[0], logits[1], CategoricalEmission(2 * logits[2]), num_steps=6)
-    return Bootstrap(model), model, jnp.array([0, 3, 1, 1, 2, 0])
+    return Guided(model, FromPrior()), model, jnp.array([0, 3, 1, 1, 2, 0])
 
 
 @pytest.fixture(scope="module")
@@ -294,7 +294,11 @@ def lgssm():
         emission_scale=jnp.array([[0.7]]),
         num_steps=6,
     )
-    return LGSSMOptimal(model), model, jnp.array([[0.3], [1.0], [-1.0], [0.2], [0.0], [2.0]])
+    return (
+        Guided(model, LGSSMOptimal()),
+        model,
+        jnp.array([[0.3], [1.0], [-1.0], [0.2], [0.0], [2.0]]),
+    )
 
 
 @pytest.mark.parametrize("family", ["hmm", "lgssm"])
@@ -422,7 +426,7 @@ def unequal(lgssm):
     values = jnp.stack([values, -values, 0.5 * values])
     batch = make_batch(Sequence(values, mask), mask, jnp.array([4, 0, 9]))
     key = jax.random.key(5)
-    return sequential, batch, key, *bound_of(Bootstrap(sequential.model), batch, key)
+    return sequential, batch, key, *bound_of(Guided(sequential.model, FromPrior()), batch, key)
 
 
 def pad(batch, num_steps, value):
@@ -440,7 +444,7 @@ def test_padding_changes_nothing(unequal):
     sequential, batch, key, bound, terms = unequal
     values = jnp.where(batch.mask[:, :, None], batch.x.values, jnp.nan)
     batch = eqx.tree_at(lambda b: b.x.values, batch, values)
-    longer, more = bound_of(Bootstrap(sequential.model), pad(batch, 3, jnp.nan), key)
+    longer, more = bound_of(Guided(sequential.model, FromPrior()), pad(batch, 3, jnp.nan), key)
     assert_allclose(longer, bound, rtol=1e-12)
     assert_allclose(more.log_increments[:6], terms.log_increments, atol=1e-12)
     assert_array_equal(more.log_increments[6:], jnp.zeros((3, 6, 3)))
@@ -456,7 +460,9 @@ def test_batch_neighbours_change_nothing(unequal):
     for rows in ([0], [2, 0, 1]):
         part = jax.tree.map(lambda leaf, rows=rows: leaf[jnp.array(rows)], batch)
         assert_allclose(
-            bound_of(Bootstrap(sequential.model), part, key)[0], bound[jnp.array(rows)], rtol=1e-12
+            bound_of(Guided(sequential.model, FromPrior()), part, key)[0],
+            bound[jnp.array(rows)],
+            rtol=1e-12,
         )
 
 
@@ -464,13 +470,13 @@ def test_draws_belong_to_rows_and_not_to_places(unequal):
     """The law above must fail when keys come from the place in the batch."""
     sequential, batch, key, bound, _ = unequal
     by_place = eqx.tree_at(lambda b: b.rows, batch, jnp.arange(3))
-    assert (bound_of(Bootstrap(sequential.model), by_place, key)[0] != bound).all()
+    assert (bound_of(Guided(sequential.model, FromPrior()), by_place, key)[0] != bound).all()
 
 
 def test_resampling_is_considered_at_multiples_of_every_only(unequal):
     """Definition: steps 0, 1, 3 and 5 keep their weights with every = 2, and step 0 always does."""
     sequential, batch, key, _, terms = unequal
-    _, sparse = bound_of(Bootstrap(sequential.model), batch, key, every=2)
+    _, sparse = bound_of(Guided(sequential.model, FromPrior()), batch, key, every=2)
     assert terms.resampled[1::2].any()
     assert not sparse.resampled[1::2].any()
     assert sparse.resampled[2::2].any()

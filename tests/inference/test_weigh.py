@@ -9,12 +9,12 @@ from numpy.testing import assert_allclose, assert_array_equal
 from numpyro.distributions import Normal
 
 from tightbound.data.batch import Batch
+from tightbound.data.sequences import Sequence
 from tightbound.inference.exact import all_sequences, quadrature_log_marginal
 from tightbound.inference.weigh import weigh
 from tightbound.models.base import AbstractModel, AbstractProposal
 from tightbound.models.hmm import CategoricalEmission, HiddenMarkovModel
 from tightbound.models.ppca import ProbabilisticPCA
-from tightbound.models.sequential import Sequence
 from tightbound.terms import Kind
 
 

@@ -9,12 +9,12 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
 from tightbound.data.batch import Batch
+from tightbound.data.sequences import Sequence
 from tightbound.inference.exact import all_sequences, enumerate_log_marginal, forward_backward
 from tightbound.inference.weigh import weigh
 from tightbound.models.base import AbstractProposal
 from tightbound.models.hmm import CategoricalEmission, GaussianEmission, HiddenMarkovModel
 from tightbound.models.posterior import ExactPosterior
-from tightbound.models.sequential import Sequence
 
 LENGTHS = jnp.array([5, 3, 1])
 MASK = jnp.broadcast_to(jnp.arange(5), (3, 5)) < LENGTHS[:, None]

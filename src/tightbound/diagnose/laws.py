@@ -20,6 +20,7 @@ from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 from tightbound.data.batch import Batch, Split, rows_of
 from tightbound.data.labelled import Labelled, image_of
 from tightbound.data.sentences import Sentence
+from tightbound.data.sequences import Sequence
 from tightbound.diagnose import evidence as ev
 from tightbound.diagnose.choice_laws import choices
 from tightbound.diagnose.probes import (
@@ -34,6 +35,7 @@ from tightbound.diagnose.probes import (
 from tightbound.evaluation import evaluate
 from tightbound.inference.weigh import proposal_score, site_mask, weigh
 from tightbound.models.sequential import AbstractFiltered
+from tightbound.models.stateful import AbstractStateful, FromPrior, Proposed, proposed
 from tightbound.terms import Kind
 from tightbound.train.em import MonteCarloEM, Supervised, heads_averaged_apart
 from tightbound.train.loop import TrainState
@@ -98,9 +100,10 @@ def twin(setup: Setup, key: PRNGKeyArray) -> ev.Twin | None:
     # from the middle of a grid: far from the data no untrained proposal can be averaged
     low, high = int(0.4 * num_observations), int(0.6 * num_observations)
     some = np.unique(np.linspace(low, high, _TWIN_OBSERVATIONS, dtype=int))
+    chosen = jax.tree.map(lambda leaf: leaf[some], x)
     batch = Batch(
-        x=jax.tree.map(lambda leaf: leaf[some], x),
-        mask=np.ones((len(some), 1), bool),
+        x=chosen,
+        mask=chosen.mask if isinstance(chosen, Sequence) else np.ones((len(some), 1), bool),
         num_units=np.ones(len(some), np.int32),
         rows=np.arange(len(some), dtype=np.int32),
     )
@@ -111,7 +114,11 @@ def twin(setup: Setup, key: PRNGKeyArray) -> ev.Twin | None:
 
         def one_row(x, row, log_weights):
             keys = jax.random.split(jax.random.fold_in(weigh_key, row), _TWIN_SAMPLES)
-            draws = jax.vmap(lambda key: ravel_pytree(proposal.proposal(x).sample(key))[0])(keys)
+            q = proposed(model, proposal, x)
+            z = jax.vmap(q.sample)(keys)
+            if isinstance(q, Proposed):  # `weigh` draws along the filter, with keys of its own
+                log_weights = jax.vmap(lambda z: log_weight(model, q, x, z))(z)
+            draws = jax.vmap(lambda z: ravel_pytree(z)[0])(z)
             first, second = jnp.split(draws, 2)
             low, high = jnp.quantile(first, jnp.array([0.1, 0.9]), axis=0)
             inside = jax.vmap(lambda z: ((z > low) & (z < high)).all())(second)
@@ -129,6 +136,12 @@ def twin(setup: Setup, key: PRNGKeyArray) -> ev.Twin | None:
         relative_weight=np.asarray(weight),
         relative_error=np.asarray(error),
     )
+
+
+def log_weight(model: Any, q: Any, x: PyTree[Array], z: PyTree[Array]) -> Float[Array, ""]:
+    """log p(x, z) - log q(z | x) of one draw, in nats, from the scores of both."""
+    log_q = sum(term.sum() for term in proposal_score(model, q, z).values())
+    return sum(term.sum() for term in model.score(x, z).values()) - log_q
 
 
 def has_real_latents(model: Any) -> bool:
@@ -179,19 +192,31 @@ def scores(setup: Setup, pair: Pair, key: PRNGKeyArray) -> ev.Scores | None:
     """Stein's identity for q and for the prior, on the real model; and whether x listens to z. None
     for discrete latents: there is nothing to differentiate."""
     model, proposal = pair
-    if not has_real_latents(model):
+    if Kind.LATENT not in model.kinds.values() or not has_real_latents(model):
         return None
     noise_key, q_key, prior_key = jax.random.split(key, 3)
     batch, _, _ = probe_batches(setup)
     num_draws = 64
 
-    def identity(log_density, draws):
-        """(z - c) d log density / dz + 1, averaged; c from the other half of the draws."""
+    def identity(log_density, draws, real):
+        """(z - c) d log density / dz + 1, averaged over draws and real entries; c from the other
+        half of the draws."""
         flat = jax.vmap(lambda z: ravel_pytree(z)[0])(draws)
         slope = jax.vmap(lambda z: ravel_pytree(jax.grad(log_density)(z))[0])(draws)
         centre = flat[: num_draws // 2].mean(0, keepdims=True)
         half = slice(num_draws // 2, None)
-        return ((flat[half] - centre) * slope[half] + 1.0).mean(), flat.std(0).max()
+        found = ((flat[half] - centre) * slope[half] + 1.0).mean(0)
+        return (found * real).sum() / real.sum(), flat.std(0).max()
+
+    def real_entries(x, z):
+        """1 for every entry of one z, flattened, that stands at a real step of x; 0 at padding."""
+
+        def of_leaf(leaf):
+            if not isinstance(x, Sequence):
+                return jnp.ones_like(leaf)
+            return jnp.broadcast_to(x.mask.reshape(-1, *[1] * (leaf.ndim - 1)), leaf.shape) * 1.0
+
+        return ravel_pytree(jax.tree.map(of_leaf, z))[0]
 
     def total(terms, kinds, mask):
         return sum(
@@ -208,19 +233,23 @@ def scores(setup: Setup, pair: Pair, key: PRNGKeyArray) -> ev.Scores | None:
         mask = jnp.asarray(batch.mask)
 
         def one_row(x, mask, row):
-            q = proposal.proposal(x)
+            q = proposed(model, proposal, x)
             z = jax.vmap(q.sample)(jax.random.split(jax.random.fold_in(q_key, row), num_draws))
             log_q = lambda z: total(proposal_score(model, q, z), set(Kind), mask)  # noqa: E731
             observed = lambda z: total(model.score(x, z), {Kind.OBSERVED}, mask)  # noqa: E731
-            return *identity(log_q, z), jnp.ptp(jax.vmap(observed)(z))
+            real = real_entries(x, jax.tree.map(lambda leaf: leaf[0], z))
+            return *identity(log_q, z, real), jnp.ptp(jax.vmap(observed)(z))
 
         x0 = jax.tree.map(lambda leaf: leaf[0], batch.x)
         latent = {kind for kind in Kind if kind is not Kind.OBSERVED}
         log_prior = lambda z: total(model.score(x0, z), latent, mask[0])  # noqa: E731
+        draw_prior = model.sample_prior
+        if isinstance(model, AbstractStateful):  # whose prior goes along x
+            draw_prior = proposed(model, FromPrior(), x0).sample
 
         def one_repeat(key):
-            z = jax.vmap(model.sample_prior)(jax.random.split(key, num_draws))
-            return identity(log_prior, z)[0]
+            z = jax.vmap(draw_prior)(jax.random.split(key, num_draws))
+            return identity(log_prior, z, real_entries(x0, jax.tree.map(lambda z: z[0], z)))[0]
 
         rows = jax.vmap(one_row)(batch.x, mask, jnp.asarray(batch.rows))
         return rows, jax.vmap(one_repeat)(jax.random.split(prior_key, 64))
@@ -310,7 +339,7 @@ def _slopes(
     """The objective's slope along one random direction per module: autodiff, and a central
     difference of its value on the same draws. Only where the value itself is differentiated."""
     assert setup.claim is not None
-    if setup.claim.estimator in ("vimco", "wake-sleep") or setup.claim.path != "full":
+    if setup.claim.estimator in ("vimco", "wake-sleep", "fivo") or setup.claim.path != "full":
         return np.zeros((0, 2)), np.zeros(0, np.str_)
     parameters, static = eqx.partition((state.model, state.proposal), eqx.is_inexact_array)
     names = module_names(parameters)
@@ -364,7 +393,11 @@ def evaluator(setup: Setup, pair: Pair, key: PRNGKeyArray) -> ev.Evaluator:
 
     def site_rows(function, split, proposal=used):
         found = function(
-            model, proposal, split, num_samples=4, key=key, noise=setup.noise
+            *(model, proposal, split),
+            num_samples=4,
+            key=key,
+            noise=setup.noise,
+            filtering=setup.filtering,
         ).site_means
         return np.stack([found.get(name, np.zeros(len(split))) for name in model.kinds])
 
@@ -520,7 +553,7 @@ def _off_support_share(setup: Setup, pair: Pair, key: PRNGKeyArray) -> float:
 
     @jit_once
     def draw(model, keys):
-        return jax.vmap(lambda k: model.sample_likelihood(model.sample_prior(k), k))(keys)
+        return jax.vmap(lambda k: model.sample(k)[1])(keys)
 
     drawn = flat_rows(draw(model, jax.random.split(key, 8)))
     if not np.isin(drawn, (0.0, 1.0)).all():

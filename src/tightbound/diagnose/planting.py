@@ -330,10 +330,8 @@ def with_evaluation(change: Callable[[Evaluation], Evaluation]) -> Callable[[Set
     def plant(setup: Setup) -> Setup:
         inner = setup.evaluator
 
-        def wrong(model, proposal, split, *, num_samples, key, noise=None):
-            return change(
-                inner(model, proposal, split, num_samples=num_samples, key=key, noise=noise)
-            )
+        def wrong(model, proposal, split, **settings):
+            return change(inner(model, proposal, split, **settings))
 
         return replace(setup, evaluator=wrong)
 
@@ -349,9 +347,8 @@ def thresholded(setup: Setup) -> Setup:
         grey = jnp.asarray(batch.x, float)
         return eqx.tree_at(lambda b: b.x, batch, (2 * grey > levels).astype(grey.dtype))
 
-    def wrong(model, proposal, split, *, num_samples, key, noise=None):
-        del noise
-        return evaluate(model, proposal, split, num_samples=num_samples, key=key, noise=at_half)
+    def wrong(model, proposal, split, **settings: Any):
+        return evaluate(model, proposal, split, **{**settings, "noise": at_half})
 
     return replace(setup, evaluator=wrong)
 
@@ -365,10 +362,8 @@ def evaluated_with_dropout(setup: Setup) -> Setup:
         keep = jnp.arange(weight.shape[1]) % 10 != 0
         return eqx.tree_at(where, model, jnp.where(keep[None, :], weight, 0.0))
 
-    def wrong(model, proposal, split, *, num_samples, key, noise=None):
-        return evaluate(
-            dropped(model), proposal, split, num_samples=num_samples, key=key, noise=noise
-        )
+    def wrong(model, proposal, split, **settings):
+        return evaluate(dropped(model), proposal, split, **settings)
 
     return replace(setup, evaluator=wrong)
 

@@ -13,13 +13,15 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from jax.flatten_util import ravel_pytree
-from jaxtyping import Array, Float, PRNGKeyArray, PyTree
+from jaxtyping import Array, Bool, Float, PRNGKeyArray, PyTree
 
 from tightbound.data.batch import Batch
+from tightbound.data.sequences import Sequence
 from tightbound.diagnose import evidence as ev
 from tightbound.inference.weigh import weigh
 from tightbound.models.base import AbstractModel, AbstractProposal
 from tightbound.models.sequential import AbstractFiltered
+from tightbound.models.stateful import proposed
 from tightbound.terms import Kind
 from tightbound.train.em import MonteCarloEM
 from tightbound.train.loop import TrainState
@@ -85,7 +87,7 @@ def make_probe(setup: Setup) -> Probe:
         noise_key, draw_key = jax.random.split(key)
         held_out = noise(held_out, noise_key)
         terms = weigh(model, proposal, held_out, num_samples=num_samples, key=draw_key)
-        latents = None if filtered else _latents(proposal, held_out, draw_key)
+        latents = None if filtered else _latents(model, proposal, held_out, draw_key)
         return terms, latents, _residual_quantiles(model, proposal, held_out, draw_key)
 
     @eqx.filter_jit
@@ -216,17 +218,36 @@ def _cosine(a: Float[Array, " n"], b: Float[Array, " n"]) -> Float[Array, ""]:
 
 
 def _latents(
-    proposal: AbstractProposal, batch: Batch, key: PRNGKeyArray
-) -> tuple[Float[Array, "rows latent"], Float[Array, "rows latent"]]:
-    """Mean and scale of the draws of every row, over all latents in one vector."""
+    model: AbstractModel, proposal: AbstractProposal, batch: Batch, key: PRNGKeyArray
+) -> tuple[Float[Array, "rows latent"], Float[Array, "rows latent"]] | None:
+    """Mean and scale of the draws of every row, over all latents in one vector; of sequences, of
+    some of their steps, each as a row. None where there are no latents."""
+    if Kind.LATENT not in model.kinds.values():
+        return None
 
     def one_row(x, row):
         keys = jax.random.split(jax.random.fold_in(key, row), MANY)
-        q = proposal.proposal(x)
-        draws = jax.vmap(lambda key: ravel_pytree(q.sample(key))[0])(keys)
+        draws = jax.vmap(proposed(model, proposal, x).sample)(keys)
+        if isinstance(x, Sequence):
+            draws = jax.vmap(lambda z: _some_steps(z, x.mask))(draws)
+        else:
+            draws = jax.vmap(lambda z: ravel_pytree(z)[0][None])(draws)
         return draws.mean(0), draws.std(0)
 
-    return jax.vmap(one_row)(batch.x, jnp.asarray(batch.rows))
+    found = jax.vmap(one_row)(batch.x, jnp.asarray(batch.rows))
+    mean, scale = jax.tree.map(lambda leaf: leaf.reshape(-1, leaf.shape[-1]), found)
+    return mean, scale
+
+
+_STEPS = 8  # of a sequence that are looked at
+
+
+def _some_steps(
+    values: Float[Array, "time size"], mask: Bool[Array, " time"]
+) -> Float[Array, "steps size"]:
+    """Evenly spread over the real steps."""
+    share = (jnp.arange(_STEPS) + 0.5) / _STEPS
+    return values[(share * mask.sum()).astype(int)]
 
 
 def _residual_quantiles(
@@ -239,8 +260,9 @@ def _residual_quantiles(
         return None
 
     def one_row(x, row):
-        z = proposal.proposal(x).sample(jax.random.fold_in(key, row))
-        return inner.residual(x, z)
+        z = proposed(model, proposal, x).sample(jax.random.fold_in(key, row))
+        residual = inner.residual(x, z)
+        return _some_steps(residual, x.mask) if isinstance(x, Sequence) else residual
 
     return _quantiles([jax.vmap(one_row)(batch.x, jnp.asarray(batch.rows))])
 

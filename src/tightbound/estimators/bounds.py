@@ -17,7 +17,7 @@ from tightbound.estimators.units import Unit, in_unit
 from tightbound.estimators.weights import log_mean_variance
 from tightbound.terms import Kind, LogTerms, Site, StepTerms
 
-BoundName = Literal["elbo", "iwae", "renyi", "cubo"]
+BoundName = Literal["elbo", "iwae", "renyi", "cubo", "fivo"]
 
 
 def elbo(log_weights: Float[Array, "samples batch"]) -> Float[Array, " batch"]:
@@ -107,10 +107,12 @@ def bound_estimate(
     order: float | int | None = None,
     unit: Unit = "nats per sequence",
     num_units: Int[Array | np.ndarray, " batch"] | None = None,
+    num_particles: int | None = None,
 ) -> Estimate:
     """A bound averaged over sequences, as the number a table shows, with both its errors.
 
-    `order` is the alpha of "renyi" or the n of "cubo". In nats per sequence the value is the
+    `order` is the alpha of "renyi" or the n of "cubo". Of "fivo", every draw is the log p-hat of one
+    filter with `num_particles`, and the bound is their mean. In nats per sequence the value is the
     bound itself (larger is better). In the other units it is the negative log-likelihood per unit
     (smaller is better), so a lower bound on log p(x) becomes an upper one.
 
@@ -119,6 +121,11 @@ def bound_estimate(
 
     `log_weights` may be chunks of a split, concatenated on the host.
     """
+    if (bound == "fivo") != (num_particles is not None):
+        raise ValueError(
+            f"`bound` is {bound!r} and `num_particles` is {num_particles}: 'fivo' is of filters with "
+            "so many particles, the other bounds are of independent draws. Give both or neither."
+        )
     values, power = _named_bound(jnp.asarray(log_weights), bound, order)
     host_weights = np.asarray(log_weights, np.float64)
     num_samples = len(host_weights)
@@ -130,7 +137,9 @@ def bound_estimate(
         draw_variance=_draw_variance(host_weights, power),
         # A power mean of order at most 1 never exceeds the mean, whose log has mean <= log p(x).
         bound="lower" if power <= 1.0 and bound != "cubo" else "none",
-        estimator="elbo" if bound == "elbo" else f"{bound}{suffix}-{num_samples}",
+        estimator=(
+            "elbo" if bound == "elbo" else f"{bound}{suffix}-{num_particles or num_samples}"
+        ),
         num_samples=num_samples,
         split=split,
     )
@@ -141,7 +150,7 @@ def _named_bound(
 ) -> tuple[Float[Array, " batch"], float]:
     """The bound of every sequence, and the power of the weights whose mean it is the log of."""
     match bound, order:
-        case "elbo", None:
+        case (("elbo" | "fivo"), None):
             return elbo(log_weights), 0.0
         case "iwae", None:
             return iwae_bound(log_weights), 1.0
@@ -151,7 +160,7 @@ def _named_bound(
             return cubo(log_weights, order), float(order)
     raise ValueError(
         f"`bound={bound!r}` with `order={order}` names no bound.\n"
-        "Use 'elbo' or 'iwae' without an order, or 'renyi' (its alpha) or 'cubo' (its n) with one."
+        "Use 'elbo', 'iwae' or 'fivo' without an order, or 'renyi' (its alpha) or 'cubo' (its n) with one."
     )
 
 
@@ -182,10 +191,10 @@ def filtering_log_marginal(terms: StepTerms) -> Float[Array, " batch"]:
     Masked steps change nothing, not even where `resampled` is set or the increments are NaN. A
     step at which every particle has zero weight makes the bound -inf.
     """
-    return _step_evidence_and_weights(terms)[0].sum(axis=0)
+    return step_evidence_and_weights(terms)[0].sum(axis=0)
 
 
-def _step_evidence_and_weights(
+def step_evidence_and_weights(
     terms: StepTerms,
 ) -> tuple[Float[Array, "time batch"], Float[Array, "time particles batch"]]:
     """Each step's log evidence, and the normalised log-weights after the step, in nats."""
@@ -283,7 +292,7 @@ def _evidence_and_site_weights(
             f"sites have {[(site.name, site.log_p.shape[-1]) for site in terms.sites]}.\n"
             "Give every site one position per step, masked where it has nothing to score."
         )
-    evidence, log_weights = _step_evidence_and_weights(terms)
+    evidence, log_weights = step_evidence_and_weights(terms)
     weights = jnp.where(terms.mask[:, None], jnp.exp(log_weights), 0.0)
     return evidence, jnp.moveaxis(weights, 0, -1)  # as the sites
 

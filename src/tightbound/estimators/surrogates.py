@@ -18,8 +18,14 @@ from jax.lax import stop_gradient
 from jax.scipy.special import logsumexp
 from jaxtyping import Array, Float, ScalarLike
 
-from tightbound.estimators.bounds import elbo, iwae_bound, renyi_bound
-from tightbound.terms import Kind, LogTerms
+from tightbound.estimators.bounds import (
+    elbo,
+    filtering_log_marginal,
+    iwae_bound,
+    renyi_bound,
+    step_evidence_and_weights,
+)
+from tightbound.terms import Kind, LogTerms, StepTerms
 
 
 def pathwise_elbo(terms: LogTerms) -> Float[Array, ""]:
@@ -154,3 +160,30 @@ def reweighted_wake_sleep(terms: LogTerms) -> Float[Array, ""]:
 
 def _constant_weights(terms: LogTerms) -> Float[Array, "samples batch"]:
     return stop_gradient(jax.nn.softmax(terms.log_weights, axis=0))
+
+
+def filtering(terms: StepTerms) -> Float[Array, ""]:
+    """Gradient of the filtering bound with the terms of resampling dropped.
+
+    Maddison et al. 2017 (arXiv:1705.09279), sec. 4: biased, since which particles survive depends on
+    the parameters too, and of far lower variance than `filtering_with_resampling`.
+    """
+    return filtering_log_marginal(terms).mean()
+
+
+def filtering_with_resampling(terms: StepTerms) -> Float[Array, ""]:
+    """Gradient of the filtering bound, resampling and all.
+
+        grad log p^ + sum_t (sum_{s >= t} log p^_s) sum_n grad log W_{t-1}(a_t^n)
+
+    Maddison et al. 2017, eq. 8, without the evidence from before step t, which does not depend on
+    the ancestors drawn there. Holds for multinomial resampling, whose ancestors are independent, when
+    the rule that decides to resample is held fixed (always, or never).
+    """
+    evidence, log_weights = step_evidence_and_weights(terms)
+    before = log_weights[:-1]
+    chosen = jnp.take_along_axis(before, terms.ancestors[1:], axis=1).sum(1)
+    happened = terms.resampled[1:] & terms.mask[1:]
+    log_prob = jnp.where(happened, chosen, 0.0)
+    ahead = jnp.cumsum(evidence[::-1], axis=0)[::-1][1:]
+    return (evidence.sum(0) + (stop_gradient(ahead) * log_prob).sum(0)).mean()

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree, Shaped
 
 from tightbound.data.batch import Batch
+from tightbound.inference.filtering import Filtering
 from tightbound.inference.resampling import SCHEMES, Scheme
 from tightbound.models.sequential import AbstractPopulation, AbstractSequential, StepScores
 from tightbound.terms import Kind, Site, StepTerms
@@ -69,8 +70,8 @@ def filter_particles(
     A particle drawn by its weight, with the history it carries, is a draw from an approximation to
     the posterior that gets better with their number (Andrieu et al. 2010, sec. 2.2).
     """
-    _refuse_what_cannot_be_meant(num_particles, threshold, every)
     scheme = _scheme(resampling)
+    Filtering(num_particles, threshold, every)  # refuses what cannot be meant
     population = model if isinstance(model, AbstractPopulation) else _Each(model, num_particles)
     mask = jnp.asarray(batch.mask)
     num_sequences, num_steps = mask.shape
@@ -115,7 +116,8 @@ def filter_particles(
         jnp.zeros((num_sequences, num_particles)),
         jnp.full(num_sequences, float(num_particles)),
     )
-    by_time = jax.tree.map(lambda leaf: jnp.swapaxes(leaf, 0, 1), batch.x)
+    seen = jax.vmap(model.inputs)(batch.x)
+    by_time = jax.tree.map(lambda leaf: jnp.swapaxes(leaf, 0, 1), seen)
     inputs = (by_time, mask.T, jnp.arange(num_steps), step_keys)
     end, (increments, ancestors, resampled, ess, scores) = jax.lax.scan(step, start, inputs)
     terms = StepTerms(
@@ -238,21 +240,3 @@ def _scheme(resampling: str | Scheme) -> Scheme:
             "Name one of them, or give a function (key, weights) -> ancestors."
         )
     return SCHEMES[resampling]
-
-
-def _refuse_what_cannot_be_meant(num_particles: int, threshold: float | int, every: int) -> None:
-    if num_particles < 1:
-        raise ValueError(
-            f"`num_particles` is {num_particles}, but a filter needs at least one particle per "
-            "sequence. Give 1 for the ELBO, more for the filtering bound."
-        )
-    if not 0 <= threshold <= 1:
-        raise ValueError(
-            f"`threshold` is {threshold}, but it is a fraction of `num_particles`.\n"
-            "Give 0 to never resample, 1 to resample at every step, 0.5 for the usual rule."
-        )
-    if every < 1:
-        raise ValueError(
-            f"`every` is {every}, but it counts steps between resamplings. Give 1 to consider "
-            "every step, or `threshold=0` to never resample."
-        )

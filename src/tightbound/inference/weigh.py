@@ -1,16 +1,17 @@
 """Model x proposal x batch -> `LogTerms`. The only place that maps over samples and batch."""
 
-from typing import Any, Literal
+from typing import Literal
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, PRNGKeyArray, PyTree
 
 from tightbound.data.batch import Batch
 from tightbound.inference.filtered import weigh_filtered
+from tightbound.inference.stepwise import weigh_stepwise
 from tightbound.models.base import AbstractModel, AbstractProposal, Distribution
 from tightbound.models.sequential import AbstractFiltered
+from tightbound.models.stateful import AbstractStateful, AbstractStepwise, constant
 from tightbound.terms import Kind, LogTerms, Site
 
 GradientPath = Literal["full", "stop_proposal", "doubly", "stop_draw"]
@@ -39,7 +40,7 @@ def weigh(
 
     The key of a draw is made from `key`, the row of its sequence and the index of the sample, so
     neither padding nor neighbours change it. A model whose own choices a filter sums out
-    (`AbstractFiltered`) has one path: its draws are discrete.
+    (`AbstractFiltered`) has one path: its draws are discrete. A stepwise proposal has all but "doubly".
     """
     if num_samples < 1:
         raise ValueError(
@@ -49,16 +50,18 @@ def weigh(
 
     if isinstance(model, AbstractFiltered):
         return weigh_filtered(model, proposal, batch, num_samples=num_samples, key=key)
+    if isinstance(model, AbstractStateful) and isinstance(proposal, AbstractStepwise):
+        return weigh_stepwise(model, proposal, batch, num_samples=num_samples, key=key, path=path)
 
     def one_sequence(x, mask, row):
         keys = jax.random.split(jax.random.fold_in(key, row), num_samples)
         q = proposal.proposal(x)
         z = _over_samples(q.sample)(keys)
         if path == "stop_draw":
-            z = _stop(z)
-        scored_q = _stop(q) if path in ("stop_proposal", "doubly") else q
+            z = constant(z)
+        scored_q = constant(q) if path in ("stop_proposal", "doubly") else q
         if path == "doubly":
-            z = _scale_cotangent(z, _normalised_weights(model, _stop(q), x, mask, z))
+            z = _scale_cotangent(z, _normalised_weights(model, constant(q), x, mask, z))
         log_p = _over_samples(lambda z: model.score(x, z))(z)
         log_q = _over_samples(lambda z: proposal_score(model, scored_q, z))(z)
         return log_p, log_q
@@ -125,12 +128,6 @@ def _scale_cotangent(z: PyTree[Array], weight: Float[Array, " samples"]) -> PyTr
         return constant + factor * (leaf - constant)
 
     return jax.tree.map(scale, z)
-
-
-def _stop(tree: Any) -> Any:
-    """The same pytree with every array held constant under differentiation."""
-    arrays, static = eqx.partition(tree, eqx.is_array)
-    return eqx.combine(jax.lax.stop_gradient(arrays), static)
 
 
 def site_mask(mask: Bool[Array, "*batch time"], shape: tuple[int, ...]) -> Bool[Array, "..."]:

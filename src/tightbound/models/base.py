@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import equinox as eqx
+import jax
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from tightbound.terms import Kind
@@ -34,6 +35,12 @@ class AbstractModel(eqx.Module):
     @abstractmethod
     def sample_likelihood(self, z: PyTree[Array], key: PRNGKeyArray) -> PyTree[Array]:
         """One draw x ~ p(x | z)."""
+
+    def sample(self, key: PRNGKeyArray) -> tuple[PyTree[Array], PyTree[Array]]:
+        """One joint draw (z, x)."""
+        z_key, x_key = jax.random.split(key)
+        z = self.sample_prior(z_key)
+        return z, self.sample_likelihood(z, x_key)
 
 
 @runtime_checkable

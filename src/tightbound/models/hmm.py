@@ -10,8 +10,9 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 from numpyro.distributions import CategoricalLogits, Normal
 
-from tightbound.models.base import AbstractModel, Distribution
-from tightbound.models.sequential import Sequence
+from tightbound.data.sequences import Sequence
+from tightbound.models.base import Distribution
+from tightbound.models.stateful import AbstractStateSpace
 from tightbound.terms import Kind
 
 
@@ -42,12 +43,12 @@ class GaussianEmission(AbstractEmission):
         return Normal(self.mean[z], jnp.exp(self.log_scale[z])).to_event(1)
 
 
-class HiddenMarkovModel(AbstractModel):
+class HiddenMarkovModel(AbstractStateSpace):
     """z_0 ~ softmax(initial),  z_t ~ softmax(transition[z_{t-1}]),  x_t ~ emission(z_t).
 
     Rabiner 1989. The smallest sequential family with an exact log p(x): every filter and every
     sequential bound is judged against it. x is a `Sequence`; `num_steps` is the length of the
-    chains that `sample_prior` draws, and limits nothing else.
+    sequences that `sample` draws, and limits nothing else.
     """
 
     kinds: ClassVar[Mapping[str, Kind]] = {"z": Kind.LATENT, "x": Kind.OBSERVED}
@@ -65,29 +66,6 @@ class HiddenMarkovModel(AbstractModel):
 
     def observation(self, z: Int[Array, ""]) -> Distribution:
         return self.emission(z)
-
-    def sample_prior(self, key: PRNGKeyArray) -> Int[Array, " time"]:
-        first_key, later_key = jax.random.split(key)
-
-        def step(z, key):
-            z = self.transition(z).sample(key)
-            return z, z
-
-        first = self.initial().sample(first_key)
-        _, later = jax.lax.scan(step, first, jax.random.split(later_key, self.num_steps - 1))
-        return jnp.concatenate([first[None], later])
-
-    def score(self, x: Sequence, z: Int[Array, " time"]) -> dict[str, Float[Array, " time"]]:
-        first = self.initial().log_prob(z[0])
-        later = jax.vmap(lambda last, z: self.transition(last).log_prob(z))(z[:-1], z[1:])
-        seen = jax.vmap(lambda z, x_t: self.emission(z).log_prob(x_t))(z, x.values)
-        scores = {"z": jnp.concatenate([first[None], later]), "x": seen}
-        return {name: jnp.where(x.mask, log_p, 0.0) for name, log_p in scores.items()}
-
-    def sample_likelihood(self, z: Int[Array, " time"], key: PRNGKeyArray) -> Sequence:
-        keys = jax.random.split(key, len(z))
-        values = jax.vmap(lambda z, key: self.emission(z).sample(key))(z, keys)
-        return Sequence(values, jnp.ones(len(z), bool))
 
     def log_marginal(self, x: Sequence) -> Float[Array, ""]:
         """log p(x), in nats: the scaled forward recursion, Rabiner 1989, sec. V.A.

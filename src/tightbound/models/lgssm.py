@@ -1,7 +1,7 @@
 """Linear-Gaussian state space: the continuous family whose log p(x) a Kalman filter gives exactly."""
 
 from collections.abc import Mapping
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import equinox as eqx
 import jax
@@ -9,17 +9,17 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 from numpyro.distributions import MultivariateNormal
 
-from tightbound.models.base import AbstractModel
-from tightbound.models.sequential import AbstractSequential, Sequence, StepScores
+from tightbound.data.sequences import Sequence
+from tightbound.models.stateful import AbstractStateSpace, AbstractStepwise
 from tightbound.terms import Kind
 
 
-class LinearGaussianSSM(AbstractModel):
+class LinearGaussianSSM(AbstractStateSpace):
     """z_0 ~ N(m, P),  z_t ~ N(A z_{t-1}, Q),  x_t ~ N(C z_t, R).   Kalman 1960.
 
     Covariances are held as lower Cholesky factors, so every value of a factor with a positive
     diagonal is a model. x is a `Sequence`; `num_steps` is the length of the chains that
-    `sample_prior` draws, and limits nothing else.
+    `sample` draws, and limits nothing else.
     """
 
     kinds: ClassVar[Mapping[str, Kind]] = {"z": Kind.LATENT, "x": Kind.OBSERVED}
@@ -40,31 +40,6 @@ class LinearGaussianSSM(AbstractModel):
 
     def observation(self, z: Float[Array, " latent"]) -> MultivariateNormal:
         return MultivariateNormal(self.emission_weight @ z, scale_tril=self.emission_scale)
-
-    def sample_prior(self, key: PRNGKeyArray) -> Float[Array, "time latent"]:
-        first_key, later_key = jax.random.split(key)
-
-        def step(z, key):
-            z = self.transition(z).sample(key)
-            return z, z
-
-        first = self.initial().sample(first_key)
-        _, later = jax.lax.scan(step, first, jax.random.split(later_key, self.num_steps - 1))
-        return jnp.concatenate([first[None], later])
-
-    def score(
-        self, x: Sequence, z: Float[Array, "time latent"]
-    ) -> dict[str, Float[Array, " time"]]:
-        first = self.initial().log_prob(z[0])
-        later = jax.vmap(lambda last, z: self.transition(last).log_prob(z))(z[:-1], z[1:])
-        seen = jax.vmap(lambda z, x_t: self.observation(z).log_prob(x_t))(z, x.values)
-        scores = {"z": jnp.concatenate([first[None], later]), "x": seen}
-        return {name: jnp.where(x.mask, log_p, 0.0) for name, log_p in scores.items()}
-
-    def sample_likelihood(self, z: Float[Array, "time latent"], key: PRNGKeyArray) -> Sequence:
-        keys = jax.random.split(key, len(z))
-        values = jax.vmap(lambda z, key: self.observation(z).sample(key))(z, keys)
-        return Sequence(values, jnp.ones(len(z), bool))
 
     def log_marginal(self, x: Sequence) -> Float[Array, ""]:
         """log p(x) = sum_t log N(x_t; C m_t, C P_t C^T + R), in nats, with the mean m_t and the
@@ -184,33 +159,84 @@ class LGSSMPosterior(eqx.Module):
         return jax.lax.scan(step, start, kernels, reverse=True)[1]
 
 
-class LGSSMOptimal(AbstractSequential):
+class LGSSMOptimal(AbstractStepwise):
     """The proposal p(z_t | z_{t-1}, x_t), for which the increment of a weight does not depend on
-    the draw: Doucet, Godsill & Andrieu 2000, Proposition 2. `models.sequential.Bootstrap` is the plain one."""
+    the draw: Doucet, Godsill & Andrieu 2000, Proposition 2."""
 
-    kinds: ClassVar[Mapping[str, Kind]] = {"z": Kind.LATENT, "x": Kind.OBSERVED}
+    def context(
+        self, model: LinearGaussianSSM, x: Sequence, readings: Float[Array, "time obs"]
+    ) -> Float[Array, "time obs"]:
+        return readings
 
-    model: LinearGaussianSSM
-
-    def init(self, key: PRNGKeyArray) -> Float[Array, " latent"]:
-        return jnp.zeros_like(self.model.initial_mean)  # never read: clock 0 starts from p(z_0)
-
-    def step(
+    def propose(
         self,
+        model: LinearGaussianSSM,
         state: Float[Array, " latent"],
-        x_t: Sequence,
+        context: Float[Array, " obs"],
         clock: Int[Array, ""],
-        key: PRNGKeyArray,
-    ) -> tuple[Float[Array, " latent"], StepScores]:
-        model = self.model
-        mean = jnp.where(clock == 0, model.initial_mean, model.transition_weight @ state)
-        scale = jnp.where(clock == 0, model.initial_scale, model.transition_scale)
-        _, updated, cov = condition(
-            mean, scale @ scale.T, model.emission_weight, model.emission_scale, x_t.values
+    ) -> MultivariateNormal:
+        prior: Any = model.prior(state, clock)
+        _, mean, cov = condition(
+            prior.loc, prior.covariance_matrix, model.emission_weight, model.emission_scale, context
         )
-        q = MultivariateNormal(updated, covariance_matrix=cov)
-        z = q.sample(key)
-        return z, {
-            "z": (MultivariateNormal(mean, scale_tril=scale).log_prob(z), q.log_prob(z)),
-            "x": (model.observation(z).log_prob(x_t.values), None),
-        }
+        return MultivariateNormal(mean, covariance_matrix=cov)
+
+
+class Ahead(eqx.Module):
+    """What the observations from a step on say of its state: log p(x_{t:} | z_t) is, up to a
+    constant, -z^T precision z / 2 + z^T shift."""
+
+    precision: Float[Array, "*time latent latent"]
+    shift: Float[Array, "*time latent"]
+
+
+class LGSSMSmoothing(AbstractStepwise):
+    """The proposal p(z_t | z_{t-1}, x_{t:}): drawn forward, it is the posterior, so every weight is
+    p(x), whatever is drawn."""
+
+    def context(
+        self, model: LinearGaussianSSM, x: Sequence, readings: Float[Array, "time obs"]
+    ) -> Ahead:
+        """The backward information filter (Mayne 1966): with J, h of step t + 1 and Q^-1 = L,
+
+        J_t = C^T R^-1 C + A^T (L - L (L + J)^-1 L) A,    h_t = C^T R^-1 x_t + A^T L (L + J)^-1 h
+        """
+        inner, outer = _inverse(model.transition_scale), _inverse(model.emission_scale)
+        seen = model.emission_weight.T @ outer
+
+        def step(ahead, inputs):
+            x_t, real = inputs
+            pulled = model.transition_weight.T @ inner
+            mix = jnp.linalg.inv(inner + ahead.precision)
+            carried = Ahead(
+                pulled @ model.transition_weight - pulled @ mix @ pulled.T,
+                pulled @ mix @ ahead.shift,
+            )
+            here = Ahead(
+                seen @ model.emission_weight + carried.precision, seen @ x_t + carried.shift
+            )
+            here = jax.tree.map(lambda new, old: jnp.where(real, new, old), here, ahead)
+            return here, here
+
+        size = len(model.initial_mean)
+        nothing = Ahead(jnp.zeros((size, size)), jnp.zeros(size))
+        return jax.lax.scan(step, nothing, (readings, x.mask), reverse=True)[1]
+
+    def propose(
+        self,
+        model: LinearGaussianSSM,
+        state: Float[Array, " latent"],
+        context: Ahead,
+        clock: Int[Array, ""],
+    ) -> MultivariateNormal:
+        prior: Any = model.prior(state, clock)
+        inner = _inverse(prior.scale_tril)
+        cov = jnp.linalg.inv(inner + context.precision)
+        mean = cov @ (inner @ prior.loc + context.shift)
+        return MultivariateNormal(mean, covariance_matrix=cov)
+
+
+def _inverse(scale: Float[Array, "n n"]) -> Float[Array, "n n"]:
+    """(scale scale^T)^-1."""
+    root = jnp.linalg.inv(scale)
+    return root.T @ root

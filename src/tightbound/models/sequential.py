@@ -2,28 +2,17 @@
 
 from abc import abstractmethod
 from collections.abc import Mapping
-from typing import Any, ClassVar, Protocol, runtime_checkable
+from typing import Any, ClassVar
 
 import equinox as eqx
-import jax
-from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree
+from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
-from tightbound.models.base import AbstractModel, Distribution
+from tightbound.data.sequences import Sequence
+from tightbound.models.base import AbstractModel
 from tightbound.terms import Kind
 
 StepScores = dict[str, tuple[Any, Any]]
 """{site: (log_p, log_q)} of one step, in nats; log_q is None where the site is not proposed."""
-
-
-class Sequence(eqx.Module):
-    """One padded sequence: its values and which of them are real. Padding comes last.
-
-    A batch of sequences is the same record with a leading axis on every leaf, so it can be the
-    `x` of a `Batch`, whose own `mask` is then this one.
-    """
-
-    values: PyTree[Array]  # leaves have a time axis
-    mask: Bool[Array, "..."]  # time, or batch and time; one element as a step sees it
 
 
 class AbstractSequential(eqx.Module):
@@ -34,6 +23,11 @@ class AbstractSequential(eqx.Module):
     """
 
     kinds: ClassVar[Mapping[str, Kind]]
+
+    def inputs(self, x: PyTree[Array]) -> PyTree[Array]:
+        """What the steps see of one sequence, with a time axis: what does not depend on the state is
+        computed here for all steps at once. By default x itself."""
+        return x
 
     @abstractmethod
     def init(self, key: PRNGKeyArray) -> PyTree[Array]:
@@ -61,6 +55,10 @@ class AbstractPopulation(eqx.Module):
     """
 
     kinds: ClassVar[Mapping[str, Kind]]
+
+    def inputs(self, x: PyTree[Array]) -> PyTree[Array]:
+        """What the steps see of one sequence, with a time axis. By default x itself."""
+        return x
 
     @abstractmethod
     def init(self, num_particles: int, key: PRNGKeyArray) -> PyTree[Array]:
@@ -125,44 +123,3 @@ class AbstractFiltered(AbstractModel):
     ) -> dict[str, Float[Array, " time"]]:
         """log p of every site given all latents, in nats; under dropout if a key is given.
         `axis_name` names the axis of a batch under `vmap`, so that it can share its branches."""
-
-
-@runtime_checkable
-class StateSpace(Protocol):
-    """A Markov chain seen through noise: p(z_0), p(z_t | z_{t-1}), p(x_t | z_t)."""
-
-    def initial(self) -> Distribution: ...
-
-    def transition(self, z: Any, /) -> Distribution: ...
-
-    def observation(self, z: Any, /) -> Distribution: ...
-
-
-class Bootstrap(AbstractSequential):
-    """A state-space model that proposes from its own transition, so a weight is p(x_t | z_t).
-
-    Gordon, Salmond & Smith 1993. Its x is a `Sequence`. The latent site is scored on both sides,
-    where it cancels, so that the sites can be read one by one.
-    """
-
-    kinds: ClassVar[Mapping[str, Kind]] = {"z": Kind.LATENT, "x": Kind.OBSERVED}
-
-    model: StateSpace
-
-    def init(self, key: PRNGKeyArray) -> PyTree[Array]:
-        return self.model.initial().sample(key)  # a placeholder: clock 0 draws anew and scores it
-
-    def step(
-        self, state: PyTree[Array], x_t: Sequence, clock: Int[Array, ""], key: PRNGKeyArray
-    ) -> tuple[PyTree[Array], StepScores]:
-        def draw(q):
-            z = q.sample(key)
-            return z, q.log_prob(z)
-
-        z, log_p = jax.lax.cond(
-            clock == 0,
-            lambda: draw(self.model.initial()),
-            lambda: draw(self.model.transition(state)),
-        )
-        log_likelihood = self.model.observation(z).log_prob(x_t.values)
-        return z, {"z": (log_p, log_p), "x": (log_likelihood, None)}

@@ -1,24 +1,48 @@
-"""Output laws: from a network's raw features to a distribution of one observation."""
+"""Output laws: from a network's raw features to a distribution of one observation.
+
+This file has the interface and the two laws whose features are an observation's own size. Others:
+`gaussian_outputs`, `student_t_output`, `mixture_output`, `discretised_output`, `pen_output`.
+"""
 
 from abc import abstractmethod
+from typing import ClassVar
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpyro.distributions as dist
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, PyTree
+
+from tightbound.nn.scales import raw_above_floor
 
 
 class AbstractOutput(eqx.Module):
-    """The law p(x | features) of a vector x. Calling it gives a numpyro distribution, one event."""
+    """The law p(x | features) of one observation x. Calling it gives a distribution, one event,
+    with `sample(key)`, `log_prob(x)`, `mean` and `variance` (per entry, in squared units of x).
+    Where x has several sites, `log_prob` is `{site: log_p}`."""
+
+    sites: ClassVar[tuple[str, ...]] = ("x",)  # what `score` names, in this order
 
     @abstractmethod
-    def __call__(self, features: Float[Array, " obs"]) -> dist.Distribution:
+    def num_features(self, obs_size: int) -> int:
+        """How many raw features it reads for an observation of `obs_size` entries."""
+
+    @abstractmethod
+    def __call__(self, features: Float[Array, " features"]) -> dist.Distribution:
         """The distribution of one observation."""
+
+    def score(
+        self, features: Float[Array, " features"], x_t: PyTree[Array]
+    ) -> dict[str, Float[Array, ""]]:
+        """log p(x_t | features) by site, in nats."""
+        return {"x": jnp.asarray(self(features).log_prob(x_t))}
 
 
 class BernoulliOutput(AbstractOutput):
     """x_d ~ Bernoulli(sigmoid(features_d)), independent given the features."""
+
+    def num_features(self, obs_size: int) -> int:
+        return obs_size
 
     def __call__(self, features: Float[Array, " obs"]) -> dist.Distribution:
         return dist.Bernoulli(logits=features).to_event(1)  # pyright: ignore[reportAttributeAccessIssue]
@@ -41,9 +65,7 @@ class GaussianOutput(AbstractOutput):
                 f"The output scale is {scale} and its floor {min_scale}, but the scale must lie "
                 "above the floor and the floor must not be negative. Raise the scale."
             )
-        above = jnp.asarray(scale - min_scale, float)
-        inverse = above + jnp.log(-jnp.expm1(-above))  # softplus^-1; e^above may overflow
-        self.raw_scale = inverse if learned else None
+        self.raw_scale = raw_above_floor(scale, min_scale) if learned else None
         self.min_scale = min_scale
         self.fixed_scale = None if learned else scale
 
@@ -53,6 +75,9 @@ class GaussianOutput(AbstractOutput):
         if self.raw_scale is None:
             return jnp.asarray(self.fixed_scale, float)
         return self.min_scale + jax.nn.softplus(self.raw_scale)
+
+    def num_features(self, obs_size: int) -> int:
+        return obs_size
 
     def __call__(self, features: Float[Array, " obs"]) -> dist.Distribution:
         return dist.Normal(features, self.scale).to_event(1)

@@ -13,6 +13,7 @@ from tightbound.data.batch import Batch
 from tightbound.inference.filtered import draw_filtered
 from tightbound.models.base import AbstractModel, AbstractProposal
 from tightbound.models.sequential import AbstractFiltered
+from tightbound.models.stateful import constant
 from tightbound.terms import Kind, LogTerms, Site
 from tightbound.train.objective import always_one
 
@@ -63,7 +64,7 @@ class MonteCarloEM:
         model = _filtered(model)
         draw_key, drop_key = jax.random.split(key)
         many = _repeated(batch, self.num_samples)
-        z, state, terms = draw_filtered(_constant(model), proposal, many, key=draw_key)
+        z, state, terms = draw_filtered(constant(model), proposal, many, key=draw_key)
         completed = jax.vmap(model.complete)(z, state)
         value = self.total(_scores(model, many, completed, drop_key))
         return value, _samples_first(terms, self.num_samples)
@@ -214,8 +215,3 @@ def _filtered(model: AbstractModel) -> AbstractFiltered:
             "with an `Objective`."
         )
     return model
-
-
-def _constant(model: Any) -> Any:
-    arrays, static = eqx.partition(model, eqx.is_array)
-    return eqx.combine(jax.lax.stop_gradient(arrays), static)

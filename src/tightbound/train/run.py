@@ -23,6 +23,7 @@ from tightbound.train.checkpoint import (
     load_state,
     save_checkpoint,
 )
+from tightbound.train.filtering import FilteringObjective
 from tightbound.train.folder import RunFolder
 from tightbound.train.loop import StepEvidence, StepRecord, TrainState, fit, host, init_state
 from tightbound.train.settings import RunSettings
@@ -174,7 +175,12 @@ def _log(
         "epoch": step / steps_per_epoch(setup.data["train"], settings.batch_size),
         "seconds": clock.seconds,
         "compile_seconds": clock.compile_seconds,
-        "train": step_report(evidence, setup.data["train"].description, setup.is_bound),
+        "train": step_report(
+            evidence,
+            setup.data["train"].description,
+            setup.is_bound,
+            num_particles=_population(setup),
+        ),
     }
     if not (np.isfinite(evidence.loss) and np.isfinite(evidence.gradient_norm)):
         status = "not finite"
@@ -222,6 +228,7 @@ def _held_out(setup: Setup, state: TrainState) -> Evaluation:
         num_samples=setup.run.evaluate_samples,
         key=evaluation_key,
         noise=setup.noise,
+        filtering=setup.filtering,
     )
 
 
@@ -308,12 +315,20 @@ def _resume(
     return state, plateau
 
 
-def step_report(evidence: StepEvidence, split: str, is_bound: bool) -> dict[str, Any]:
-    """What one training batch says: its ELBO as an `Estimate`, by site, the loss that was
+def _population(setup: Setup) -> int | None:
+    """The particles of the filter that is trained with; None where draws are independent."""
+    objective = setup.objective
+    return objective.filtering.num_particles if isinstance(objective, FilteringObjective) else None
+
+
+def step_report(
+    evidence: StepEvidence, split: str, is_bound: bool, *, num_particles: int | None = None
+) -> dict[str, Any]:
+    """What one training batch says: its bound (the ELBO, or that of a filter) as an `Estimate`, by site, the loss that was
     differentiated, the gradient's norm and the effective sample size of its weights."""
     log_weights = np.asarray(evidence.log_weights)
     return {
-        "bound": _elbo(log_weights, split, is_bound),
+        "bound": _bound(log_weights, split, is_bound, num_particles),
         "sites": _site_report(evidence.log_p, evidence.log_q),
         "loss": finite_or_text(float(evidence.loss)),
         "gradient_norm": finite_or_text(float(evidence.gradient_norm)),
@@ -322,16 +337,20 @@ def step_report(evidence: StepEvidence, split: str, is_bound: bool) -> dict[str,
 
 
 def held_out_report(evaluation: Evaluation, is_bound: bool) -> dict[str, Any]:
-    """What the held-out split says: its ELBO as an `Estimate`, by site, and the weights' ESS."""
+    """What the held-out split says: its bound as an `Estimate`, by site, and the weights' ESS."""
+    log_weights, num_particles = evaluation.log_weights, evaluation.num_particles
     return {
-        "bound": _elbo(evaluation.log_weights, evaluation.split, is_bound),
+        "bound": _bound(log_weights, evaluation.split, is_bound, num_particles),
         "sites": _site_report(evaluation.log_p, evaluation.log_q),
         **_ess_report(evaluation.log_weights),
     }
 
 
-def _elbo(log_weights: np.ndarray, split: str, is_bound: bool) -> dict[str, Any]:
-    estimate = bound_estimate(log_weights, bound="elbo", split=split)
+def _bound(
+    log_weights: np.ndarray, split: str, is_bound: bool, num_particles: int | None
+) -> dict[str, Any]:
+    name = "elbo" if num_particles is None else "fivo"
+    estimate = bound_estimate(log_weights, bound=name, split=split, num_particles=num_particles)
     return (estimate if is_bound else replace(estimate, bound="none")).to_json()
 
 

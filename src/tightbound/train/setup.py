@@ -12,6 +12,7 @@ from tightbound.data.vocabulary import Vocabulary
 from tightbound.errors import UserError
 from tightbound.estimators.estimate import Estimate
 from tightbound.evaluation import Evaluation, evaluate
+from tightbound.inference.filtering import Filtering
 from tightbound.models.base import AbstractModel, AbstractProposal
 from tightbound.train.objective import AbstractObjective, Claim
 from tightbound.train.settings import RunSettings
@@ -30,6 +31,7 @@ class Evaluator(Protocol):
         num_samples: int,
         key: PRNGKeyArray,
         noise: Noise | None = None,
+        filtering: Filtering | None = None,
     ) -> Evaluation: ...
 
 
@@ -62,6 +64,7 @@ class Setup:
     noise: Noise | None = None
     evaluator: Evaluator = evaluate
     evaluation_proposal: AbstractProposal | None = None  # None: the one that is trained
+    filtering: Filtering | None = None  # of held-out numbers; None: independent draws
     baselines: Mapping[str, Estimate] = field(default_factory=dict)
     twin: Callable[[PRNGKeyArray], Twin] | None = None
     is_bound: bool = True  # False where a debugging setting makes the terms something else

@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from tightbound.data.sentences import BOS, EOS, NUM_MARKS, PAD, Sentence
+from tightbound.data.sequences import Sequence
 from tightbound.models.edits.network import (
     CPY,
     END,
@@ -22,7 +23,7 @@ from tightbound.models.edits.network import (
     Source,
 )
 from tightbound.models.edits.trajectory import Edits, Trajectory
-from tightbound.models.sequential import AbstractFiltered, Sequence
+from tightbound.models.sequential import AbstractFiltered
 from tightbound.nn.transformer import NormPlace
 from tightbound.terms import Kind
 

@@ -1,0 +1,356 @@
+"""Sequences with latent states: handwriting, music and images read row by row."""
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+import tyro
+
+from tightbound.errors import UserError
+from tightbound.recipes.step_objective import StepObjective
+from tightbound.train.settings import OptimiserSettings, RunSettings
+
+if TYPE_CHECKING:  # a recipe is looked up without JAX; only `build` needs it
+    import numpy as np
+    from jaxtyping import PRNGKeyArray
+
+    from tightbound.data.batch import Noise, Split
+    from tightbound.data.strokes import OffsetScale
+    from tightbound.estimators.estimate import Estimate
+    from tightbound.models.stateful import AbstractStateful, AbstractStepwise
+    from tightbound.nn.outputs import AbstractOutput
+    from tightbound.train.setup import Setup, Twin
+
+_STROKES = ("omniglot", "handwriting")
+_MUSIC = ("jsb", "muse")
+
+
+@dataclass(frozen=True)
+class SequenceData:
+    """Which sequences, in what pieces."""
+
+    source: Literal["omniglot", "handwriting", "jsb", "muse", "seq-mnist"] = "jsb"
+    max_length: int | None = None
+    """Longest sequence: strokes are cut into windows, in music only those trained on; None is whole."""
+    max_rows: int | None = None
+    """Strokes: read only so many drawings or sentences of each split."""
+    every: int = 1
+    """Strokes: keep every so many-th point."""
+    clip: float | None = None
+    """Strokes: largest offset, in the file's units."""
+    law: Literal["static", "thresholded", "dynamic"] = "static"
+    """seq-mnist: how grey levels become bits."""
+    lengths: tuple[int, ...] = ()
+    """Lengths that batches are cut to, ascending; none cuts nothing."""
+
+
+@dataclass(frozen=True)
+class SequenceModel:
+    """Sizes, and what is left out."""
+
+    family: Literal["vrnn", "rnn", "dmm"] = "vrnn"
+    """With a state and latents; with a state alone; with latents alone, a deep Markov model."""
+    cell: Literal["gru", "lstm"] = "gru"
+    learned_prior: bool = True
+    """vrnn: False gives every latent a standard normal prior (VRNN-I)."""
+    smoothing: bool = False
+    """The proposal reads what follows, backwards, instead of the present step alone."""
+    latent_size: int = 32
+    hidden_size: int = 32
+    network_size: int = 32
+    """Of the hidden layers of every network, and of what is read of x and z."""
+    depth: int = 1
+    """Their number."""
+    activation: Literal["relu", "tanh", "elu", "softplus", "gelu"] = "relu"
+    min_scale: float = 0.01
+    """Floor of the scales of prior and proposal."""
+    output: Literal["bernoulli", "gaussian", "bivariate", "mixture"] = "bernoulli"
+    """Strokes: the law of an offset; the pen is Bernoulli beside it."""
+    num_components: int = 10
+    """mixture: of bivariate Gaussians."""
+    min_output_scale: float = 0.01
+    """Floor of an offset's scale, in standard deviations of the training data."""
+
+
+@dataclass(frozen=True)
+class SequenceRecipe:
+    """A variational recurrent network, or one of its relatives, on sequences."""
+
+    name: tyro.conf.Suppress[str]
+    summary: tyro.conf.Suppress[str]
+    data: SequenceData = field(default_factory=SequenceData)
+    model: SequenceModel = field(default_factory=SequenceModel)
+    objective: StepObjective = field(default_factory=StepObjective)
+    optimiser: OptimiserSettings = field(default_factory=OptimiserSettings)
+    run: RunSettings = field(default_factory=RunSettings)
+
+    def build(self, seed: int) -> "Setup":
+        """Load the sequences and make everything the run needs."""
+        import jax
+
+        from tightbound.train.run import run_keys
+        from tightbound.train.schedules import optimiser
+        from tightbound.train.setup import Setup
+
+        if (self.data.source in _STROKES) == (self.model.output == "bernoulli"):
+            raise UserError(
+                f"The output law {self.model.output!r} was combined with the data "
+                f"{self.data.source!r}. Strokes are offsets, which take 'gaussian', 'bivariate' or "
+                "'mixture'; music and images are bits, which take 'bernoulli'."
+            )
+        splits, noise, scale, notes = _load(self.data)
+        init_key, _, _ = run_keys(seed)
+        example = jax.tree.map(lambda leaf: leaf[0, 0], splits["train"].x.values)
+        obs_size = sum(leaf.size for leaf in jax.tree.leaves(example))
+        model, proposal = _pair(self.model, obs_size, _first_features(splits, self.model), init_key)
+        objective = self.objective.build()
+        return Setup(
+            name=self.name,
+            model=model,
+            proposal=proposal,
+            data=splits,
+            noise=noise,
+            objective=objective,
+            claim=objective,
+            optimiser=optimiser(self.optimiser, self.run.steps),
+            run=self.run,
+            filtering=self.objective.filtering(),
+            baselines=_baselines(self.data, self.model, splits, scale),
+            twin=lambda key: _twin(self.model, self.objective, key),
+            notes=notes,
+            seed=seed,
+        )
+
+
+def _load(
+    data: SequenceData,
+) -> "tuple[dict[str, Split], Noise | None, OffsetScale | None, tuple[str, ...]]":
+    """The splits, the noise that makes what the model sees, the scale of offsets, and notes."""
+    from tightbound.data.omniglot import load_omniglot
+    from tightbound.data.pianorolls import load_pianorolls
+    from tightbound.data.sequential_mnist import BinariseRows, load_sequential_mnist
+    from tightbound.data.unipen import load_unipen
+
+    noise, scale, notes = None, None, ()
+    if data.source in _STROKES:
+        load = load_omniglot if data.source == "omniglot" else load_unipen
+        splits, scale, notes = load(
+            every=data.every, max_length=data.max_length, max_rows=data.max_rows, clip=data.clip
+        )
+    elif data.source == "seq-mnist":
+        splits = load_sequential_mnist(law=data.law)
+        noise = BinariseRows() if data.law == "dynamic" else None
+    else:
+        splits = load_pianorolls(data.source, max_length=data.max_length)
+    if data.lengths:
+        splits = {
+            name: dataclasses.replace(split, lengths=data.lengths) for name, split in splits.items()
+        }
+    return splits, noise, scale, notes
+
+
+def _baselines(
+    data: SequenceData,
+    model: SequenceModel,
+    splits: "dict[str, Split]",
+    scale: "OffsetScale | None",
+) -> "dict[str, Estimate]":
+    from tightbound.data import sequence_baselines as baselines
+
+    train, valid = splits["train"], splits["valid"]
+    if scale is not None:
+        nats = baselines.stroke_baselines(train, valid, min_scale=model.min_output_scale)
+        return baselines.baseline_estimates(nats, valid) | baselines.stroke_references(
+            train, valid, scale
+        )
+    of = (
+        baselines.pixel_row_baselines
+        if data.source == "seq-mnist"
+        else baselines.pianoroll_baselines
+    )
+    return baselines.baseline_estimates(of(train, valid), valid)
+
+
+def _first_features(splits: "dict[str, Split]", model: SequenceModel) -> "np.ndarray | None":
+    """Of bits, the logits of their smoothed training frequencies."""
+    import numpy as np
+
+    if model.output != "bernoulli":
+        return None
+    train = splits["train"]
+    bits = train.x.values[train.mask]
+    frequency = (1 + bits.sum(0)) / (2 + len(bits))
+    return np.log(frequency / (1 - frequency)).astype(np.float32)
+
+
+def _output(settings: SequenceModel) -> "tuple[AbstractOutput, int]":
+    """The law of one observation, and how many entries its features are counted for."""
+    from tightbound.nn.gaussian_outputs import BivariateGaussianOutput, DiagonalGaussianOutput
+    from tightbound.nn.mixture_output import MixtureOutput
+    from tightbound.nn.pen_output import PenOutput
+
+    floor = settings.min_output_scale
+    match settings.output:
+        case "gaussian":
+            return PenOutput(DiagonalGaussianOutput(floor))
+        case "bivariate":
+            return PenOutput(BivariateGaussianOutput(floor))
+        case "mixture":
+            component = BivariateGaussianOutput(floor)
+            return PenOutput(MixtureOutput(component, settings.num_components))
+        case "bernoulli":
+            from tightbound.nn.outputs import BernoulliOutput
+
+            return BernoulliOutput()
+
+
+def _pair(
+    settings: SequenceModel,
+    obs_size: int,
+    first_features: "np.ndarray | None",
+    key: "PRNGKeyArray",
+    *,
+    num_steps: int = 100,
+) -> "tuple[AbstractStateful, AbstractStepwise]":
+    """The model and its proposal."""
+    import jax
+    import jax.numpy as jnp
+
+    from tightbound.models.dmm import DeepMarkovModel
+    from tightbound.models.stateful import FromPrior
+    from tightbound.models.vrnn import VRNN, StepProposal
+    from tightbound.nn.activations import activation
+
+    model_key, proposal_key = jax.random.split(key)
+    output = _output(settings)
+    offset_size = obs_size if settings.output == "bernoulli" else obs_size - 1
+    networks: dict[str, Any] = {
+        "network_size": settings.network_size,
+        "depth": settings.depth,
+        "activation": activation(settings.activation),
+        "min_scale": settings.min_scale,
+    }
+    outputs: dict[str, Any] = {
+        "num_features": output.num_features(offset_size),
+        "first_features": None if first_features is None else jnp.asarray(first_features),
+        "num_steps": num_steps,
+    }
+    latent_size = 0 if settings.family == "rnn" else settings.latent_size
+    if settings.family == "dmm":
+        model = DeepMarkovModel(latent_size, output, **networks, **outputs, key=model_key)
+        reading_size, memory_size = obs_size, latent_size
+    else:
+        model = VRNN(
+            obs_size,
+            latent_size,
+            output,
+            hidden_size=settings.hidden_size,
+            cell=settings.cell,
+            learned_prior=settings.learned_prior,
+            **networks,
+            **outputs,
+            key=model_key,
+        )
+        reading_size, memory_size = settings.network_size, settings.hidden_size
+    if settings.family == "rnn":
+        return model, FromPrior()
+    proposal = StepProposal(
+        reading_size,
+        memory_size,
+        latent_size,
+        smoothing=settings.smoothing,
+        **networks,
+        key=proposal_key,
+    )
+    return model, proposal
+
+
+def _twin(settings: SequenceModel, objective: StepObjective, key: "PRNGKeyArray") -> "Twin":
+    """The same family with one latent and two steps of two keys, or one step of strokes on a grid."""
+    import numpy as np
+
+    from tightbound.data.sequences import Sequence
+    from tightbound.data.strokes import Strokes
+    from tightbound.train.setup import Twin
+
+    small = dataclasses.replace(
+        settings, latent_size=1, hidden_size=3, network_size=4, depth=1, min_scale=0.3
+    )
+    if settings.output == "bernoulli":
+        model, proposal = _pair(small, 2, None, key, num_steps=2)
+        bits = np.unpackbits(np.arange(16, dtype=np.uint8)[:, None], axis=1)[:, 4:]
+        values = bits.reshape(16, 2, 2).astype(np.float32)
+        return Twin(model, proposal, Sequence(values, np.ones((16, 2), bool)))
+    small = dataclasses.replace(small, min_output_scale=0.5, num_components=2)
+    model, proposal = _pair(small, 3, None, key, num_steps=1)
+    line, width = np.linspace(-8.0, 8.0, 81, retstep=True)
+    grid = np.stack(np.meshgrid(line, line, [0.0, 1.0], indexing="ij"), -1)
+    flat = grid.reshape(-1, 1, 3).astype(np.float32)
+    x = Sequence(Strokes(flat[..., :2], flat[..., 2]), np.ones((len(flat), 1), bool))
+    return Twin(model, proposal, x, log_cell_volume=float(2 * np.log(width)))
+
+
+_MUSIC_RUN = RunSettings(
+    steps=10_000, batch_size=4, log_every=50, evaluate_every=500, checkpoint_every=500,
+    evaluate_samples=1,
+)  # fmt: skip
+_STROKE_MODEL = SequenceModel(
+    latent_size=8,
+    hidden_size=128,
+    network_size=64,
+    output="mixture",
+    num_components=10,
+)
+_STROKE_RUN = RunSettings(
+    steps=4000, batch_size=64, log_every=20, evaluate_every=500, checkpoint_every=500,
+    evaluate_samples=1,
+)  # fmt: skip
+_CLIPPED = OptimiserSettings(learning_rate=1e-3, clip_norm=10.0, warmup_steps=100)
+
+RECIPES: Mapping[str, SequenceRecipe] = {
+    recipe.name: recipe
+    for recipe in [
+        SequenceRecipe(
+            "vrnn/omniglot",
+            "pen strokes of characters in 50 alphabets: offsets from a mixture, pen from a coin",
+            data=SequenceData("omniglot", max_length=128, lengths=(16, 32, 48, 64, 128)),
+            model=_STROKE_MODEL,
+            optimiser=_CLIPPED,
+            run=_STROKE_RUN,
+        ),
+        SequenceRecipe(
+            "vrnn/handwriting",
+            "cursive sentences, test writers never seen: windows of 200 points at 20 Hz",
+            data=SequenceData("handwriting", max_length=200, every=5, clip=2000.0),
+            model=dataclasses.replace(_STROKE_MODEL, hidden_size=200, network_size=100),
+            optimiser=_CLIPPED,
+            run=dataclasses.replace(_STROKE_RUN, batch_size=32),
+        ),
+        SequenceRecipe(
+            "vrnn/jsb",
+            "Bach's chorales, quarter by quarter, trained and judged by a filter of 16 particles",
+            data=SequenceData("jsb"),
+            objective=StepObjective("fivo", num_samples=16),
+            optimiser=OptimiserSettings(learning_rate=1e-3),
+            run=_MUSIC_RUN,
+        ),
+        SequenceRecipe(
+            "vrnn/muse",
+            "orchestral and piano music, longer and in more voices",
+            data=SequenceData("muse", max_length=200, lengths=(50, 100, 200, 400, 800, 3200)),
+            model=SequenceModel(latent_size=64, hidden_size=128, network_size=128),
+            objective=StepObjective("fivo", num_samples=16),
+            optimiser=OptimiserSettings(learning_rate=1e-3),
+            run=dataclasses.replace(_MUSIC_RUN, batch_size=8),
+        ),
+        SequenceRecipe(
+            "vrnn/seq-mnist",
+            "images read row by row, in bits",
+            data=SequenceData("seq-mnist"),
+            model=SequenceModel(latent_size=16, hidden_size=128, network_size=128),
+            optimiser=OptimiserSettings(learning_rate=1e-3),
+            run=dataclasses.replace(_STROKE_RUN, batch_size=128),
+        ),
+    ]
+}
