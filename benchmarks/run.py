@@ -4,7 +4,13 @@ import subprocess
 import sys
 from pathlib import Path
 
-BENCHMARKS = ("vae_step.py", "particle_filter.py", "hmm_forward.py", "edit_filter.py")
+BENCHMARKS = (
+    "vae_step.py",
+    "particle_filter.py",
+    "hmm_forward.py",
+    "edit_filter.py",
+    "vrnn_step.py",
+)
 
 
 def main() -> int:

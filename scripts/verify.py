@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import figures_edits
+import figures_vrnn
 
 ROOT = Path(__file__).resolve().parent.parent
 FIGURES = ROOT / "docs" / "figures.json"
@@ -127,6 +128,8 @@ def start_up() -> dict[str, Any]:
     return {"help_seconds": seconds([TIGHTBOUND, "--help"], repeats=7), "check_seconds": cold}
 
 
+ALL_BOUNDS = (("elbo", 1), *((name, n) for name in ("iwae", "fivo") for n in (4, 8, 16)))
+
 CHECKS: Mapping[str, Callable[[], Any]] = {
     "start-up": start_up,
     "kill-and-resume": kills,
@@ -145,6 +148,22 @@ CHECKS: Mapping[str, Callable[[], Any]] = {
         tightbound, runs_here(), "multi30k", ("multi30k",)
     ),
     "drill edits": lambda: drill("edits"),
+    "vrnn/jsb": lambda: figures_vrnn.music(
+        tightbound, runs_here(), "vrnn/jsb", ALL_BOUNDS, steps=10_000
+    ),
+    "vrnn/muse": lambda: figures_vrnn.music(
+        tightbound, runs_here(), "vrnn/muse", (("elbo", 1), ("iwae", 4), ("fivo", 4)), steps=2000
+    ),
+    "vrnn/omniglot": lambda: figures_vrnn.strokes(
+        tightbound, runs_here(), "vrnn/omniglot", by_group=False, minutes=15
+    ),
+    "vrnn/handwriting": lambda: figures_vrnn.strokes(
+        tightbound, runs_here(), "vrnn/handwriting", by_group=True, minutes=15
+    ),
+    "ssm/stochastic-volatility": lambda: figures_vrnn.series(
+        tightbound, runs_here(), "ssm/stochastic-volatility"
+    ),
+    "ssm/nutria": lambda: figures_vrnn.series(tightbound, runs_here(), "ssm/nutria"),
 }
 
 

@@ -27,6 +27,7 @@ class Evaluation:
     num_units: Int[np.ndarray, " rows"]
     rows: Int[np.ndarray, " rows"]
     split: str  # with its law
+    groups: Int[np.ndarray, " rows"] | None = None  # of the split: classes, writers
     num_particles: int | None = None  # where every draw is the log p-hat of a filter of so many
 
     @property
@@ -83,6 +84,7 @@ def evaluate(
         num_units=np.asarray(split.num_units),
         rows=np.arange(len(split)),
         split=split.description,
+        groups=split.groups,
         num_particles=None if filtering is None else filtering.num_particles,
     )
 

@@ -56,6 +56,7 @@ def made_objective(
         batch_surrogate=float(claimed.mean()),
         batch_claimed=float(claimed.mean()),
         heads_averaged=np.full(ROWS, np.nan),  # an ELBO is no total of heads
+        weights_dropped=np.full(ROWS, np.nan),  # and no filter's
         log_likelihood=log_likelihood,
         log_prior=log_prior,
         log_proposal=log_proposal,
@@ -97,6 +98,27 @@ def made_choices() -> ev.Choices:
     )
 
 
+def made_steps() -> ev.Steps:
+    """Eight sequences whose scores move by rounding alone."""
+    rng = np.random.default_rng(4)
+    future, padding, descent = 1e-7 * rng.uniform(size=(3, 8))
+    return ev.Steps(future, padding, 0, descent)
+
+
+def made_transform() -> ev.Transform:
+    """Offsets normalised by the training split, and held-out splits that differ by chance."""
+    return ev.Transform(
+        split_names=np.array(["train", "valid", "test"]),
+        mean=np.array([[1e-8, -2e-8], [0.03, -0.02], [-0.01, 0.04]]),
+        scale=np.array([[1.0, 1.0], [0.98, 1.01], [1.02, 0.99]]),
+        mean_error=np.full((3, 2), 0.02),
+        scale_error=np.full((3, 2), 0.015),
+        stated_mean=np.array([7.7, 0.5]),
+        stated_scale=np.array([33.8, 36.8]),
+        round_trip=1e-15,
+    )
+
+
 def made_line(rng: np.random.Generator) -> ev.Line:
     """An update whose bound is m - m^2 / 10 nats higher at m times itself."""
     base = rng.normal(-40.0, 4.0, (2, ROWS))
@@ -117,6 +139,8 @@ def made_evidence(step: int) -> ev.Evidence:
         objective=made_objective(rng),
         evaluator=made_evaluator(rng),
         choices=made_choices(),
+        steps=made_steps(),
+        transform=made_transform(),
         optimiser=ev.Optimiser(
             0.0, 1e-3, 0.0, np.ones(2, bool), np.array(["decoder", "q.encoder"])
         ),
@@ -128,6 +152,7 @@ def made_evidence(step: int) -> ev.Evidence:
             largest=np.ones(3),
             spread_of_means=np.full(3, 0.004),
             bad_rows=np.full(3, -1),
+            empty_rows=np.full(3, -1),
             duplicate_share=np.zeros(3),
             overlap_share=np.zeros(3),
             off_support_share=0.0,
@@ -159,6 +184,8 @@ class Made:
     twin = staticmethod(made_twin)
     objective = staticmethod(made_objective)
     choices = staticmethod(made_choices)
+    steps = staticmethod(made_steps)
+    transform = staticmethod(made_transform)
     line = staticmethod(made_line)
     evidence = staticmethod(made_evidence)
     estimate = staticmethod(made_estimate)

@@ -67,7 +67,7 @@ def test_a_level_far_out_keeps_its_log_probability():
     sigmoids in the same 32 bits, which is -inf."""
     features = jnp.array([-0.9, -50.0], jnp.float32)
     output = DiscretisedLogisticOutput(256, min_scale=0.01)
-    found = jax.jit(output.score)(features, jnp.array([200.0], jnp.float32))["x"]
+    found = jax.jit(lambda f, x: output(f).log_prob(x))(features, jnp.array([200.0], jnp.float32))
     upper, lower = (logistic.logsf(edge, -0.9, 0.01) for edge in bins(256)[[201, 200]])
     assert_allclose(found, lower + np.log1p(-np.exp(upper - lower)), rtol=1e-5)
     edges = jnp.asarray(bins(256)[[201, 200]], jnp.float32)

@@ -93,7 +93,7 @@ class Scripted:
 
     bounds: list[float]
 
-    def __call__(self, model, proposal, split, *, num_samples, key, noise=None):
+    def __call__(self, model, proposal, split, *, num_samples, key, noise=None, filtering=None):
         bound = self.bounds.pop(0)
         return Evaluation(
             kinds=dict(model.kinds),

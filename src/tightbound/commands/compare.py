@@ -1,10 +1,11 @@
 """`tightbound compare RUN RUN`: two runs on the same rows, paired."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from tightbound.commands.evaluate import evaluate_run
+from tightbound.commands.evaluate import Evaluated, evaluate_run, filtering_of
 from tightbound.commands.options import (
     RunReference,
     parse,
@@ -12,6 +13,7 @@ from tightbound.commands.options import (
     show,
     use_compilation_cache,
 )
+from tightbound.commands.runs_on_disk import split_reference
 from tightbound.errors import UserError
 from tightbound.report.tables import Table, TableFormat
 
@@ -26,14 +28,20 @@ class CompareOptions:
 
     first: RunReference
     """RUN or RUN@STEP."""
-    second: RunReference
-    bound: Literal["elbo", "iwae"] = "iwae"
-    num_samples: int = 100
+    second: str
+    """RUN or RUN@STEP, or a baseline of the first run, as "ar1-gaussian"."""
+    bound: Literal["elbo", "iwae", "fivo"] = "iwae"
+    num_samples: int | None = None
+    """Draws per sequence (of "fivo": filters); by default 1 for "fivo", 100 for the others."""
+    num_particles: int = 128
+    """fivo: of every filter."""
     unit: Literal["nats per sequence", "nats per unit", "bits per unit", "perplexity"] = (
         "nats per sequence"
     )
     split: Literal["train", "valid", "test"] = "test"
     max_rows: int | None = None
+    by_group: bool = False
+    """Cluster the error by the split's groups (writers), whose rows are not independent."""
     seed: int = 0
     format: TableFormat = "text"
     """Of the table by site."""
@@ -46,16 +54,28 @@ def main(arguments: Sequence[str]) -> int:
     use_compilation_cache()
     from tightbound.estimators.comparison import compare
 
-    evaluated = [
-        evaluate_run(run, options.split, options.num_samples, options.seed, options.max_rows)
-        for run in (options.first, options.second)
-    ]
-    scores = [_scores(*pair, options) for pair in evaluated]
+    num_samples = options.num_samples
+    if num_samples is None:
+        num_samples = 1 if options.bound == "fivo" else 100
+    filtering = filtering_of(options.bound, options.num_particles, threshold=0.5)
+    one = evaluate_run(
+        *(options.first, options.split, num_samples, options.seed, options.max_rows),
+        filtering=filtering,
+    )
+    first = _scores(one, options.bound)
+    if Path(split_reference(options.second)[0]).is_dir():
+        other = evaluate_run(
+            *(options.second, options.split, num_samples, options.seed, options.max_rows),
+            filtering=filtering,
+        )
+        second = _scores(other, options.bound)
+        sites = site_differences(one.evaluation, other.evaluation, options.unit)
+    else:
+        second, sites = _baseline(options.second, one, first), {}
     try:
-        comparison = compare(*scores, unit=options.unit)
+        comparison = compare(first, second, unit=options.unit, by_group=options.by_group)
     except ValueError as error:
         raise UserError(str(error)) from error
-    sites = site_differences(evaluated[0][0], evaluated[1][0], options.unit)
     if options.json:
         by_site = {
             name: {"difference": value, "standard_error": error}
@@ -70,6 +90,7 @@ def main(arguments: Sequence[str]) -> int:
         f"difference (first - second): {comparison.difference:+.4f} ± "
         f"{'unknown' if error is None else f'{error:.4f}'} {comparison.unit}, paired over "
         f"{comparison.num_sequences} sequences of {comparison.split}"
+        + (f", clustered by {comparison.num_groups} groups" if options.by_group else "")
     )
     if error is not None:
         print(_verdict(comparison.difference, error, comparison.larger_is_better))
@@ -82,6 +103,19 @@ def main(arguments: Sequence[str]) -> int:
         title = f"Difference of the ELBOs by site [{unit}]"
         show(Table(title, ("site", "first - second", "±"), rows), options.format)
     return 0
+
+
+def _baseline(name: str, run: Evaluated, scores: "SequenceScores") -> "SequenceScores":
+    """What a baseline of the run says of the same rows."""
+    import numpy as np
+
+    rows = run.setup.baseline_rows
+    found = {} if rows is None else rows(run.split)
+    if name not in found:
+        known = f": {', '.join(found)}" if found else "; it has none that is known row by row"
+        raise UserError(f"{name!r} is neither a run folder nor a baseline of the first run{known}.")
+    log_p = np.asarray(found[name], np.float64)
+    return replace(scores, log_p=log_p, bound="exact", estimator=name, num_samples=0)
 
 
 def site_differences(
@@ -105,23 +139,27 @@ def site_differences(
     return {name: of_site(name) for name in one}
 
 
-def _scores(evaluation: "Evaluation", is_bound: bool, options: CompareOptions) -> "SequenceScores":
+def _scores(evaluated: Evaluated, name: str) -> "SequenceScores":
     import jax.numpy as jnp
     import numpy as np
 
     from tightbound.estimators.bounds import elbo, iwae_bound
     from tightbound.estimators.comparison import SequenceScores
 
-    bound = elbo if options.bound == "elbo" else iwae_bound
+    evaluation = evaluated.evaluation
+    bound = iwae_bound if name == "iwae" else elbo
     return SequenceScores(
         log_p=np.asarray(bound(jnp.asarray(evaluation.log_weights)), np.float64),
         rows=evaluation.rows,
         num_units=evaluation.num_units,
         unit_name="sequence" if (evaluation.num_units == 1).all() else "position",
         split=evaluation.split,
-        bound="lower" if is_bound else "none",
-        estimator=options.bound,
-        num_samples=options.num_samples,
+        bound="lower" if evaluated.setup.is_bound else "none",
+        estimator=name
+        if evaluation.num_particles is None
+        else f"{name}-{evaluation.num_particles}",
+        num_samples=len(evaluation.log_weights),
+        groups=evaluation.groups,
     )
 
 

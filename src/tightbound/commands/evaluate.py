@@ -14,6 +14,7 @@ from tightbound.commands.options import (
     use_compilation_cache,
 )
 from tightbound.commands.runs_on_disk import open_run, split_reference
+from tightbound.commands.stroke_figures import stroke_figures
 from tightbound.errors import UserError
 from tightbound.report.tables import Table, TableFormat, short_form
 
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from tightbound.data.batch import Split
     from tightbound.estimators.estimate import Estimate
     from tightbound.evaluation import Evaluation
+    from tightbound.inference.filtering import Filtering
+    from tightbound.train.loop import TrainState
     from tightbound.train.setup import Setup
 
 
@@ -30,9 +33,13 @@ class EvaluateOptions:
 
     run: RunReference
     """RUN or RUN@STEP; by default the newest checkpoint."""
-    bound: Literal["elbo", "iwae", "renyi", "cubo"] = "elbo"
+    bound: Literal["elbo", "iwae", "renyi", "cubo", "fivo"] = "elbo"
     num_samples: int | None = None
-    """Draws per sequence; by default 1 for the ELBO's own law, 100 for the others."""
+    """Draws per sequence (of "fivo": filters); by default 1 for "elbo" and "fivo", 100 for the others."""
+    num_particles: int = 128
+    """fivo: of every filter."""
+    threshold: float = 0.5
+    """fivo: share of the particles below which the effective sample size makes them resample."""
     order: float | None = None
     """alpha of "renyi", n of "cubo"."""
     unit: Literal["nats per sequence", "nats per unit", "bits per unit", "perplexity"] = (
@@ -60,10 +67,13 @@ def main(arguments: Sequence[str]) -> int:
 
     num_samples = options.num_samples
     if num_samples is None:
-        num_samples = 1 if options.bound == "elbo" else 100
-    evaluation, is_bound = evaluate_run(
-        *(options.run, options.split, num_samples, options.seed, options.max_rows), options.set
+        num_samples = 1 if options.bound in ("elbo", "fivo") else 100
+    evaluated = evaluate_run(
+        *(options.run, options.split, num_samples, options.seed, options.max_rows),
+        options.set,
+        filtering=filtering_of(options.bound, options.num_particles, options.threshold),
     )
+    evaluation = evaluated.evaluation
     order = options.order
     if order is None and options.bound in ("renyi", "cubo"):
         order = 0.5 if options.bound == "renyi" else 2.0
@@ -75,12 +85,16 @@ def main(arguments: Sequence[str]) -> int:
             split=evaluation.split,
             unit=options.unit,
             num_units=evaluation.num_units,
+            num_particles=evaluation.num_particles,
         )
     except ValueError as error:
         raise UserError(str(error)) from error
-    if not is_bound:
+    if not evaluated.setup.is_bound:
         estimate = replace(estimate, bound="none")
     sites = site_estimates(evaluation)
+    figures = stroke_figures(
+        evaluated.setup, evaluated.state, evaluated.split, evaluation, options.seed
+    )
     if options.save is not None:
         save_weights(Path(options.save), evaluation)
         say(f"Log-weights are in {options.save}.")
@@ -89,11 +103,24 @@ def main(arguments: Sequence[str]) -> int:
             {
                 "estimates": [estimate.to_json()],
                 "sites": {name: value.to_json() for name, value in sites.items()},
+                "figures": {name: value.to_json() for name, value in figures.items()},
             }
         )
     else:
         print_evaluation(estimate, sites, options.format)
+        for name, value in figures.items():
+            print(f"{name}: {value}")
     return 0
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """One run's split with its scored sites."""
+
+    setup: "Setup"
+    state: "TrainState"
+    split: "Split"
+    evaluation: "Evaluation"
 
 
 def evaluate_run(
@@ -103,9 +130,10 @@ def evaluate_run(
     seed: int,
     max_rows: int | None,
     changes: Sequence[str] = (),
-) -> "tuple[Evaluation, bool]":
-    """The scored sites of a run's split, and whether their weights make a bound at all. `changes` are
-    settings of the run looked at in another way, `KEY=VALUE`."""
+    filtering: "Filtering | None" = None,
+) -> Evaluated:
+    """The scored sites of a run's split, with what they were made from. `changes` are settings of the
+    run looked at in another way, `KEY=VALUE`; with `filtering` every draw is a filter's."""
     import jax
 
     from tightbound.data.batch import first_rows
@@ -122,15 +150,31 @@ def evaluate_run(
     data = chosen_split(setup, split)
     if max_rows is not None:
         data = first_rows(data, max_rows)
-    evaluation = setup.evaluator(
-        state.model,
-        setup.evaluated(state.proposal),
-        data,
-        num_samples=num_samples,
-        key=jax.random.key(seed),
-        noise=setup.noise,
-    )
-    return evaluation, setup.is_bound
+    try:
+        evaluation = setup.evaluator(
+            state.model,
+            setup.evaluated(state.proposal),
+            data,
+            num_samples=num_samples,
+            key=jax.random.key(seed),
+            noise=setup.noise,
+            filtering=filtering,
+        )
+    except ValueError as error:
+        raise UserError(str(error)) from error
+    return Evaluated(setup, state, data, evaluation)
+
+
+def filtering_of(bound: str, num_particles: int, threshold: float) -> "Filtering | None":
+    """The filter a bound is made with; None where its draws are independent."""
+    from tightbound.inference.filtering import Filtering
+
+    if bound != "fivo":
+        return None
+    try:
+        return Filtering(num_particles, threshold)
+    except ValueError as error:
+        raise UserError(str(error)) from error
 
 
 def chosen_split(setup: "Setup", name: str) -> "Split":

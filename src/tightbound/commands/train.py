@@ -213,8 +213,8 @@ def start_from(reference: str, first: "TrainState") -> "TrainState":
     other = open_run(path)
     chosen = other.steps()[-1] if step is None else step
     checkpoint = find_checkpoint(other.folder.checkpoints, chosen)
-    without_optimiser = dataclasses.replace(first, opt_state=None)
-    loaded = load_state(checkpoint, without_optimiser)
+    parameters_alone = dataclasses.replace(first, opt_state=None, carry=None)
+    loaded = load_state(checkpoint, parameters_alone)
     return eqx.tree_at(lambda s: (s.model, s.proposal), first, (loaded.model, loaded.proposal))
 
 

@@ -22,6 +22,8 @@ class Batch(eqx.Module):
     mask: Bool[Array | np.ndarray, "batch time"]
     num_units: Int[Array | np.ndarray, " batch"]
     rows: Int[Array | np.ndarray, " batch"]
+    # Of a window of longer sequences, where in them it begins; None where they are whole.
+    first_clock: Int[Array | np.ndarray, ""] | None = None
 
 
 Noise = Callable[[Batch, PRNGKeyArray], Batch]  # drawn on the device each time a batch is seen
@@ -110,14 +112,18 @@ def training_batches(
     per_epoch = steps_per_epoch(split, batch_size)
     epoch, position = divmod(start, per_epoch)
     while True:
-        random = np.random.default_rng((seed, epoch))
-        order = random.permutation(len(split))
-        if np.ptp(split.num_units) > 0:
-            order = _by_length(order[: per_epoch * batch_size], split, batch_size, random)
-        for index in range(position, per_epoch):
-            batch = split.take(order[index * batch_size : (index + 1) * batch_size])
-            yield _cut(batch, split.lengths)
+        for rows in epoch_rows(split, batch_size, seed, epoch)[position:]:
+            yield _cut(split.take(rows), split.lengths)
         epoch, position = epoch + 1, 0
+
+
+def epoch_rows(split: Split, batch_size: int, seed: int, epoch: int) -> np.ndarray:
+    """The rows of every batch of one epoch, (batches, batch): a function of (seed, epoch) alone."""
+    random = np.random.default_rng((seed, epoch))
+    order = random.permutation(len(split))[: steps_per_epoch(split, batch_size) * batch_size]
+    if np.ptp(split.num_units) > 0:
+        order = _by_length(order, split, batch_size, random)
+    return order.reshape(-1, batch_size)
 
 
 _POOL = 16  # batches sorted together: enough for like lengths, few enough to stay random

@@ -247,7 +247,7 @@ CATALOGUE: dict[str, DataSet] = {
         DataSet(
             name="unipen",
             title="handwritten English sentences of 18 writers as pen strokes",
-            licence="CC BY 4.0",
+            licence="CC BY 4.0 (an older notice: research use only)",
             origin="UNIPEN train_r01_v07, BBN free text (Guyon et al. 1994; doi:10.5281/zenodo.1195803)",
             files=(
                 DataFile(

@@ -1,4 +1,4 @@
-"""MNIST read row by row: each image a sequence of 28 steps of 28 pixels."""
+"""Images read row by row: MNIST as 28 steps of 28 pixels, scikit-learn's digits as 8 of 8."""
 
 import math
 import os
@@ -13,6 +13,7 @@ from jaxtyping import Float, PRNGKeyArray
 
 from tightbound.data.batch import Batch, Split
 from tightbound.data.catalogue import DataError
+from tightbound.data.digits import DIGITS_LEVELS, load_digits
 from tightbound.data.idx import MNIST_LEVELS, load_mnist
 from tightbound.data.sequences import Sequence
 from tightbound.data.static_mnist import load_static_mnist
@@ -70,6 +71,17 @@ def load_sequential_mnist(
     else:
         splits, levels = load_mnist(path, num_valid), MNIST_LEVELS
     return {name: _by_rows(split, levels, law) for name, split in splits.items()}
+
+
+def load_sequential_digits(
+    path: str | os.PathLike[str] | None = None, **sizes: int
+) -> dict[str, Split]:
+    """scikit-learn's digits likewise, as grey values that `BinariseRows()` makes bits of: shape (8, 8).
+
+    `path`, `num_valid` and `num_test` are as `load_digits` takes them; without a path no file is needed.
+    """
+    splits = load_digits(path, **sizes)
+    return {name: _by_rows(split, DIGITS_LEVELS, "dynamic") for name, split in splits.items()}
 
 
 def _by_rows(images: Split, levels: int, law: PixelLaw) -> Split:

@@ -12,6 +12,7 @@ from tightbound.diagnose.checks import (
     latents,
     optimisation,
     probability,
+    steps,
     weights,
 )
 from tightbound.diagnose.checks import objective as objective_checks
@@ -29,6 +30,9 @@ _EXPLAINS_FIRST = [
     "TB504",
     "TB505",
     "TB506",
+    "TB509",
+    "TB507",
+    "TB508",
     "TB101",
     "TB102",
     "TB103",
@@ -37,6 +41,9 @@ _EXPLAINS_FIRST = [
     "TB106",
     "TB107",
     "TB108",
+    "TB113",
+    "TB111",
+    "TB112",
     "TB203",
     "TB109",
     "TB110",
@@ -87,6 +94,7 @@ def judge(
     objective, evaluator = _newest(history, "objective"), _newest(history, "evaluator")
     made = _newest(history, "choices")
     optimiser, seen = _newest(history, "optimiser"), _newest(history, "data")
+    moved, transform = _newest(history, "steps"), _newest(history, "transform")
     uniform = baselines.get("uniform")
     sites = history[-1].sites
     findings = [
@@ -101,6 +109,9 @@ def judge(
         choices.estimate_is_unbiased(made),
         choices.proposal_sums_to_one(made, claimed=is_bound),
         choices.decisions_have_one_target(made),
+        steps.padding_counts_for_nothing(moved),
+        steps.steps_score_as_the_whole_does(moved),
+        steps.past_ignores_the_future(moved),
         objective_checks.objective_is_its_claim(objective),
         objective_checks.gradient_is_the_slope(objective),
         optimisation.updates_do_not_overshoot(history),
@@ -124,6 +135,9 @@ def judge(
         data.rows_are_different(seen),
         data.splits_are_disjoint(seen),
         data.labels_inform(seen),
+        data.offsets_are_normalised(transform),
+        data.drawing_undoes_the_transform(transform),
+        data.rows_have_steps(seen),
         evaluation.evaluator_is_plain(evaluator),
         evaluation.evaluation_leaves_parameters(evaluator),
         evaluation.evaluated_under_the_trained_law(evaluator),

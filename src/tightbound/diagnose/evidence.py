@@ -82,6 +82,7 @@ class Objective:
     batch_surrogate: float  # of all rows together
     batch_claimed: float
     heads_averaged: Float[np.ndarray, " rows"]  # what averaging every head apart would give, or NaN
+    weights_dropped: Float[np.ndarray, " rows"]  # a filter's value without earlier weights, or NaN
     log_likelihood: Float[np.ndarray, "samples rows"]
     log_prior: Float[np.ndarray, "samples rows"]
     log_proposal: Float[np.ndarray, "samples rows"]
@@ -103,6 +104,31 @@ class Choices:
     num_paths: int  # choices that were drawn differently in those draws
     num_possible: int  # and that have a hundredth of p(x, z) or more
     proposal_mass: float  # q(z | x) summed over all z of a tiny sentence
+
+
+@dataclass(frozen=True)
+class Steps:
+    """A model that goes step by step: how far its scores move when they should not, relative to
+    their size."""
+
+    future_change: Float[np.ndarray, " rows"]  # of earlier steps, when later observations change
+    padding_change: Float[np.ndarray, " rows"]  # of the objective's log-weights, by more padding
+    padding_counted: int  # padded positions that the objective's record calls real
+    descent_change: Float[np.ndarray, " rows"]  # a particle's steps against its whole history
+
+
+@dataclass(frozen=True)
+class Transform:
+    """Offsets as the model sees them, against the scale that is said to have made them."""
+
+    split_names: Shaped[np.ndarray, " split"]
+    mean: Float[np.ndarray, "split coordinate"]  # over real steps; 0 and 1 for the training split
+    scale: Float[np.ndarray, "split coordinate"]
+    mean_error: Float[np.ndarray, "split coordinate"]  # standard errors over rows
+    scale_error: Float[np.ndarray, "split coordinate"]
+    stated_mean: Float[np.ndarray, " coordinate"]  # in the file's units
+    stated_scale: Float[np.ndarray, " coordinate"]
+    round_trip: float  # largest |undo(apply(d)) - d|, in units of the scale
 
 
 @dataclass(frozen=True)
@@ -143,6 +169,7 @@ class Data:
     largest: Float[np.ndarray, " split"]
     spread_of_means: Float[np.ndarray, " split"]  # standard error of `mean` over rows
     bad_rows: Int[np.ndarray, " split"]  # first row with a value that is not finite, or -1
+    empty_rows: Int[np.ndarray, " split"]  # first row without a real step, or -1
     duplicate_share: Float[np.ndarray, " split"]  # rows that stand elsewhere in the split
     overlap_share: Float[np.ndarray, " split"]  # rows that stand in the training split too
     off_support_share: float  # of the training numbers the likelihood gives zero density
@@ -185,6 +212,8 @@ class Evidence:
     objective: Objective | None = None
     evaluator: Evaluator | None = None
     choices: Choices | None = None
+    steps: Steps | None = None
+    transform: Transform | None = None
     optimiser: Optimiser | None = None
     data: Data | None = None
     gradients: Gradients | None = None
@@ -232,6 +261,8 @@ _GROUPS: Mapping[str, type] = {
     "objective": Objective,
     "evaluator": Evaluator,
     "choices": Choices,
+    "steps": Steps,
+    "transform": Transform,
     "optimiser": Optimiser,
     "data": Data,
     "gradients": Gradients,

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import jax
 
-from tightbound.diagnose import planting, planting_choices
+from tightbound.diagnose import planting, planting_choices, planting_sequences
 from tightbound.diagnose.checks import (
     choices,
     data,
@@ -18,6 +18,7 @@ from tightbound.diagnose.checks import (
     objective,
     optimisation,
     probability,
+    steps,
 )
 from tightbound.diagnose.finding import Cause
 from tightbound.models.wrappers import Noiseless
@@ -37,8 +38,13 @@ class Fault:
     recipes: tuple[str, ...] = ("vae/digits", "vae/digits-gaussian", "vae/digits-iwae")
 
 
+_VAE = ("vae/digits", "vae/digits-gaussian", "vae/digits-iwae")
 _BITS = ("vae/digits", "vae/digits-iwae")
 _ELBO = ("vae/digits", "vae/digits-gaussian")
+_STROKES = ("vrnn/toy-strokes",)
+_ROWS = ("vrnn/digits",)
+_SEQUENCES = (*_STROKES, *_ROWS)
+_CHAIN = ("vrnn/toy-dmm",)
 _IWAE = ("vae/digits-iwae",)
 _DOUBLING = ("edits/doubling",)
 
@@ -50,7 +56,7 @@ _CATALOGUE = [
         planting.with_value(lambda t: (t.log_likelihood + planting.kl(t)).mean()),
         objective.KL_SIGN_FLIPPED,
         ("TB201",),
-        _ELBO,
+        (*_ELBO, *_STROKES),
     ),
     Fault(
         "kl_missing",
@@ -59,7 +65,7 @@ _CATALOGUE = [
         planting.with_value(lambda t: t.log_likelihood.mean()),
         objective.KL_MISSING,
         ("TB201",),
-        _ELBO,
+        (*_ELBO, *_STROKES),
     ),
     Fault(
         "log_q_missing",
@@ -86,7 +92,7 @@ _CATALOGUE = [
         planting.with_value(lambda t: (t.log_likelihood - planting.kl(t).sum()).mean()),
         objective.REDUCED_OVER_BATCH,
         ("TB201",),
-        _ELBO,
+        (*_ELBO, *_ROWS),
     ),
     Fault(
         "minibatch_scale",
@@ -95,7 +101,7 @@ _CATALOGUE = [
         planting.with_value(lambda t: (20.0 * t.log_likelihood - planting.kl(t)).mean()),
         objective.LIKELIHOOD_SCALED,
         ("TB201",),
-        _ELBO,
+        (*_ELBO, *_STROKES),
     ),
     Fault(
         "mean_of_logs",
@@ -133,7 +139,7 @@ _CATALOGUE = [
         planting.stop_draw,
         objective.GRADIENT_STOPPED,
         ("TB202",),
-        ("vae/digits", "vae/digits-gaussian"),
+        ("vae/digits", "vae/digits-gaussian", *_STROKES),
     ),
     Fault(
         "batch_statistics",
@@ -216,6 +222,7 @@ _CATALOGUE = [
         planting.with_optimiser(planting.scaled(30.0)),
         optimisation.RATE_TOO_HIGH,
         ("TB210",),
+        (*_VAE, *_SEQUENCES),
     ),
     Fault(
         "rate_too_low",
@@ -224,6 +231,7 @@ _CATALOGUE = [
         planting.with_optimiser(planting.scaled(1 / 30)),
         optimisation.RATE_TOO_LOW,
         ("TB211",),
+        (*_VAE, *_SEQUENCES),
     ),
     Fault(
         "gradient_not_reset",
@@ -232,6 +240,7 @@ _CATALOGUE = [
         planting.with_optimiser(planting.accumulating),
         optimisation.NOT_RESET,
         ("TB213",),
+        (*_VAE, *_STROKES),
     ),
     Fault(
         "batches_dropped",
@@ -240,6 +249,7 @@ _CATALOGUE = [
         planting.with_optimiser(planting.dropping),
         optimisation.BATCHES_DROPPED,
         ("TB214",),
+        (*_VAE, *_ROWS),
     ),
     Fault(
         "everything_clipped",
@@ -248,6 +258,7 @@ _CATALOGUE = [
         planting.with_optimiser(planting.clipping),
         optimisation.EVERYTHING_CLIPPED,
         ("TB215",),
+        (*_VAE, *_STROKES),
     ),
     Fault(
         "proposal_frozen",
@@ -256,6 +267,7 @@ _CATALOGUE = [
         planting.with_optimiser(planting.freezing_proposal),
         optimisation.MODULE_FROZEN,
         ("TB212",),
+        (*_VAE, *_ROWS),
     ),
     Fault(
         "large_heads",
@@ -264,7 +276,7 @@ _CATALOGUE = [
         planting.large_heads,
         optimisation.INITIAL_SCALE,
         ("TB217",),
-        _BITS,
+        (*_BITS, *_SEQUENCES),
     ),
     Fault(
         "no_transform",
@@ -290,6 +302,7 @@ _CATALOGUE = [
         planting.with_split("train", planting.repeated),
         data.DUPLICATES,
         ("TB504",),
+        (*_VAE, *_STROKES),
     ),
     Fault(
         "trained_on_validation",
@@ -349,6 +362,7 @@ _CATALOGUE = [
         planting.with_evaluation(planting.without_kl),
         evaluation.EVALUATED_SITE,
         ("TB601",),
+        (*_VAE, *_STROKES),
     ),
     Fault(
         "masks_only_in_training",
@@ -420,7 +434,7 @@ _CATALOGUE = [
         planting_choices.normaliser_discarded,
         evaluation.NORMALISER_DISCARDED,
         ("TB601",),
-        _DOUBLING,
+        (*_DOUBLING, "vrnn/digits-fivo"),
     ),
     Fault(
         "evaluated_under_another_law",
@@ -439,6 +453,249 @@ _CATALOGUE = [
         optimisation.ROWS_INTERFERE,
         ("TB219", "TB210"),
         ("edits/doubling-one-by-one",),
+    ),
+    Fault(
+        "wrong_event_size",
+        "not a probability model",
+        "log p(x | z) is that of a vector of 200 entries where x has two: -182 nats a step.",
+        planting_sequences.with_steps(change_score=planting_sequences.wrong_event_size),
+        probability.CONSTANT_IN_DENSITY,
+        ("TB101",),
+        (*_SEQUENCES, *_CHAIN),
+    ),
+    Fault(
+        "squared_error_for_log_p",
+        "not a probability model",
+        "The squared error takes the place of log p(x | z).",
+        planting_sequences.with_steps(change_score=planting_sequences.squared_error),
+        probability.CONSTANT_IN_DENSITY,
+        ("TB101",),
+        _STROKES,
+    ),
+    Fault(
+        "signed_error_for_log_p",
+        "not a probability model",
+        "The sum of differences, not squared, takes the place of log p(x | z).",
+        planting_sequences.with_steps(change_score=planting_sequences.signed_error),
+        probability.NOT_NORMALISED,
+        ("TB101",),
+        _STROKES,
+    ),
+    Fault(
+        "weights_for_log_weights",
+        "not a probability model",
+        "A mixture adds its weights to log-densities where log-weights belong.",
+        planting_sequences.with_steps(change_law=planting_sequences.weights_for_log_weights),
+        probability.NOT_NORMALISED,
+        ("TB101",),
+        _STROKES,
+    ),
+    Fault(
+        "pen_as_gaussian",
+        "not a probability model",
+        "The pen, 0 or 1, is given a Gaussian.",
+        planting_sequences.with_steps(change_law=planting_sequences.GaussianPen),
+        data.OFF_SUPPORT,
+        ("TB502",),
+        (*_STROKES, *_CHAIN),
+    ),
+    Fault(
+        "future_read",
+        "leakage and mode",
+        "The generative model's state takes in the next observation with the present one.",
+        planting_sequences.with_steps(change_readings=planting_sequences.one_step_ahead),
+        steps.FUTURE_READ,
+        ("TB113",),
+        _SEQUENCES,
+    ),
+    Fault(
+        "latents_cut_off",
+        "latent use",
+        "Neither the decoder nor the state is given z.",
+        planting_sequences.with_steps(see=planting_sequences.nothing),
+        latents.DECODER_IGNORES_Z,
+        ("TB402",),
+        (*_SEQUENCES, *_CHAIN),
+    ),
+    Fault(
+        "state_dropped_in_scores",
+        "state",
+        "The pass that scores whole sequences begins anew every three steps; training does not.",
+        planting_sequences.scored_in_pieces,
+        steps.STEPS_DIFFER,
+        ("TB112",),
+        _SEQUENCES,
+    ),
+    Fault(
+        "noise_excluded",
+        "latent use",
+        "Every step's z is the proposal's mean: epsilon is 0.",
+        planting_sequences.with_steps_proposed(change=planting_sequences.AtMean),
+        probability.NO_NOISE,
+        ("TB102",),
+        (*_SEQUENCES, *_CHAIN),
+    ),
+    Fault(
+        "variance_for_scale_of_steps",
+        "not a probability model",
+        "Draws of every step use the variance where the scale belongs.",
+        planting_sequences.with_steps_proposed(change=planting_sequences.VarianceForScale),
+        probability.SCALES_DIFFER,
+        ("TB102",),
+        _SEQUENCES,
+    ),
+    Fault(
+        "identity_latents_of_steps",
+        "latent use",
+        "The scale of every step's z is 1e-4 whatever x is.",
+        planting_sequences.with_steps_proposed(change=planting_sequences.narrow),
+        latents.IDENTITY_LATENTS,
+        ("TB403",),
+        _SEQUENCES,
+    ),
+    Fault(
+        "padding_drives_the_state",
+        "masks, padding, units",
+        "The proposal's backward pass begins in the padding.",
+        planting_sequences.with_steps_proposed(sees_padding=True),
+        steps.PADDING_READ,
+        ("TB111",),
+        _CHAIN,
+    ),
+    Fault(
+        "padding_counted",
+        "masks, padding, units",
+        "The objective scores padding like real steps.",
+        planting_sequences.padding_counted,
+        steps.PADDING_COUNTED,
+        ("TB111",),
+        (*_STROKES, *_CHAIN),
+    ),
+    Fault(
+        "masked_by_multiplication",
+        "masks, padding, units",
+        "Scores are multiplied by the mask, and those of padding are infinite: 0 * inf.",
+        planting_sequences.masked_by_multiplication,
+        objective.OBJECTIVE_NOT_FINITE,
+        ("TB201", "TB216"),
+        _STROKES,
+    ),
+    Fault(
+        "kl_weight_not_stated",
+        "latent use",
+        "The KL is weighted by 30, which nobody is told.",
+        planting.with_value(lambda t: (t.log_likelihood - 30.0 * planting.kl(t)).mean()),
+        objective.KL_SCALED,
+        ("TB201", "TB401"),
+        _STROKES,
+    ),
+    Fault(
+        "earlier_weights_dropped",
+        "multi-sample bounds, filters",
+        "Where no step resamples, the filter's estimate forgets the weights so far.",
+        planting_sequences.earlier_weights_dropped,
+        objective.WEIGHTS_DROPPED,
+        ("TB201",),
+        ("vrnn/digits-fivo",),
+    ),
+    Fault(
+        "not_normalised",
+        "data",
+        "Offsets are normalised on a copy; the raw ones reach the model.",
+        planting_sequences.not_normalised,
+        data.RAW_OFFSETS,
+        ("TB507",),
+        (*_STROKES, *_CHAIN),
+    ),
+    Fault(
+        "statistics_of_each_step",
+        "data",
+        "Mean and scale are taken over rows, padding counted, for each step apart.",
+        planting_sequences.statistics_of_each_step,
+        data.OTHER_STATISTICS,
+        ("TB507",),
+        _STROKES,
+    ),
+    Fault(
+        "own_statistics",
+        "leakage and mode",
+        "Held-out offsets are normalised by their own statistics.",
+        planting_sequences.own_statistics,
+        data.OWN_STATISTICS,
+        ("TB507",),
+        _STROKES,
+    ),
+    Fault(
+        "inverted_wrongly",
+        "data",
+        "Offsets are drawn as (x + mean) * scale.",
+        planting_sequences.inverted_wrongly,
+        data.WRONG_INVERSE,
+        ("TB508",),
+        _STROKES,
+    ),
+    Fault(
+        "cut_from_index_one",
+        "data",
+        "Rows are cut at cumulative lengths from the second on: two in one, and an empty one.",
+        planting.with_split("train", planting_sequences.cut_from_index_one),
+        data.EMPTY_ROW,
+        ("TB509",),
+        _STROKES,
+    ),
+    Fault(
+        "nan_among_offsets",
+        "data",
+        "One offset of the training split is NaN.",
+        planting.with_split("train", planting_sequences.with_nan),
+        data.BAD_VALUES,
+        ("TB501",),
+        _STROKES,
+    ),
+    Fault(
+        "grey_rows_for_bits",
+        "data",
+        "The draw that makes bits of grey levels does nothing.",
+        planting_sequences.without_a_draw,
+        data.OFF_SUPPORT,
+        ("TB502",),
+        _ROWS,
+    ),
+    Fault(
+        "trained_on_held_out_rows",
+        "leakage and mode",
+        "The held-out sequences are in the training split.",
+        planting_sequences.validation_in_training,
+        data.OVERLAP,
+        ("TB505",),
+        _SEQUENCES,
+    ),
+    Fault(
+        "rows_drawn_at_half",
+        "leakage and mode",
+        "Evaluation thresholds the grey levels that training draws bits from.",
+        planting_sequences.drawn_at_half,
+        evaluation.EVALUATED_LAW,
+        ("TB601",),
+        _ROWS,
+    ),
+    Fault(
+        "evaluated_without_carry",
+        "state",
+        "Evaluation forgets the state between steps.",
+        planting_sequences.evaluated_without_carry,
+        evaluation.EVALUATED_NETWORK,
+        ("TB601",),
+        _SEQUENCES,
+    ),
+    Fault(
+        "divided_by_rows",
+        "masks, padding, units",
+        "Evaluation divides nats per sequence by the number of sequences.",
+        planting_sequences.divided_by_rows,
+        evaluation.EVALUATED_SCALE,
+        ("TB601",),
+        _SEQUENCES,
     ),
 ]
 

@@ -15,7 +15,7 @@ import numpy as np
 import optax
 from jax.flatten_util import ravel_pytree
 from jax.scipy.special import logsumexp
-from jaxtyping import Array, Float, PRNGKeyArray, PyTree
+from jaxtyping import Array, Bool, Float, PRNGKeyArray, PyTree
 
 from tightbound.data.batch import Batch, Split, rows_of
 from tightbound.data.labelled import Labelled, image_of
@@ -32,12 +32,16 @@ from tightbound.diagnose.probes import (
     modules,
     probe_batches,
 )
+from tightbound.diagnose.step_laws import steps, without_earlier_weights
+from tightbound.diagnose.transform_laws import transform
 from tightbound.evaluation import evaluate
+from tightbound.inference.stepwise import filter_pair, stepwise_pair
 from tightbound.inference.weigh import proposal_score, site_mask, weigh
 from tightbound.models.sequential import AbstractFiltered
 from tightbound.models.stateful import AbstractStateful, FromPrior, Proposed, proposed
 from tightbound.terms import Kind
 from tightbound.train.em import MonteCarloEM, Supervised, heads_averaged_apart
+from tightbound.train.filtering import FilteringObjective
 from tightbound.train.loop import TrainState
 from tightbound.train.run import first_state
 from tightbound.train.setup import Setup
@@ -52,6 +56,7 @@ def gather_laws(setup: Setup, state: TrainState | None = None) -> ev.Evidence:
     key = jax.random.fold_in(jax.random.key(setup.seed), 0x1A3)
     keys = iter(jax.random.split(key, 8))
     choice_key = jax.random.fold_in(key, 0xC401CE)
+    step_key = jax.random.fold_in(key, 0x57E9)
     probe = make_probe(setup)(state, num_samples=MANY)
     pair = (state.model, state.proposal)
     return ev.Evidence(
@@ -66,6 +71,8 @@ def gather_laws(setup: Setup, state: TrainState | None = None) -> ev.Evidence:
         objective=objective(setup, state, next(keys)),
         evaluator=evaluator(setup, pair, next(keys)),
         choices=choices(setup, pair, choice_key, jit_once),
+        steps=steps(setup, pair, probe_batches(setup)[0], step_key, jit_once),
+        transform=transform(setup),
         optimiser=optimiser(setup, pair),
         data=data(setup, pair, next(keys)),
     )
@@ -132,7 +139,7 @@ def twin(setup: Setup, key: PRNGKeyArray) -> ev.Twin | None:
     return ev.Twin(
         log_likelihood=np.asarray(masses(small.model)),
         log_cell_volume=small.log_cell_volume,
-        obs_size=flat_rows(small.observations).shape[1],
+        obs_size=len(real_rows(small.observations)[0]),
         relative_weight=np.asarray(weight),
         relative_error=np.asarray(error),
     )
@@ -309,6 +316,7 @@ def objective(setup: Setup, state: TrainState, key: PRNGKeyArray) -> ev.Objectiv
         log_prior=np.asarray(terms.log_prior),
         log_proposal=np.asarray(terms.log_proposal),
         heads_averaged=_heads_averaged(claim, pair, batch, draw_key, at_step),
+        weights_dropped=_weights_dropped(claim, pair, batch, draw_key),
         neighbour_change=float(change),
         slopes=slopes,
         slope_modules=slope_modules,
@@ -327,6 +335,22 @@ def _heads_averaged(
     value = jit_once(lambda m, q, row: averaged(m, q, row, key=key, step=step)[0])
     rows = [jax.tree.map(lambda leaf, r=r: leaf[r : r + 1], batch) for r in range(len(batch.rows))]
     return np.array([float(value(model, proposal, row)) for row in rows])
+
+
+def _weights_dropped(
+    claim: Any, pair: Pair, batch: Batch, key: PRNGKeyArray
+) -> Float[np.ndarray, " rows"]:
+    """What a filter's claim would be if every step added log mean w_t, resampled or not, row by row;
+    NaN for an objective that is no filter's."""
+    if not isinstance(claim, FilteringObjective):
+        return np.full(len(batch.rows), np.nan)
+
+    @jit_once
+    def value(model, proposal):
+        terms = filter_pair(*stepwise_pair(model, proposal), batch, claim.filtering, key=key)
+        return without_earlier_weights(terms)
+
+    return np.asarray(value(*pair))
 
 
 def _slopes(
@@ -412,11 +436,18 @@ def evaluator(setup: Setup, pair: Pair, key: PRNGKeyArray) -> ev.Evaluator:
         reported_saturated=site_rows(setup.evaluator, extreme),
         expected_saturated=site_rows(evaluate, extreme),
         parameters_changed=not all(map(np.array_equal, before, after)),
-        num_particles=model.num_particles if isinstance(model, AbstractFiltered) else 1,
+        num_particles=_num_particles(setup),
         trained_law=_law_of(trained),
         evaluated_law=_law_of(used),
         under_trained_law=under_trained.sum(0),
     )
+
+
+def _num_particles(setup: Setup) -> int:
+    """Behind one draw of the evaluator."""
+    if setup.filtering is not None:
+        return setup.filtering.num_particles
+    return setup.model.num_particles if isinstance(setup.model, AbstractFiltered) else 1
 
 
 def _law_of(proposal: Any) -> str:
@@ -428,13 +459,19 @@ def _saturated(split: Split) -> Split:
     """The same images with every number at its smallest or largest; other data as they are."""
     if isinstance(split.x, Sentence):
         return split
+    if isinstance(split.x, Sequence) and isinstance(split.x.values, np.ndarray):
+        return replace(split, x=Sequence(_extreme(split.x.values), split.x.mask))
     if not isinstance(image_of(split.x), np.ndarray):
         return split
     image = np.asarray(image_of(split.x))
-    low, high = image.min(), image.max()
-    extreme = np.where(image > (float(low) + float(high)) / 2, high, low).astype(image.dtype)
+    extreme = _extreme(image)
     x = Labelled(extreme, split.x.label) if isinstance(split.x, Labelled) else extreme
     return Split(split.name, x, split.mask, split.num_units, split.law)
+
+
+def _extreme(values: np.ndarray) -> np.ndarray:
+    low, high = values.min(), values.max()
+    return np.where(values > (float(low) + float(high)) / 2, high, low).astype(values.dtype)
 
 
 # --- the optimiser -------------------------------------------------------------------------------
@@ -508,11 +545,12 @@ def data(setup: Setup, pair: Pair, key: PRNGKeyArray, num_rows: int = 1024) -> e
     if isinstance(setup.data["train"].x, Sentence):
         return None
     names = [name for name in ("train", "valid", "test") if name in setup.data]
-    stored = {n: flat_rows(setup.data[n].x) for n in names}
-    seen = {n: _as_seen(setup, setup.data[n], key, num_rows) for n in names}
-    hashes = {n: [row.tobytes() for row in np.ascontiguousarray(stored[n])] for n in names}
+    stored = {n: real_rows(setup.data[n].x) for n in names}
+    rows_seen = {n: _as_seen(setup, setup.data[n], key, num_rows) for n in names}
+    seen = {n: np.concatenate(rows) for n, rows in rows_seen.items()}
+    hashes = {n: [row.tobytes() for row in stored[n]] for n in names}
     training = set(hashes["train"])
-    row_means = {n: x.mean(1) for n, x in seen.items()}
+    row_means = {n: np.array([x.mean() for x in rows if x.size]) for n, rows in rows_seen.items()}
     accuracy, chance = _label_accuracy(setup, num_rows)
     array = lambda values: np.array(list(values))  # noqa: E731
     return ev.Data(
@@ -522,7 +560,10 @@ def data(setup: Setup, pair: Pair, key: PRNGKeyArray, num_rows: int = 1024) -> e
         smallest=array(x.min() for x in seen.values()),
         largest=array(x.max() for x in seen.values()),
         spread_of_means=array(m.std() / np.sqrt(len(m)) for m in row_means.values()),
-        bad_rows=array(_first_bad_row(x) for x in stored.values()),
+        bad_rows=array(
+            _first(np.array([not np.isfinite(x).all() for x in rows])) for rows in stored.values()
+        ),
+        empty_rows=array(_first(~setup.data[n].mask.any(1)) for n in names),
         duplicate_share=array(1 - len(set(h)) / len(h) for h in hashes.values()),
         overlap_share=array(
             0.0 if n == "train" else float(np.mean([h in training for h in hashes[n]]))
@@ -534,32 +575,54 @@ def data(setup: Setup, pair: Pair, key: PRNGKeyArray, num_rows: int = 1024) -> e
     )
 
 
-def _as_seen(setup: Setup, split: Split, key: PRNGKeyArray, num_rows: int) -> np.ndarray:
+def _as_seen(setup: Setup, split: Split, key: PRNGKeyArray, num_rows: int) -> list[np.ndarray]:
     batch = split.take(np.arange(min(num_rows, len(split))))
     if setup.noise is not None:
         batch = jit_once(setup.noise)(batch, key)
-    return flat_rows(batch.x).astype(np.float64)
+    return [row.astype(np.float64) for row in real_rows(batch.x)]
 
 
-def _first_bad_row(x: np.ndarray) -> int:
-    bad = ~np.isfinite(x).all(axis=1)
-    return int(bad.argmax()) if bad.any() else -1
+def real_rows(x: PyTree[Any]) -> list[np.ndarray]:
+    """The numbers of every row; of sequences those of real steps, step by step."""
+    if not isinstance(x, Sequence):
+        return list(np.ascontiguousarray(flat_rows(x)))
+    mask = np.asarray(x.mask)
+    leaves = [np.asarray(leaf).reshape(*mask.shape, -1) for leaf in jax.tree.leaves(x.values)]
+    values = np.concatenate(leaves, axis=-1)
+    return [row[real].ravel() for row, real in zip(values, mask, strict=True)]
+
+
+def _first(flags: np.ndarray) -> int:
+    """The place of the first that is true, or -1."""
+    return int(flags.argmax()) if flags.any() else -1
 
 
 def _off_support_share(setup: Setup, pair: Pair, key: PRNGKeyArray) -> float:
     """Of the numbers the model sees, the share that a draw of the model could never be: judged by
-    whether the model's own draws are bits."""
+    whether the model's own draws are bits. Of sequences, entry by entry of an observation, and also
+    the other way round: where the data are bits and the draws are not, a density has no bound."""
     model, _ = pair
 
     @jit_once
     def draw(model, keys):
         return jax.vmap(lambda k: model.sample(k)[1])(keys)
 
-    drawn = flat_rows(draw(model, jax.random.split(key, 8)))
-    if not np.isin(drawn, (0.0, 1.0)).all():
+    drawn = np.concatenate(real_rows(draw(model, jax.random.split(key, 8))))
+    seen = np.concatenate(_as_seen(setup, setup.data["train"], key, 256))
+    if isinstance(setup.data["train"].x, Sequence):
+        values = setup.data["train"].x.values
+        size = sum(int(np.prod(leaf.shape[2:])) for leaf in jax.tree.leaves(values))
+        drawn_bits, seen_bits = (_are_bits(x.reshape(-1, size)).all(0) for x in (drawn, seen))
+        varied = np.ptp(seen.reshape(-1, size), axis=0) > 0
+        if (seen_bits & varied & ~drawn_bits).any():
+            return float((seen_bits & varied & ~drawn_bits).mean())
+    if not _are_bits(drawn).all():
         return 0.0
-    seen = _as_seen(setup, setup.data["train"], key, 256)
-    return float(1.0 - np.isin(seen, (0.0, 1.0)).mean())
+    return float(1.0 - _are_bits(seen).mean())
+
+
+def _are_bits(x: np.ndarray) -> Bool[np.ndarray, "..."]:
+    return np.isin(x, (0.0, 1.0))
 
 
 def _label_accuracy(setup: Setup, num_rows: int) -> tuple[float, float]:

@@ -218,7 +218,7 @@ def heads_averaged(setup: Setup) -> Setup:
 
 def normaliser_discarded(setup: Setup) -> Setup:
     """Evaluation reports the log of the first particle's normalised weight."""
-    model: Any = setup.model
+    model: Any = setup.model if setup.filtering is None else setup.filtering
     num_particles = model.num_particles
 
     def normalised(evaluation: Evaluation) -> Evaluation:

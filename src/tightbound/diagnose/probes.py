@@ -229,7 +229,7 @@ def _latents(
         keys = jax.random.split(jax.random.fold_in(key, row), MANY)
         draws = jax.vmap(proposed(model, proposal, x).sample)(keys)
         if isinstance(x, Sequence):
-            draws = jax.vmap(lambda z: _some_steps(z, x.mask))(draws)
+            draws = jax.vmap(lambda z: _some_steps(z, jnp.asarray(x.mask)))(draws)
         else:
             draws = jax.vmap(lambda z: ravel_pytree(z)[0][None])(draws)
         return draws.mean(0), draws.std(0)
@@ -262,7 +262,7 @@ def _residual_quantiles(
     def one_row(x, row):
         z = proposed(model, proposal, x).sample(jax.random.fold_in(key, row))
         residual = inner.residual(x, z)
-        return _some_steps(residual, x.mask) if isinstance(x, Sequence) else residual
+        return _some_steps(residual, jnp.asarray(x.mask)) if isinstance(x, Sequence) else residual
 
     return _quantiles([jax.vmap(one_row)(batch.x, jnp.asarray(batch.rows))])
 

@@ -4,10 +4,12 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from tightbound.recipes import edits, vae
+from tightbound.recipes import edits, vae, vrnn
 from tightbound.recipes.catalogue import Recipe
 from tightbound.recipes.edits import EditRecipe, EditTraining, NoisingSettings, TextData
+from tightbound.recipes.step_objective import StepObjective
 from tightbound.recipes.vae import ImageData, VAERecipe
+from tightbound.recipes.vrnn import SequenceRecipe
 from tightbound.train.settings import ObjectiveSettings, OptimiserSettings, PlateauSettings
 
 _BASE = vae.RECIPES["vae/digits"]
@@ -113,15 +115,56 @@ _EDIT_TRAPS: list[Recipe] = [
     _doubling("edits/knows-the-step", model=replace(_SMALL, condition_on_step=True)),
 ]
 
-SUBJECTS: Mapping[str, Recipe] = {r.name: r for r in [*_VAE_SUBJECTS, *_EDIT_SUBJECTS]}
+_STROKES = vrnn.RECIPES["vrnn/toy-strokes"]
+_ROWS = vrnn.RECIPES["vrnn/digits"]
+
+
+def _strokes(name: str, **changes: Any) -> SequenceRecipe:
+    return replace(_STROKES, name=name, **changes)
+
+
+def _strokes_model(**settings: Any) -> dict[str, Any]:
+    return {"model": replace(_STROKES.model, **settings)}
+
+
+def _steps(**settings: Any) -> dict[str, Any]:
+    return {"objective": StepObjective(**settings)}
+
+
+_SEQUENCE_SUBJECTS: list[Recipe] = [
+    _strokes("vrnn/toy-strokes"),
+    replace(_ROWS, name="vrnn/digits"),
+    replace(_ROWS, name="vrnn/digits-fivo", objective=StepObjective("fivo", num_samples=4)),
+    _strokes("vrnn/toy-dmm", **_strokes_model(family="dmm", smoothing=True, output="bivariate")),
+]
+_SEQUENCE_TRAPS: list[Recipe] = [
+    _strokes("vrnn/no-latents", **_strokes_model(family="rnn")),
+    _strokes("vrnn/fixed-prior", **_strokes_model(learned_prior=False)),
+    _strokes("vrnn/smoothing", **_strokes_model(smoothing=True)),
+    _strokes("vrnn/lstm", **_strokes_model(cell="lstm")),
+    _strokes("vrnn/kl-warm-up", **_steps(kl_warmup_steps=500)),
+    _strokes("vrnn/beta-0.5", **_steps(kl_weight=0.5)),
+    _strokes("vrnn/free-bits", **_steps(free_bits=5.0)),
+    _strokes("vrnn/iwae", **_steps(estimator="iwae", num_samples=5)),
+    _strokes("vrnn/sticking-the-landing", **_steps(path="stop_proposal")),
+    _strokes("vrnn/long-and-padded", data=replace(_STROKES.data, num_letters=16)),
+    _strokes("vrnn/tiny-data", data=replace(_STROKES.data, max_rows=64)),
+    _strokes("vrnn/unclipped", optimiser=OptimiserSettings(learning_rate=3e-3)),
+    replace(_ROWS, name="vrnn/digits-no-latents", model=replace(_ROWS.model, family="rnn")),
+]
+
+SUBJECTS: Mapping[str, Recipe] = {
+    r.name: r for r in [*_VAE_SUBJECTS, *_EDIT_SUBJECTS, *_SEQUENCE_SUBJECTS]
+}
 # Each does on purpose what a fault does by mistake.
-TRAPS: Mapping[str, Recipe] = {r.name: r for r in [*_VAE_TRAPS, *_EDIT_TRAPS]}
+TRAPS: Mapping[str, Recipe] = {r.name: r for r in [*_VAE_TRAPS, *_EDIT_TRAPS, *_SEQUENCE_TRAPS]}
 
 
 def family_of(recipe: str) -> str:
-    """The family of a subject or a trap: "edits" by its name, "vae" for all others (the conditional
-    one and the traps of the first family among them)."""
-    return "edits" if recipe.startswith("edits/") else "vae"
+    """The family of a subject or a trap: "edits" and "vrnn" by its name, "vae" for all others (the
+    conditional one and the traps of the first family among them)."""
+    start = recipe.split("/")[0]
+    return {"edits": "edits", "vrnn": "vrnn", "ssm": "vrnn"}.get(start, "vae")
 
 
-FAMILIES = ("vae", "edits")
+FAMILIES = ("vae", "edits", "vrnn")

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Sequence
 
-from tightbound.data.batch import training_batches
 from tightbound.diagnose.doctor import judge
 from tightbound.diagnose.evidence import Evidence
 from tightbound.diagnose.findings import Findings
@@ -10,7 +9,7 @@ from tightbound.diagnose.laws import gather_laws
 from tightbound.diagnose.probes import MANY, is_probe_step, make_probe
 from tightbound.estimators.estimate import Estimate
 from tightbound.train.loop import fit
-from tightbound.train.run import first_state, run_keys
+from tightbound.train.run import batches_of, first_state, run_keys
 from tightbound.train.setup import Setup
 
 
@@ -43,7 +42,7 @@ def gather(setup: Setup, steps: int) -> Iterator[Evidence]:
     yield gather_laws(setup, state)
     probe = make_probe(setup)
     _, key, _ = run_keys(setup.seed)
-    batches = training_batches(setup.data["train"], setup.run.batch_size, seed=setup.seed)
+    batches = batches_of(setup)
     for record in fit(state, batches, setup.objective, setup.optimiser, key=key, noise=setup.noise):
         if record.step >= steps:
             yield probe(record.state, num_samples=MANY)

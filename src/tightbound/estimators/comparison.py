@@ -29,6 +29,7 @@ class SequenceScores:
     num_characters: Int[np.ndarray, " batch"] | None = (
         None  # of text: the same for any tokenisation
     )
+    groups: Int[np.ndarray, " batch"] | None = None  # rows of one are not independent (writers)
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,7 @@ class Comparison:
     unit: str
     num_sequences: int
     split: str
+    num_groups: int | None = None  # where the error is clustered by group
 
     @property
     def larger_is_better(self) -> bool:
@@ -76,7 +78,11 @@ class Comparison:
 
 
 def compare(
-    first: SequenceScores, second: SequenceScores, *, unit: ComparedUnit = "nats per sequence"
+    first: SequenceScores,
+    second: SequenceScores,
+    *,
+    unit: ComparedUnit = "nats per sequence",
+    by_group: bool = False,
 ) -> Comparison:
     """Paired difference of two runs on the same rows of the same split, with its standard error.
 
@@ -85,9 +91,15 @@ def compare(
     R is the sum of nats over the sum of units, i its influence (`ratio_influence`), f the unit's
     scale (identity, 1 / log 2, exp). Rows are matched by their place in the split, whatever the
     order. Different rows, splits or laws of the data are refused, and so are figures per unit
-    when the two runs count different units.
+    when the two runs count different units. `by_group` clusters the error by the first run's groups
+    (`estimators.units.standard_error`).
     """
     _require_same_data(first, second)
+    if by_group and first.groups is None:
+        raise ValueError(
+            f"The error was to be clustered by group, but the rows of {first.split} have no groups. "
+            "Leave `by_group` out."
+        )
     if unit in ("nats per unit", "bits per unit", "perplexity"):
         _require_same_units(first, second, unit)
     first, second = _by_row(first), _by_row(second)
@@ -100,10 +112,13 @@ def compare(
         first=estimates[0],
         second=estimates[1],
         difference=estimates[0].value - estimates[1].value,
-        standard_error=standard_error(influences[0] - influences[1]),
+        standard_error=standard_error(
+            influences[0] - influences[1], first.groups if by_group else None
+        ),
         unit=unit,
         num_sequences=len(first.rows),
         split=first.split,
+        num_groups=len(np.unique(first.groups)) if by_group and first.groups is not None else None,
     )
 
 
@@ -147,13 +162,14 @@ def _require_same_units(first: SequenceScores, second: SequenceScores, unit: str
 def _by_row(scores: SequenceScores) -> SequenceScores:
     """The same scores in the order of their rows."""
     order = np.argsort(scores.rows)
-    characters = scores.num_characters
+    characters, groups = scores.num_characters, scores.groups
     return replace(
         scores,
         log_p=scores.log_p[order],
         rows=scores.rows[order],
         num_units=scores.num_units[order],
         num_characters=None if characters is None else characters[order],
+        groups=None if groups is None else groups[order],
     )
 
 

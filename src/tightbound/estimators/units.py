@@ -166,12 +166,25 @@ def ratio_influence(
         return len(nats) * (nats - ratio * num_units) / num_units.sum()
 
 
-def standard_error(influence: Float[np.ndarray, " batch"]) -> float | None:
-    """sd / sqrt(B) of the mean of independent values; None where there is one only."""
-    if len(influence) < 2:
+def standard_error(
+    influence: Float[np.ndarray, " batch"], groups: Int[np.ndarray, " batch"] | None = None
+) -> float | None:
+    """sd / sqrt(B) of the mean of independent values; None where there is one only.
+
+    With `groups` (writers, speakers) only values of different groups are independent:
+
+        sqrt(G / (G - 1)  sum_g (sum_{b in g} i_b - mean)^2) / B
+
+    the cluster-robust error of a mean (Liang & Zeger 1986). With few groups it is itself uncertain:
+    of G groups it has G - 1 degrees of freedom. One group has no error.
+    """
+    sums = influence - influence.mean()
+    if groups is not None:
+        sums = np.bincount(np.unique(groups, return_inverse=True)[1], weights=sums)
+    if len(sums) < 2:
         return None
     with np.errstate(invalid="ignore"):
-        return float(influence.std(ddof=1) / np.sqrt(len(influence)))
+        return float(np.sqrt(len(sums) / (len(sums) - 1) * (sums**2).sum()) / len(influence))
 
 
 def _require_nats_per_unit(estimate: Estimate, function: str) -> None:

@@ -1,10 +1,12 @@
 """Sequential family x batch -> `StepTerms`: a population of particles, resampled on the way."""
 
+from collections.abc import Callable
 from functools import partial
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+from jax.scipy.special import logsumexp
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree, Shaped
 
 from tightbound.data.batch import Batch
@@ -53,6 +55,7 @@ class Population(eqx.Module):
 
     state: PyTree[Array]  # every leaf begins with batch, particles
     log_weights: Float[Array, "batch particles"]  # not normalised
+    history: PyTree[Array] | None = None  # time, batch, particles: what was read after every step
 
 
 def filter_particles(
@@ -64,8 +67,19 @@ def filter_particles(
     resampling: str | Scheme = "systematic",
     threshold: float | int = 0.5,
     every: int = 1,
+    read: Callable[[PyTree[Array]], PyTree[Array]] | None = None,
+    start: Population | None = None,
+    first_clock: Int[Array, ""] | int = 0,
 ) -> tuple[StepTerms, Population]:
     """`filter`, and the particles it ends with.
+
+    What `read` makes of the state of one particle is kept after every step, as the history of the
+    particles that were there then: `inference.smoothing` follows the lines of descent through it.
+
+    The batch may go on where another ended: `start` are the particles from there, `first_clock` is
+    the index of its first step. Keys and rules go by that index, so it makes the same draws as one
+    pass. The weights at the start are in the first increments (normalised, over 1/N): the evidence
+    of the record is that of its steps given those before them.
 
     A particle drawn by its weight, with the history it carries, is a draw from an approximation to
     the posterior that gets better with their number (Andrieu et al. 2010, sec. 2.2).
@@ -108,18 +122,28 @@ def filter_particles(
         increments = jnp.where(real[:, None], _log_increments(scores), 0.0)
         log_weights = log_weights + increments
         ess = jax.vmap(_ess)(log_weights)
-        return (state, log_weights, ess), (increments, ancestors, needy, ess, scores)
+        seen = None if read is None else jax.vmap(jax.vmap(read))(state)
+        return (state, log_weights, ess), (increments, ancestors, needy, ess, scores, seen)
 
-    init_keys, step_keys = _keys(key, jnp.asarray(batch.rows), num_steps)
-    start = (
-        jax.vmap(lambda key: population.init(num_particles, key))(init_keys),
-        jnp.zeros((num_sequences, num_particles)),
-        jnp.full(num_sequences, float(num_particles)),
+    clocks = first_clock + jnp.arange(num_steps)
+    init_keys, step_keys = _keys(key, jnp.asarray(batch.rows), clocks)
+    first = (
+        (
+            jax.vmap(lambda key: population.init(num_particles, key))(init_keys),
+            jnp.zeros((num_sequences, num_particles)),
+            jnp.full(num_sequences, float(num_particles)),
+        )
+        if start is None
+        else (start.state, start.log_weights, jax.vmap(_ess)(start.log_weights))
     )
-    seen = jax.vmap(model.inputs)(batch.x)
-    by_time = jax.tree.map(lambda leaf: jnp.swapaxes(leaf, 0, 1), seen)
-    inputs = (by_time, mask.T, jnp.arange(num_steps), step_keys)
-    end, (increments, ancestors, resampled, ess, scores) = jax.lax.scan(step, start, inputs)
+    inputs = jax.vmap(model.inputs)(batch.x)
+    by_time = jax.tree.map(lambda leaf: jnp.swapaxes(leaf, 0, 1), inputs)
+    steps = (by_time, mask.T, clocks, step_keys)
+    end, found = jax.lax.scan(step, first, steps)
+    increments, ancestors, resampled, ess, scores, history = found
+    if start is not None:
+        before = jnp.where(resampled[0, :, None], 0.0, _over_uniform(start.log_weights))
+        increments = increments.at[0].add(before)
     terms = StepTerms(
         log_increments=jnp.swapaxes(increments, 1, 2),
         ancestors=jnp.swapaxes(ancestors, 1, 2),
@@ -129,7 +153,7 @@ def filter_particles(
         num_units=jnp.asarray(batch.num_units),
         sites=tuple(_site(name, kind, scores[name], mask) for name, kind in model.kinds.items()),
     )
-    return terms, Population(state=end[0], log_weights=end[1])
+    return terms, Population(state=end[0], log_weights=end[1], history=history)
 
 
 class _Each(AbstractPopulation):
@@ -147,15 +171,15 @@ class _Each(AbstractPopulation):
 
 
 def _keys(
-    key: PRNGKeyArray, rows: Int[Array, " batch"], num_steps: int
+    key: PRNGKeyArray, rows: Int[Array, " batch"], clocks: Int[Array, " time"]
 ) -> tuple[Shaped[Array, "batch *key"], Shaped[Array, "time batch 2 *key"]]:
     """A key per sequence to start with; per step and sequence, one to resample and one to move."""
 
     def of_sequence(row):
         init_key, steps_key = jax.random.split(jax.random.fold_in(key, row))
-        # Not `split` into `num_steps`: the keys of the real steps must not depend on the padding.
+        # Not `split` into their number: the keys of the real steps must not depend on the padding.
         of_step = jax.vmap(lambda clock: jax.random.split(jax.random.fold_in(steps_key, clock)))
-        return init_key, of_step(jnp.arange(num_steps))
+        return init_key, of_step(clocks)
 
     return jax.vmap(of_sequence, out_axes=(0, 1))(rows)
 
@@ -199,6 +223,14 @@ def _relative_weights(log_weights: Float[Array, " particles"]) -> Float[Array, "
     """Weights scaled by the largest; all zero where all are zero."""
     largest = log_weights.max()
     return jnp.exp(log_weights - jnp.where(jnp.isneginf(largest), 0.0, largest))
+
+
+def _over_uniform(
+    log_weights: Float[Array, "batch particles"],
+) -> Float[Array, "batch particles"]:
+    """log W + log N, W the normalised weights: 0 for all where they are equal, or all zero."""
+    mean = logsumexp(log_weights, axis=1, keepdims=True) - jnp.log(log_weights.shape[1])
+    return jnp.where(jnp.isneginf(mean), 0.0, log_weights - mean)
 
 
 def _ess(log_weights: Float[Array, " particles"]) -> Float[Array, ""]:

@@ -110,7 +110,7 @@ class HiddenMarkovModel(AbstractStateSpace):
         inputs = (self._log_emission(x), x.mask)
         last = jnp.zeros_like(self.initial_logits)
         _, messages = jax.lax.scan(step, last, inputs, reverse=True)
-        return HMMPosterior(self.initial_logits, log_transition, messages, x.mask)
+        return HMMPosterior(self.initial_logits, log_transition, messages, jnp.asarray(x.mask))
 
     def _log_emission(self, x: Sequence) -> Float[Array, "time state"]:
         """log p(x_t | z_t = k); 0 at padding, which then says nothing about any state."""

@@ -63,7 +63,7 @@ class LinearGaussianSSM(AbstractStateSpace):
             offset = mean - gain @ self.transition_weight @ mean
             return offset, gain, jnp.linalg.cholesky(cov - gain @ predicted @ gain.T)
 
-        return LGSSMPosterior(*jax.vmap(kernel)(means, covs, is_followed), mask=x.mask)
+        return LGSSMPosterior(*jax.vmap(kernel)(means, covs, is_followed), mask=jnp.asarray(x.mask))
 
     def _kalman_filter(
         self, x: Sequence

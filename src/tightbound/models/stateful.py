@@ -67,6 +67,8 @@ class AbstractStateful(AbstractModel):
         return jax.vmap(self.read)(x.values)
 
     def score(self, x: Sequence, z: PyTree[Array]) -> dict[str, Float[Array, " time"]]:
+        x = harmless(x)
+
         def step(state, inputs):
             z_t, x_t, reading, clock = inputs
             return self.advance(state, z_t, reading), self.step_score(state, z_t, x_t, clock)
@@ -77,10 +79,12 @@ class AbstractStateful(AbstractModel):
 
     def residual(self, x: Sequence, z: PyTree[Array]) -> Float[Array, "time size"]:
         """x less the mean of the likelihood at z, step by step, in units of the data."""
+        x = harmless(x)
 
         def step(state, inputs):
             z_t, x_t, reading = inputs
-            off = as_vector(x_t) - as_vector(self.likelihood(state, z_t).mean)
+            law: Any = self.likelihood(state, z_t)
+            off = as_vector(x_t) - as_vector(law.mean)
             return self.advance(state, z_t, reading), off
 
         return jax.lax.scan(step, self.init(), (z, x.values, self.readings(x)))[1]
@@ -164,6 +168,7 @@ class AbstractStateSpace(AbstractStateful):
 
     def score(self, x: Sequence, z: PyTree[Array]) -> dict[str, Float[Array, " time"]]:
         """All steps at once: the state of each is the z before it."""
+        x = harmless(x)
         before = jax.tree.map(
             lambda first, z: jnp.concatenate([first[None], z[:-1]]), self.init(), z
         )
@@ -180,6 +185,16 @@ class AbstractStateSpace(AbstractStateful):
 def as_vector(x_t: PyTree[Array]) -> Float[Array, " size"]:
     """The numbers of one observation or state side by side."""
     return jnp.concatenate([jnp.ravel(jnp.asarray(leaf, float)) for leaf in jax.tree.leaves(x_t)])
+
+
+def harmless(x: Sequence) -> Sequence:
+    """The same sequence with its first observation at padding. Scores there are selected away, but
+    what cannot be scored (NaN, a zero where x is positive) would make their gradients NaN: 0 * inf."""
+
+    def fill(leaf):
+        return jnp.where(x.mask.reshape(-1, *(1,) * (leaf.ndim - 1)), leaf, leaf[:1])
+
+    return Sequence(jax.tree.map(fill, x.values), x.mask)
 
 
 class AbstractStepwise(AbstractProposal):
@@ -243,6 +258,7 @@ class Guided(AbstractSequential):
         return self.model.kinds
 
     def inputs(self, x: Sequence) -> Guide:
+        x = harmless(x)
         readings = self.model.readings(x)
         return Guide(x.values, readings, self.proposal.context(self.model, x, readings))
 
@@ -252,6 +268,13 @@ class Guided(AbstractSequential):
     def step(
         self, state: PyTree[Array], x_t: Guide, clock: Int[Array, ""], key: PRNGKeyArray
     ) -> tuple[PyTree[Array], StepScores]:
+        _, state, scores = self.drawn_step(state, x_t, clock, key)
+        return state, scores
+
+    def drawn_step(
+        self, state: PyTree[Array], x_t: Guide, clock: Int[Array, ""], key: PRNGKeyArray
+    ) -> tuple[PyTree[Array], PyTree[Array], StepScores]:
+        """`step`, with the z it drew before the state it led to."""
         q = self.proposal.propose(self.model, state, x_t.context, clock)
         z = q.sample(key)
         if self.path == "stop_draw":
@@ -262,7 +285,7 @@ class Guided(AbstractSequential):
             name: (log_p, q.log_prob(z) if name == "z" else None)
             for name, log_p in self.model.step_score(state, z, x_t.values, clock).items()
         }
-        return self.model.advance(state, z, x_t.readings), scores
+        return z, self.model.advance(state, z, x_t.readings), scores
 
 
 def constant(tree: Any) -> Any:

@@ -29,12 +29,13 @@ class VRNN(AbstractStateful):
     z is `min_scale` + softplus.
     """
 
-    observation_features: eqx.nn.MLP  # f_x
-    latent_features: eqx.nn.MLP | None  # f_z
+    observation_features: eqx.nn.MLP  # f_x before its last activation
+    latent_features: eqx.nn.MLP | None  # f_z before its last activation
     prior_network: eqx.nn.MLP | None  # m and s
     decoder: eqx.nn.MLP  # g
     cell: eqx.nn.GRUCell | eqx.nn.LSTMCell
     output: AbstractOutput
+    activation: Callable[[Array], Array] = eqx.field(static=True)
     latent_size: int = eqx.field(static=True)
     num_steps: int = eqx.field(static=True)
     min_scale: float = eqx.field(static=True)
@@ -66,9 +67,8 @@ class VRNN(AbstractStateful):
             return eqx.nn.MLP(size_in, size_out, size, depth, activation, key=next(keys))
 
         def features(size_in: int) -> eqx.nn.MLP:
-            return eqx.nn.MLP(
-                size_in, size, size, depth - 1, activation, activation, key=next(keys)
-            )
+            # Its last activation is ours to apply: an `MLP` of depth 0 would leave it out.
+            return eqx.nn.MLP(size_in, size, size, depth - 1, activation, key=next(keys))
 
         self.observation_features = features(obs_size)
         self.latent_features = features(latent_size) if latent_size else None
@@ -82,6 +82,7 @@ class VRNN(AbstractStateful):
         kind = eqx.nn.GRUCell if cell == "gru" else eqx.nn.LSTMCell
         self.cell = kind(size + from_latents, hidden_size, key=next(keys))
         self.output = output
+        self.activation = activation
         self.latent_size = latent_size
         self.num_steps = num_steps
         self.min_scale = min_scale
@@ -96,7 +97,7 @@ class VRNN(AbstractStateful):
         return zeros if isinstance(self.cell, eqx.nn.GRUCell) else (zeros, zeros)
 
     def read(self, x_t: PyTree[Array]) -> Float[Array, " features"]:
-        return self.observation_features(as_vector(x_t))
+        return self.activation(self.observation_features(as_vector(x_t)))
 
     def memory(self, state: PyTree[Array]) -> Float[Array, " hidden"]:
         return state if isinstance(self.cell, eqx.nn.GRUCell) else state[0]
@@ -122,7 +123,7 @@ class VRNN(AbstractStateful):
     ) -> Float[Array, " all"]:
         if self.latent_features is None:
             return others
-        return jnp.concatenate([self.latent_features(z), others])
+        return jnp.concatenate([self.activation(self.latent_features(z)), others])
 
 
 def diagonal(features: Float[Array, " features"], min_scale: float | None) -> dist.Distribution:

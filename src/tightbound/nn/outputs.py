@@ -11,7 +11,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpyro.distributions as dist
-from jaxtyping import Array, Float, PyTree
+from jaxtyping import Array, Float
 
 from tightbound.nn.scales import raw_above_floor
 
@@ -21,7 +21,7 @@ class AbstractOutput(eqx.Module):
     with `sample(key)`, `log_prob(x)`, `mean` and `variance` (per entry, in squared units of x).
     Where x has several sites, `log_prob` is `{site: log_p}`."""
 
-    sites: ClassVar[tuple[str, ...]] = ("x",)  # what `score` names, in this order
+    sites: ClassVar[tuple[str, ...]] = ("x",)  # of an observation's parts, in this order
 
     @abstractmethod
     def num_features(self, obs_size: int) -> int:
@@ -30,12 +30,6 @@ class AbstractOutput(eqx.Module):
     @abstractmethod
     def __call__(self, features: Float[Array, " features"]) -> dist.Distribution:
         """The distribution of one observation."""
-
-    def score(
-        self, features: Float[Array, " features"], x_t: PyTree[Array]
-    ) -> dict[str, Float[Array, ""]]:
-        """log p(x_t | features) by site, in nats."""
-        return {"x": jnp.asarray(self(features).log_prob(x_t))}
 
 
 class BernoulliOutput(AbstractOutput):

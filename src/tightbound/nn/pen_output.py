@@ -30,11 +30,6 @@ class PenOutput(AbstractOutput):
     def __call__(self, features: Float[Array, " features"]) -> "StrokeLaw":
         return StrokeLaw(self.offset(features[:-1]), features[-1])
 
-    def score(
-        self, features: Float[Array, " features"], x_t: Strokes
-    ) -> dict[str, Float[Array, ""]]:
-        return self(features).log_prob(x_t)
-
 
 class StrokeLaw(eqx.Module):
     """One step of a `Strokes`: what a `PenOutput` gives."""

@@ -1,7 +1,7 @@
 """What is differentiated where a model goes step by step: the ELBO, the IWAE bound or a filter's."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from tightbound.errors import UserError
 from tightbound.inference.filtering import Filtering, SchemeName
@@ -34,6 +34,12 @@ class StepObjective:
     resampling_gradient: Literal["dropped", "kept"] = "dropped"
     """fivo: whether the gradient has the terms of resampling. Kept, it is unbiased and noisy, and
     needs multinomial resampling at threshold 1 or 0."""
+    truncate: int | None = None
+    """Steps between updates within a sequence, whose state is carried on; None takes sequences whole."""
+    backpropagate: int | None = None
+    """truncate: last steps that the gradient of each such update goes back through; None is as many."""
+    reset: float = 0.0
+    """truncate: probability that the carried state is dropped and a window begins anew."""
 
     def filtering(self) -> Filtering | None:
         """The filter that held-out numbers are made with; None for independent draws."""
@@ -56,16 +62,32 @@ class StepObjective:
                         "KL weights, free bits and gradient paths change the ELBO, but the estimator "
                         "is 'fivo', which has no such parts. Use 'elbo'."
                     )
-                return FilteringObjective(filtering, self.resampling_gradient)
+                objective: Any = FilteringObjective(filtering, self.resampling_gradient)
+                return self._in_windows(objective)
             annealing = ObjectiveSettings(
                 kl_weight=self.kl_weight, kl_warmup_steps=self.kl_warmup_steps
             )
-            return Objective(
-                self.estimator,
+            objective = Objective(
+                "elbo" if self.estimator == "elbo" else "iwae",
                 self.num_samples,
                 self.path,
                 kl_weight=kl_weight_schedule(annealing),
                 free_bits=self.free_bits,
             )
+            return self._in_windows(objective)
         except ValueError as error:
             raise UserError(str(error)) from error
+
+    def _in_windows(self, objective: Any) -> "Claim":
+        """The objective, raised window by window where that is asked for."""
+        from tightbound.train.truncated import Truncated
+
+        if self.truncate is not None:
+            span = self.truncate if self.backpropagate is None else self.backpropagate
+            return Truncated(objective, self.truncate, span, self.reset)
+        if self.backpropagate is not None or self.reset:
+            raise ValueError(
+                "`backpropagate` and `reset` say how sequences are trained on in windows, but "
+                "`truncate` is not set. Set it to the steps between updates, or leave them out."
+            )
+        return objective

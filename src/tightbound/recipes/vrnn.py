@@ -17,12 +17,11 @@ if TYPE_CHECKING:  # a recipe is looked up without JAX; only `build` needs it
 
     from tightbound.data.batch import Noise, Split
     from tightbound.data.strokes import OffsetScale
-    from tightbound.estimators.estimate import Estimate
     from tightbound.models.stateful import AbstractStateful, AbstractStepwise
     from tightbound.nn.outputs import AbstractOutput
     from tightbound.train.setup import Setup, Twin
 
-_STROKES = ("omniglot", "handwriting")
+_STROKES = ("omniglot", "handwriting", "toy-strokes")
 _MUSIC = ("jsb", "muse")
 
 
@@ -30,7 +29,10 @@ _MUSIC = ("jsb", "muse")
 class SequenceData:
     """Which sequences, in what pieces."""
 
-    source: Literal["omniglot", "handwriting", "jsb", "muse", "seq-mnist"] = "jsb"
+    source: Literal[
+        "omniglot", "handwriting", "toy-strokes", "jsb", "muse", "seq-mnist", "digits"
+    ] = "jsb"
+    """toy-strokes (made up) and digits (8 rows of 8 pixels) need no download."""
     max_length: int | None = None
     """Longest sequence: strokes are cut into windows, in music only those trained on; None is whole."""
     max_rows: int | None = None
@@ -39,8 +41,10 @@ class SequenceData:
     """Strokes: keep every so many-th point."""
     clip: float | None = None
     """Strokes: largest offset, in the file's units."""
+    num_letters: int = 3
+    """toy-strokes: letters of the longest words."""
     law: Literal["static", "thresholded", "dynamic"] = "static"
-    """seq-mnist: how grey levels become bits."""
+    """seq-mnist: how grey levels become bits. Those of digits are drawn: dynamic."""
     lengths: tuple[int, ...] = ()
     """Lengths that batches are cut to, ascending; none cuts nothing."""
 
@@ -69,8 +73,8 @@ class SequenceModel:
     """Strokes: the law of an offset; the pen is Bernoulli beside it."""
     num_components: int = 10
     """mixture: of bivariate Gaussians."""
-    min_output_scale: float = 0.01
-    """Floor of an offset's scale, in standard deviations of the training data."""
+    min_output_scale: float = 0.05
+    """Floor of an offset's scale, in standard deviations of the training data; also the baselines'."""
 
 
 @dataclass(frozen=True)
@@ -87,8 +91,11 @@ class SequenceRecipe:
 
     def build(self, seed: int) -> "Setup":
         """Load the sequences and make everything the run needs."""
+        from functools import partial
+
         import jax
 
+        from tightbound.data.sequence_baselines import baseline_estimates
         from tightbound.train.run import run_keys
         from tightbound.train.schedules import optimiser
         from tightbound.train.setup import Setup
@@ -105,6 +112,7 @@ class SequenceRecipe:
         obs_size = sum(leaf.size for leaf in jax.tree.leaves(example))
         model, proposal = _pair(self.model, obs_size, _first_features(splits, self.model), init_key)
         objective = self.objective.build()
+        rows = partial(_baseline_rows, self.data, self.model, splits["train"])
         return Setup(
             name=self.name,
             model=model,
@@ -116,9 +124,11 @@ class SequenceRecipe:
             optimiser=optimiser(self.optimiser, self.run.steps),
             run=self.run,
             filtering=self.objective.filtering(),
-            baselines=_baselines(self.data, self.model, splits, scale),
+            baselines=baseline_estimates(rows(splits["valid"]), splits["valid"]),
+            baseline_rows=rows,
             twin=lambda key: _twin(self.model, self.objective, key),
-            notes=notes,
+            offset_scale=scale,
+            notes=(*notes, *_references(splits, scale)),
             seed=seed,
         )
 
@@ -129,15 +139,30 @@ def _load(
     """The splits, the noise that makes what the model sees, the scale of offsets, and notes."""
     from tightbound.data.omniglot import load_omniglot
     from tightbound.data.pianorolls import load_pianorolls
-    from tightbound.data.sequential_mnist import BinariseRows, load_sequential_mnist
+    from tightbound.data.sequential_mnist import (
+        BinariseRows,
+        load_sequential_digits,
+        load_sequential_mnist,
+    )
+    from tightbound.data.toy_strokes import load_toy_strokes
     from tightbound.data.unipen import load_unipen
 
     noise, scale, notes = None, None, ()
     if data.source in _STROKES:
-        load = load_omniglot if data.source == "omniglot" else load_unipen
-        splits, scale, notes = load(
-            every=data.every, max_length=data.max_length, max_rows=data.max_rows, clip=data.clip
-        )
+        cut: Any = {
+            "every": data.every,
+            "max_length": data.max_length,
+            "max_rows": data.max_rows,
+            "clip": data.clip,
+        }
+        if data.source == "omniglot":
+            splits, scale, notes = load_omniglot(**cut)
+        elif data.source == "handwriting":
+            splits, scale, notes = load_unipen(**cut)
+        else:
+            splits, scale, notes = load_toy_strokes(num_letters=data.num_letters, **cut)
+    elif data.source == "digits":
+        splits, noise = load_sequential_digits(), BinariseRows()
     elif data.source == "seq-mnist":
         splits = load_sequential_mnist(law=data.law)
         noise = BinariseRows() if data.law == "dynamic" else None
@@ -150,26 +175,30 @@ def _load(
     return splits, noise, scale, notes
 
 
-def _baselines(
-    data: SequenceData,
-    model: SequenceModel,
-    splits: "dict[str, Split]",
-    scale: "OffsetScale | None",
-) -> "dict[str, Estimate]":
+def _baseline_rows(
+    data: SequenceData, model: SequenceModel, train: "Split", held_out: "Split"
+) -> "Mapping[str, np.ndarray]":
+    """log p of every row of a split under laws without a state, fitted to the training split."""
     from tightbound.data import sequence_baselines as baselines
 
-    train, valid = splits["train"], splits["valid"]
-    if scale is not None:
-        nats = baselines.stroke_baselines(train, valid, min_scale=model.min_output_scale)
-        return baselines.baseline_estimates(nats, valid) | baselines.stroke_references(
-            train, valid, scale
-        )
-    of = (
-        baselines.pixel_row_baselines
-        if data.source == "seq-mnist"
-        else baselines.pianoroll_baselines
+    if data.source in _STROKES:
+        return baselines.stroke_baselines(train, held_out, min_scale=model.min_output_scale)
+    if data.source in _MUSIC:
+        return baselines.pianoroll_baselines(train, held_out)
+    return baselines.pixel_row_baselines(train, held_out)
+
+
+def _references(splits: "dict[str, Split]", scale: "OffsetScale | None") -> tuple[str, ...]:
+    """Of strokes, what a pen that moves by the mean and lifts at its base rate gets wrong."""
+    from tightbound.data.sequence_baselines import stroke_references
+
+    if scale is None:
+        return ()
+    found = stroke_references(splits["train"], splits["valid"], scale)
+    return tuple(
+        f"{name}, for comparison with the model's own: {estimate}"
+        for name, estimate in found.items()
     )
-    return baselines.baseline_estimates(of(train, valid), valid)
 
 
 def _first_features(splits: "dict[str, Split]", model: SequenceModel) -> "np.ndarray | None":
@@ -184,8 +213,8 @@ def _first_features(splits: "dict[str, Split]", model: SequenceModel) -> "np.nda
     return np.log(frequency / (1 - frequency)).astype(np.float32)
 
 
-def _output(settings: SequenceModel) -> "tuple[AbstractOutput, int]":
-    """The law of one observation, and how many entries its features are counted for."""
+def _output(settings: SequenceModel) -> "AbstractOutput":
+    """The law of one observation."""
     from tightbound.nn.gaussian_outputs import BivariateGaussianOutput, DiagonalGaussianOutput
     from tightbound.nn.mixture_output import MixtureOutput
     from tightbound.nn.pen_output import PenOutput
@@ -306,6 +335,10 @@ _STROKE_RUN = RunSettings(
     steps=4000, batch_size=64, log_every=20, evaluate_every=500, checkpoint_every=500,
     evaluate_samples=1,
 )  # fmt: skip
+_TOY_MODEL = SequenceModel(
+    latent_size=4, hidden_size=24, network_size=24, output="mixture", num_components=3
+)
+_TOY_RUN = dataclasses.replace(_STROKE_RUN, steps=2000, batch_size=32)
 _CLIPPED = OptimiserSettings(learning_rate=1e-3, clip_norm=10.0, warmup_steps=100)
 
 RECIPES: Mapping[str, SequenceRecipe] = {
@@ -351,6 +384,22 @@ RECIPES: Mapping[str, SequenceRecipe] = {
             model=SequenceModel(latent_size=16, hidden_size=128, network_size=128),
             optimiser=OptimiserSettings(learning_rate=1e-3),
             run=dataclasses.replace(_STROKE_RUN, batch_size=128),
+        ),
+        SequenceRecipe(
+            "vrnn/toy-strokes",
+            "made-up words of a few letters, in seconds and without a download",
+            data=SequenceData("toy-strokes"),
+            model=_TOY_MODEL,
+            optimiser=OptimiserSettings(learning_rate=3e-3, clip_norm=10.0),
+            run=_TOY_RUN,
+        ),
+        SequenceRecipe(
+            "vrnn/digits",
+            "8x8 digits read row by row, in bits, without a download",
+            data=SequenceData("digits", law="dynamic"),
+            model=dataclasses.replace(_TOY_MODEL, output="bernoulli"),
+            optimiser=OptimiserSettings(learning_rate=3e-3),
+            run=_TOY_RUN,
         ),
     ]
 }

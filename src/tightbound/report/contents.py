@@ -29,6 +29,7 @@ class RunContents:
     samples: tuple[Path, ...]  # pictures that are drawn from nothing else here
     trajectories: tuple[DrawnTrajectory, ...]  # of the newest step that has some
     by_step: dict[str, Any] | None
+    profile: dict[str, Any] | None  # of a few held-out sequences, the newest
     why: dict[str, Any] | None
 
 
@@ -39,6 +40,7 @@ def read_contents(folder: RunFolder) -> RunContents:
     def document(name: str) -> Any:
         return folder.read_json(name) if (folder.path / name).exists() else None
 
+    profiles = [f"samples/{p.name}" for p in sorted(folder.samples.glob("profile-*.json"))[-1:]]
     recipe = folder.read_json("recipe.json")
     findings = document("findings.json")
     return RunContents(
@@ -57,6 +59,7 @@ def read_contents(folder: RunFolder) -> RunContents:
         ),
         trajectories=_trajectories(folder),
         by_step=document("samples/by_step.json"),
+        profile=next(map(document, profiles), None),
         why=document("why.json"),
     )
 

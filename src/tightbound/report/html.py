@@ -25,6 +25,7 @@ from tightbound.report.panels import (
     weight_panels,
     why_panels,
 )
+from tightbound.report.sequence_panels import sequence_panels
 from tightbound.report.series import bound_series
 from tightbound.report.tables import (
     Table,
@@ -68,6 +69,7 @@ def page(contents: RunContents) -> str:
         _charts("What each site adds", site_panels(contents), "no records yet"),
         _charts("Weights", weight_panels(contents), "no records and no evidence yet"),
         _charts("Latents", latent_panels(contents), "no evidence files with latents"),
+        _sequences(contents),
         _charts("Gradients", gradient_panels(contents), "no evidence files with gradients"),
         _why(contents),
         _trajectories(contents),
@@ -235,6 +237,12 @@ def _decisions(contents: RunContents) -> str:
     """Of texts written by edits alone."""
     charts = [*decision_panels(contents.records), *string_panels(contents.by_step)]
     return _charts("Decisions", charts, "") if charts else ""
+
+
+def _sequences(contents: RunContents) -> str:
+    """Of models with a state alone."""
+    charts = sequence_panels(contents.profile)
+    return _charts("Sequences, step by step", charts, "") if charts else ""
 
 
 def _trajectories(contents: RunContents) -> str:

@@ -14,7 +14,8 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
 from tightbound.data.batch import Batch, Noise
 from tightbound.models.base import AbstractModel, AbstractProposal
-from tightbound.train.objective import AbstractObjective
+from tightbound.terms import LogTerms
+from tightbound.train.objective import AbstractObjective, CarriedObjective
 
 
 class TrainState(eqx.Module):
@@ -25,6 +26,7 @@ class TrainState(eqx.Module):
     opt_state: PyTree
     learning_rate_scale: Float[Array, ""]  # lowered by a rollback; multiplies every update
     step: Int[Array, ""]  # updates done
+    carry: PyTree = None  # what a window of sequences goes on from; None where batches are whole
 
 
 class StepEvidence(eqx.Module):
@@ -58,9 +60,13 @@ class StepRecord:
 
 
 def init_state(
-    model: AbstractModel, proposal: AbstractProposal, optimiser: optax.GradientTransformation
+    model: AbstractModel,
+    proposal: AbstractProposal,
+    optimiser: optax.GradientTransformation,
+    *,
+    carry: PyTree = None,
 ) -> TrainState:
-    """The state before the first update. The arrays are copied: `fit` donates its state's buffers,
+    """The state before the first update; `carry` is the first one of a `CarriedObjective`. The arrays are copied: `fit` donates its state's buffers,
     and the caller's model stays usable. The copies are strongly typed, as updated parameters are:
     `jnp.asarray(0.3)` is not, and the step would be compiled twice."""
     state = TrainState(
@@ -69,6 +75,7 @@ def init_state(
         opt_state=optimiser.init(eqx.filter((model, proposal), eqx.is_inexact_array)),
         learning_rate_scale=jnp.ones(()),
         step=jnp.zeros((), jnp.int32),
+        carry=carry,
     )
     arrays, static = eqx.partition(state, eqx.is_array)
     return eqx.combine(jax.tree.map(lambda leaf: jnp.array(leaf, leaf.dtype), arrays), static)
@@ -137,10 +144,12 @@ def train_step(
 
     def loss(parameters):
         model, proposal = eqx.combine(parameters, static)
-        surrogate, terms = objective(model, proposal, batch, key=draw_key, step=state.step)
-        return -surrogate, terms
+        surrogate, terms, carry = _raised(
+            objective, model, proposal, batch, state.carry, key=draw_key, step=state.step
+        )
+        return -surrogate, (terms, carry)
 
-    (loss_value, terms), gradient = jax.value_and_grad(loss, has_aux=True)(parameters)
+    (loss_value, (terms, carry)), gradient = jax.value_and_grad(loss, has_aux=True)(parameters)
     updates, opt_state = optimiser.update(gradient, state.opt_state, parameters)
     new_parameters = jax.tree.map(
         lambda p, u: (p + state.learning_rate_scale * u).astype(p.dtype), parameters, updates
@@ -152,6 +161,7 @@ def train_step(
         opt_state=opt_state,
         learning_rate_scale=state.learning_rate_scale,
         step=state.step + 1,
+        carry=carry,
     )
     evidence = StepEvidence(
         loss=loss_value,
@@ -162,6 +172,28 @@ def train_step(
         gradient_norm=optax.tree.norm(gradient),
     )
     return new_state, evidence
+
+
+def _raised(
+    objective: AbstractObjective,
+    model: AbstractModel,
+    proposal: AbstractProposal,
+    batch: Batch,
+    carry: PyTree,
+    *,
+    key: PRNGKeyArray,
+    step: Int[Array, ""],
+) -> tuple[Float[Array, ""], LogTerms, PyTree]:
+    """The objective of whole sequences, which leaves the carry alone, or of a window."""
+    if batch.first_clock is None:
+        return *objective(model, proposal, batch, key=key, step=step), carry
+    if not isinstance(objective, CarriedObjective) or carry is None:
+        raise ValueError(
+            f"The batch is a window of longer sequences, but the objective {type(objective).__name__} "
+            "carries no state into it, or the state has no `carry`. Give whole sequences, or a "
+            "`Truncated` objective and its `first_carry` to `init_state`."
+        )
+    return objective.on_window(model, proposal, batch, carry, key=key, step=step)
 
 
 def step_keys(key: PRNGKeyArray, step: Int[Array, ""]) -> tuple[PRNGKeyArray, PRNGKeyArray]:

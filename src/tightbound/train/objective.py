@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
 from tightbound.data.batch import Batch
 from tightbound.estimators import surrogates
@@ -30,6 +30,30 @@ class AbstractObjective(Protocol):
         key: PRNGKeyArray,
         step: Int[Array, ""],
     ) -> tuple[Float[Array, ""], LogTerms]: ...
+
+
+@runtime_checkable
+class CarriedObjective(AbstractObjective, Protocol):
+    """An objective that can also be raised window by window, with a state carried between them."""
+
+    def first_carry(
+        self, model: AbstractModel, proposal: AbstractProposal, batch_size: int
+    ) -> PyTree[Array]:
+        """What stands in for the carried state before the first window."""
+        ...
+
+    def on_window(
+        self,
+        model: AbstractModel,
+        proposal: AbstractProposal,
+        window: Batch,
+        carry: PyTree[Array],
+        *,
+        key: PRNGKeyArray,
+        step: Int[Array, ""],
+    ) -> tuple[Float[Array, ""], LogTerms, PyTree[Array]]:
+        """The scalar of one window, its terms, and what is carried to the next."""
+        ...
 
 
 @runtime_checkable

@@ -11,7 +11,8 @@ import jax
 import numpy as np
 from jaxtyping import Array, PRNGKeyArray
 
-from tightbound.data.batch import steps_per_epoch, training_batches
+from tightbound.data.batch import Batch, steps_per_epoch, training_batches
+from tightbound.data.windows import epochs_of_windows, windowed_batches
 from tightbound.errors import UserError
 from tightbound.estimators.bounds import bound_estimate
 from tightbound.estimators.estimate import finite_or_text
@@ -26,8 +27,10 @@ from tightbound.train.checkpoint import (
 from tightbound.train.filtering import FilteringObjective
 from tightbound.train.folder import RunFolder
 from tightbound.train.loop import StepEvidence, StepRecord, TrainState, fit, host, init_state
+from tightbound.train.objective import CarriedObjective
 from tightbound.train.settings import RunSettings
 from tightbound.train.setup import Setup
+from tightbound.train.truncated import Truncated
 
 Status = Literal[
     "running", "rollback", "finished", "plateau", "interrupted", "out of time", "not finite"
@@ -73,7 +76,28 @@ def run_keys(seed: int) -> tuple[PRNGKeyArray, PRNGKeyArray, PRNGKeyArray]:
 
 def first_state(setup: Setup) -> TrainState:
     """The state before the first update."""
-    return init_state(setup.model, setup.proposal, setup.optimiser)
+    objective, carry = setup.objective, None
+    if isinstance(objective, CarriedObjective):
+        carry = objective.first_carry(setup.model, setup.proposal, setup.run.batch_size)
+    return init_state(setup.model, setup.proposal, setup.optimiser, carry=carry)
+
+
+def batches_of(setup: Setup, *, start: int = 0) -> Iterator[Batch]:
+    """What a run is trained on from step `start` on: whole sequences, or windows of them."""
+    train, size = setup.data["train"], setup.run.batch_size
+    if isinstance(setup.objective, Truncated):
+        stride, span = setup.objective.stride, setup.objective.span
+        return windowed_batches(train, size, stride, span, seed=setup.seed, start=start)
+    return training_batches(train, size, seed=setup.seed, start=start)
+
+
+def _epochs(setup: Setup, step: int) -> float:
+    """How often all rows have been seen after `step` updates."""
+    train, size = setup.data["train"], setup.run.batch_size
+    if isinstance(setup.objective, Truncated):
+        stride, span = setup.objective.stride, setup.objective.span
+        return epochs_of_windows(train, size, stride, span, seed=setup.seed, step=step)
+    return step / steps_per_epoch(train, size)
 
 
 def run(
@@ -133,9 +157,9 @@ def _until_decision(
     clock: _Clock,
 ) -> Generator[Progress, None, Progress]:
     """Steps until the run ends or a rollback is due; returns the last that was yielded."""
-    settings, train = setup.run, setup.data["train"]
+    settings = setup.run
     _, step_key, _ = run_keys(setup.seed)
-    batches = training_batches(train, settings.batch_size, seed=setup.seed, start=progress.step)
+    batches = batches_of(setup, start=progress.step)
     for record in fit(
         progress.state, batches, setup.objective, setup.optimiser, key=step_key, noise=setup.noise
     ):
@@ -172,13 +196,14 @@ def _log(
     evidence = host(record.evidence)
     logged = {
         "step": step,
-        "epoch": step / steps_per_epoch(setup.data["train"], settings.batch_size),
+        "epoch": _epochs(setup, step),
         "seconds": clock.seconds,
         "compile_seconds": clock.compile_seconds,
         "train": step_report(
             evidence,
-            setup.data["train"].description,
-            setup.is_bound,
+            _trained_on(setup),
+            # No window but the first has a bound of its own: it goes on from a draw of the past.
+            setup.is_bound and not isinstance(setup.objective, Truncated),
             num_particles=_population(setup),
         ),
     }
@@ -288,6 +313,7 @@ def roll_back(setup: Setup, folder: RunFolder, state: TrainState, plateau: Plate
         opt_state=opt_state,
         learning_rate_scale=state.learning_rate_scale * settings.decay,
         step=state.step,
+        carry=state.carry,
     )
 
 
@@ -318,7 +344,17 @@ def _resume(
 def _population(setup: Setup) -> int | None:
     """The particles of the filter that is trained with; None where draws are independent."""
     objective = setup.objective
+    if isinstance(objective, Truncated):
+        objective = objective.inner
     return objective.filtering.num_particles if isinstance(objective, FilteringObjective) else None
+
+
+def _trained_on(setup: Setup) -> str:
+    """What the numbers of a training batch are of."""
+    train = setup.data["train"].description
+    if isinstance(setup.objective, Truncated):
+        return f"{train}, {setup.objective.stride} steps at a time"
+    return train
 
 
 def step_report(

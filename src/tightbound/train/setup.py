@@ -4,10 +4,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
+import numpy as np
 import optax
 from jaxtyping import PRNGKeyArray
 
 from tightbound.data.batch import Noise, Split, steps_per_epoch
+from tightbound.data.strokes import OffsetScale
 from tightbound.data.vocabulary import Vocabulary
 from tightbound.errors import UserError
 from tightbound.estimators.estimate import Estimate
@@ -66,10 +68,12 @@ class Setup:
     evaluation_proposal: AbstractProposal | None = None  # None: the one that is trained
     filtering: Filtering | None = None  # of held-out numbers; None: independent draws
     baselines: Mapping[str, Estimate] = field(default_factory=dict)
+    baseline_rows: Callable[[Split], Mapping[str, np.ndarray]] | None = None  # log p of every row
     twin: Callable[[PRNGKeyArray], Twin] | None = None
     is_bound: bool = True  # False where a debugging setting makes the terms something else
     collapse_is_best: bool = False  # the stated settings make KL = 0 a stable solution
     vocabulary: Vocabulary | None = None  # of text: what its symbols stand for
+    offset_scale: OffsetScale | None = None  # of strokes: how their offsets were normalised
     notes: tuple[str, ...] = ()  # what the user must know of the data, a sentence each
     seed: int = 0
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from tightbound.diagnose.evidence import Data
+from tightbound.diagnose.evidence import Data, Transform
 from tightbound.diagnose.finding import Cause, Finding, Verdict, not_run
 
 BAD_VALUES = Cause(
@@ -13,8 +13,8 @@ BAD_VALUES = Cause(
 OFF_SUPPORT = Cause(
     "data_off_support",
     "The model is given numbers that it can never produce: grey levels for bits, a transform that "
-    "does nothing.",
-    "Binarise or rescale before the model, and check the result's range.",
+    "does nothing; or bits where it draws real numbers, whose variance then collapses.",
+    "Binarise or rescale before the model, check the result's range, and give bits a Bernoulli law.",
 )
 SPLITS_DIFFER = Cause(
     "splits_transformed_differently",
@@ -36,6 +36,35 @@ LABELS_EMPTY = Cause(
     "labels_shifted",
     "The labels say nothing about the images: they belong to other rows.",
     "Check the order of images and labels; a shift by one row is the usual reason.",
+)
+
+RAW_OFFSETS = Cause(
+    "transform_does_nothing",
+    "The model is given offsets in the file's units: they were normalised on a copy, or not at all.",
+    "Check mean and scale of the very batch that is scored, not of the array that was transformed.",
+)
+OTHER_STATISTICS = Cause(
+    "statistics_over_the_wrong_axis",
+    "Offsets were normalised by other numbers than the stated ones: another axis, padding counted, "
+    "another split.",
+    "Take one mean and one scale per coordinate, over the real steps of all training rows.",
+)
+OWN_STATISTICS = Cause(
+    "held_out_statistics_used",
+    "A held-out split has mean 0 and scale 1 itself, more exactly than chance allows: it was "
+    "normalised by its own statistics.",
+    "Apply the training split's mean and scale to every split.",
+)
+WRONG_INVERSE = Cause(
+    "transform_inverted_wrongly",
+    "Undoing the normalisation does not give back what was normalised, so everything that is drawn is "
+    "distorted: (x + mean) * scale for x * scale + mean.",
+    "Undo in the reverse order: multiply by the scale, then add the mean.",
+)
+EMPTY_ROW = Cause(
+    "row_without_steps",
+    "A row has no real step: sequences were cut at the wrong places, and another row then holds two.",
+    "Cut at the cumulative lengths from index 0 on, and compare the lengths with the file's.",
 )
 
 
@@ -64,7 +93,8 @@ def data_are_finite(data: Data | None) -> Finding:
 
 def data_can_be_drawn(data: Data | None, *, threshold: float = 0.01) -> Finding:
     """TB502. Could the model have produced what it is given?  Measured: the share of numbers that are
-    no bits where the model's own draws are bits."""
+    no bits where the model's own draws are bits; or, of the entries of one step of a sequence, the
+    share that are bits where the draws are not."""
     code, check = "TB502", "data_can_be_drawn"
     if data is None:
         return not_run(code, check, "the data were not read")
@@ -190,4 +220,95 @@ def labels_inform(data: Data | None, *, threshold: float = 0.1) -> Finding:
         f"The nearest class mean is right for {data.label_accuracy:.1%} of the rows; the commonest "
         f"label is that of {data.label_chance:.1%}.",
         (LABELS_EMPTY,) if fault else (),
+    )
+
+
+def offsets_are_normalised(
+    transform: Transform | None, *, tolerance: float = 0.02, chance: float = 0.05
+) -> Finding:
+    """TB507. Have offsets the mean and scale that normalising by the training split gives?
+
+    Measured: of the training split, the largest of |mean| and |scale - 1| over coordinates; fault
+    beyond `tolerance`. Where that holds, a held-out split whose means and scales are all within
+    `chance` standard errors of 0 and 1 is at fault too: sampling error alone leaves more.
+    """
+    code, check = "TB507", "offsets_are_normalised"
+    if transform is None or min(transform.mean.shape) == 0:
+        return not_run(code, check, "no scale of offsets is stated")
+    off = np.stack([np.abs(transform.mean), np.abs(transform.scale - 1)])
+    error = np.stack([transform.mean_error, transform.scale_error])
+    measured = float(off[:, 0].max())
+    raw = np.abs(transform.mean[0] - transform.stated_mean) <= tolerance * transform.stated_scale
+    raw &= np.abs(transform.scale[0] - transform.stated_scale) <= tolerance * transform.stated_scale
+    too_exact = (off <= chance * error).all((0, 2))
+    too_exact[0] = False  # the training split itself is exact by right
+    causes: tuple[Cause, ...] = ()
+    if not measured <= tolerance:
+        found = (RAW_OFFSETS, OTHER_STATISTICS)
+        causes = found if raw.all() else found[::-1]
+    elif too_exact.any():
+        causes = (OWN_STATISTICS,)
+    known = (
+        np.isfinite([*off.ravel(), *error.ravel()]).all()
+        and np.isfinite([*transform.stated_mean, *transform.stated_scale]).all()
+    )
+    name = transform.split_names[int(too_exact.argmax())]
+    return Finding(
+        code,
+        check,
+        Verdict.FAULT if causes else Verdict.OK if known else Verdict.UNDECIDED,
+        measured,
+        tolerance,
+        "of the scale",
+        f"the {name} split" if causes == (OWN_STATISTICS,) else "the training split",
+        f"The {name} split is normalised more exactly than the training split's statistics can do it."
+        if causes == (OWN_STATISTICS,)
+        else f"Normalised offsets of the training split are {measured:.3g} of a scale off mean 0 and "
+        "scale 1.",
+        causes,
+    )
+
+
+def drawing_undoes_the_transform(
+    transform: Transform | None, *, tolerance: float = 1e-3
+) -> Finding:
+    """TB508. Does undoing the normalisation give back the offsets?  Measured: the largest
+    |undo(apply(d)) - d| over made-up offsets within the clip, in units of the scale."""
+    code, check = "TB508", "drawing_undoes_the_transform"
+    if transform is None:
+        return not_run(code, check, "no scale of offsets is stated")
+    fault = not transform.round_trip <= tolerance
+    return Finding(
+        code,
+        check,
+        Verdict.FAULT if fault else Verdict.OK,
+        transform.round_trip,
+        tolerance,
+        "of the scale",
+        "offsets that were normalised and undone",
+        f"An offset comes back {transform.round_trip:.3g} of a scale from where it was.",
+        (WRONG_INVERSE,) if fault else (),
+    )
+
+
+def rows_have_steps(data: Data | None) -> Finding:
+    """TB509. Has every row a real step?  Measured: how many splits have one without."""
+    code, check = "TB509", "rows_have_steps"
+    if data is None or len(data.empty_rows) == 0:
+        return not_run(code, check, "the data were not read")
+    empty = data.empty_rows >= 0
+    where = ", ".join(
+        f"row {row} of {name}"
+        for name, row in zip(data.split_names[empty], data.empty_rows[empty], strict=True)
+    )
+    return Finding(
+        code,
+        check,
+        Verdict.FAULT if empty.any() else Verdict.OK,
+        float(empty.sum()),
+        0.0,
+        "splits",
+        where or "all splits",
+        f"There is no real step in {where}." if where else "Every row has a real step.",
+        (EMPTY_ROW,) if empty.any() else (),
     )

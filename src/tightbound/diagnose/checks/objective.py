@@ -86,6 +86,18 @@ HEADS_AVERAGED_APART = Cause(
     "decision then weighs as much as a common one, and the sum is log p of nothing.",
     "Add log p of all decisions, and average over sequences once.",
 )
+WEIGHTS_DROPPED = Cause(
+    "earlier_weights_dropped",
+    "A filter's estimate forgets the weights of steps at which it did not resample: every step adds "
+    "log mean w_t, where the particles are not equally probable.",
+    "Add lse(log W + log w_t) - lse(log W) at every step, resampled or not.",
+)
+OBJECTIVE_NOT_FINITE = Cause(
+    "objective_not_finite",
+    "The objective is NaN or infinite where the bound of the same draws is finite: a mask applied by "
+    "multiplication (0 * inf), a log of zero.",
+    "Select by `where`, on numbers that were made harmless before they were scored.",
+)
 OBJECTIVE_DIFFERS = Cause(
     "objective_differs",
     "The objective is not the one it claims to be.",
@@ -147,10 +159,15 @@ def objective_is_its_claim(evidence: Objective | None, *, tolerance: float = 1e-
 
 def _why_it_differs(evidence: Objective, tolerance: float) -> tuple[Cause, ...]:
     """What is wrong with every row alone: with the terms, or with the reduction over samples."""
+    if not np.isfinite(evidence.surrogate).all():
+        return (OBJECTIVE_NOT_FINITE, OBJECTIVE_DIFFERS)
     with np.errstate(invalid="ignore"):  # inf - inf
         from_heads = np.abs(evidence.surrogate - evidence.heads_averaged).max()
+        from_steps = np.abs(evidence.surrogate - evidence.weights_dropped).max()
     if from_heads <= tolerance:
         return (HEADS_AVERAGED_APART, OBJECTIVE_DIFFERS)
+    if from_steps <= tolerance:
+        return (WEIGHTS_DROPPED, OBJECTIVE_DIFFERS)
     parts = (evidence.log_likelihood, evidence.log_prior, evidence.log_proposal, evidence.surrogate)
     if not all(np.isfinite(part).all() for part in parts):
         return (OBJECTIVE_DIFFERS,)

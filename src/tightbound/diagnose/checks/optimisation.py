@@ -342,13 +342,14 @@ def output_starts_near_the_data(
     """TB217. Is the untrained model far worse than knowing nothing?
 
     Measured: -E log p(x | z) of the untrained model over that of the `ignorance` baseline (uniform
-    bits), both in nats per sequence.
+    bits), both in nats per sequence. Of data without such a baseline: half the width of the middle
+    two thirds of x less the output's mean, over the scale of the training data.
     """
     code, check = "TB217", "output_starts_near_the_data"
     if first.sites is None or first.step != 0 or not first.sites.observed.any():
         return not_run(code, check, "the untrained model was not scored")
     if ignorance is None or ignorance >= 0:
-        return not_run(code, check, "there is no uniform baseline for this kind of data")
+        return _means_start_near_the_data(code, check, first, factor)
     scores = first.sites.log_p[first.sites.observed]
     if scores.size == 0:
         return not_run(code, check, "the untrained model was scored on no rows")
@@ -365,5 +366,32 @@ def output_starts_near_the_data(
         "times the uniform baseline",
         "step 0, log p(x | z)",
         f"Before training log p(x | z) is {log_likelihood:.5g} nats; knowing nothing gives {ignorance:.5g}.",
+        (INITIAL_SCALE,) if fault else (),
+    )
+
+
+def _means_start_near_the_data(code: str, check: str, first: Evidence, factor: float) -> Finding:
+    """The same of real-valued data, by the output's means."""
+    if first.outputs is None or first.data is None or len(first.data.scale) == 0:
+        reason = (
+            "there is neither a uniform baseline nor a mean of the output for this kind of data"
+        )
+        return not_run(code, check, reason)
+    quantiles = first.outputs.residual_quantiles
+    if len(quantiles) == 0 or not first.data.scale[0] > 0:
+        return not_run(code, check, "the untrained output or the data had no scale to compare")
+    low, high = np.quantile(quantiles, [1 / 6, 5 / 6])
+    with np.errstate(invalid="ignore"):  # inf - inf
+        measured = float((high - low) / 2 / first.data.scale[0])
+    fault = not measured <= factor
+    return Finding(
+        code,
+        check,
+        Verdict.FAULT if fault else Verdict.OK,
+        measured,
+        factor,
+        "times the data's scale",
+        "step 0, x less the output's mean",
+        f"Before training the output's means are {measured:.3g} times the data's scale away from x.",
         (INITIAL_SCALE,) if fault else (),
     )
