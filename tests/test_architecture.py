@@ -55,7 +55,7 @@ ARROWS: Mapping[str, set[str]] = {
     "recipes": {
         *("errors", "nn", "models", "data", "train", "evaluation", "inference.filtering"),
     },
-    "diagnose": {*TRAINING, "train"},
+    "diagnose": {*TRAINING, "train", "nn"},
     "diagnose.evidence": {"errors"},
     "diagnose.finding": {"estimators.estimate"},
     "diagnose.findings": {"diagnose.finding"},

@@ -96,7 +96,7 @@ def test_bad_data_leave_the_comparison_of_splits_open(seen):
 
 def test_one_split_cannot_be_compared(seen):
     fields = ("split_names", "mean", "scale", "smallest", "largest", "spread_of_means", "bad_rows")
-    fields += ("duplicate_share", "overlap_share")
+    fields += ("empty_rows", "duplicate_share", "overlap_share")
     one = replace(seen, **{name: getattr(seen, name)[:1] for name in fields})
     assert splits_are_alike(one).verdict is NOT_RUN
     assert splits_are_disjoint(one).verdict is NOT_RUN

@@ -9,6 +9,7 @@ import pytest
 from tightbound.commands import drill as command
 from tightbound.diagnose import drill
 from tightbound.diagnose.drill import Case, Row, cases, examine, summary
+from tightbound.diagnose.evidence import Evidence
 from tightbound.diagnose.faults import FAULTS
 from tightbound.diagnose.finding import Cause, Finding, Verdict
 from tightbound.diagnose.findings import Findings
@@ -36,6 +37,9 @@ def finding(code, *causes, verdict=Verdict.FAULT):
     )
 
 
+PROBES = [Evidence(step=0), Evidence(step=300)]
+
+
 @pytest.fixture
 def examined(monkeypatch):
     """`examine` with findings given by hand, before training and after it."""
@@ -50,7 +54,7 @@ def examined(monkeypatch):
         monkeypatch.setattr(drill, "TRAPS", {case.recipe: Recipe()})
         healthy = replace(FAULTS["kl_missing"], plant=lambda setup: setup)
         monkeypatch.setattr(drill, "FAULTS", {"kl_missing": healthy})
-        monkeypatch.setattr(drill, "gather", lambda setup, steps: iter(["step 0", "step 300"]))
+        monkeypatch.setattr(drill, "gather", lambda setup, steps: iter(PROBES))
         monkeypatch.setattr(drill, "verdict", lambda setup, history: next(said))
         return examine(case)
 
@@ -83,6 +87,7 @@ def test_a_planted_fault_is_counted_by_the_rules(
     assert (row.found, row.found_before_training) == (found, found_before)
     assert (row.first_cause, row.top3_cause) == (first, top3)
     assert row.alarms == alarms
+    assert row.found_at == (0 if found_before else 300 if found else None)
 
 
 @pytest.mark.parametrize("kind", ["healthy", "trap"])

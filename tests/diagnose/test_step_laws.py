@@ -2,6 +2,7 @@
 fault changes what it says it changes, and moves the number that its check reads."""
 
 from dataclasses import fields, replace
+from functools import partial
 
 import equinox as eqx
 import jax
@@ -16,11 +17,12 @@ from tightbound.data.strokes import Strokes
 from tightbound.diagnose import laws, planting_sequences
 from tightbound.diagnose.checks import data as data_checks
 from tightbound.diagnose.checks import steps as step_checks
+from tightbound.diagnose.checks.probability import weights_average_to_the_marginal
 from tightbound.diagnose.faults import FAULTS
 from tightbound.diagnose.finding import Verdict
 from tightbound.diagnose.laws import jit_once
 from tightbound.diagnose.step_laws import steps, with_padding, without_earlier_weights
-from tightbound.diagnose.subjects import SUBJECTS, family_of
+from tightbound.diagnose.subjects import SUBJECTS, TRAPS, family_of
 from tightbound.diagnose.transform_laws import transform
 from tightbound.estimators.bounds import filtering_log_marginal
 from tightbound.inference.stepwise import filter_pair
@@ -51,6 +53,27 @@ PLANTED = {
     for name, fault in FAULTS.items()
     if any(family_of(recipe) == "vrnn" for recipe in fault.recipes)
 }
+FOUND_BY_LAWS = [
+    "padding_counted",
+    "padding_drives_the_state",
+    "state_dropped_in_scores",
+    "future_read",
+    "not_normalised",
+    "statistics_of_each_step",
+    "own_statistics",
+    "inverted_wrongly",
+    "cut_from_index_one",
+    "nan_among_offsets",
+    "grey_rows_for_bits",
+    "pen_as_gaussian",
+    "trained_on_held_out_rows",
+]
+
+
+def of_sequences_alone(kind):
+    """Faults that images have too are seen to change something there (`test_laws`)."""
+    recipes_of = FAULTS[kind].recipes
+    return all(family_of(recipe) == "vrnn" for recipe in recipes_of) or kind == "large_heads"
 
 
 def tiny(name):
@@ -78,61 +101,48 @@ def batch_of(setup, size=4):
     return batch if setup.noise is None else setup.noise(batch, jax.random.key(1))
 
 
-def gathered(setup):
-    """Verdicts of the laws that sequences have of their own, and of those about data."""
+def gathered(setup, code):
+    """What the checks that are gathered with this one say."""
     pair, key = (setup.model, setup.proposal), jax.random.key(2)
-    of_steps = steps(setup, pair, setup.data["train"].take(np.arange(4)), key, jit_once)
-    of_data, of_transform = laws.data(setup, pair, key), transform(setup)
-    groups = ((STEP_CHECKS, of_steps), (DATA_CHECKS, of_data), (TRANSFORM_CHECKS, of_transform))
-    return {code: check(group) for checks, group in groups for code, check in checks.items()}
+    if code in STEP_CHECKS:
+        checks = STEP_CHECKS
+        group = steps(setup, pair, setup.data["train"].take(np.arange(4)), key, jit_once)
+    elif code in DATA_CHECKS:
+        checks, group = DATA_CHECKS, laws.data(setup, pair, key)
+    else:
+        checks, group = TRANSFORM_CHECKS, transform(setup)
+    return {name: check(group) for name, check in checks.items()}
 
 
-def faults_of(setup):
-    return {code for code, found in gathered(setup).items() if found.verdict is Verdict.FAULT}
-
-
-@pytest.mark.parametrize("name", ["vrnn/toy-strokes", "vrnn/digits-fivo", "vrnn/toy-dmm"])
-def test_nothing_is_wrong_with_a_healthy_setup(setups, name):
+def test_nothing_is_wrong_with_a_healthy_setup(setups):
     """Scores move by rounding alone: in 64 bits by less than a millionth of the thresholds."""
-    setup = setups[name]
+    setup = setups["vrnn/toy-dmm"]
     pair, batch = (setup.model, setup.proposal), setup.data["train"].take(np.arange(4))
     found = steps(setup, pair, batch, jax.random.key(2), jit_once)
     for change in (found.future_change, found.padding_change, found.descent_change):
         assert change.max() < 1e-10
     assert found.padding_counted == 0
-    findings = gathered(setup)
-    assert {f.verdict for f in findings.values()} <= {Verdict.OK, Verdict.NOT_RUN}
-    if setup.offset_scale is not None:
-        assert all(f.verdict is Verdict.OK for f in findings.values())
+    for code in ("TB501", "TB507"):
+        assert {finding.verdict for finding in gathered(setup, code).values()} == {Verdict.OK}
 
 
-@pytest.mark.parametrize(
-    "kind",
-    [
-        "padding_counted",
-        "padding_drives_the_state",
-        "state_dropped_in_scores",
-        "future_read",
-        "not_normalised",
-        "statistics_of_each_step",
-        "own_statistics",
-        "inverted_wrongly",
-        "cut_from_index_one",
-        "nan_among_offsets",
-        "grey_rows_for_bits",
-        "pen_as_gaussian",
-        "trained_on_held_out_rows",
-    ],
-)
+def test_a_network_without_latents_has_a_mass_and_nothing_to_weigh(setups):
+    """Oracle: the sum over all x of its twin, 16 of them, is 1."""
+    recipe = TRAPS["vrnn/digits-no-latents"]
+    build = partial(recipes._twin, recipe.model, recipe.objective)
+    twin = laws.twin(replace(setups["vrnn/digits"], twin=build), jax.random.key(0))
+    assert_allclose(logsumexp(twin.log_likelihood, axis=1), 0.0, atol=1e-10)
+    assert twin.relative_weight.size == 0
+    assert weights_average_to_the_marginal(twin).verdict is Verdict.NOT_RUN
+
+
+@pytest.mark.parametrize("kind", FOUND_BY_LAWS)
 def test_each_fault_is_found_under_its_own_code_and_first_cause(setups, kind):
-    """And no other of these checks fires, but for a NaN, which is in every score."""
+    """And no other check of its group fires."""
     fault = FAULTS[kind]
-    findings = gathered(fault.plant(setups[PLANTED[kind]]))
-    found = {code for code, f in findings.items() if f.verdict is Verdict.FAULT}
-    assert set(fault.codes) <= found
+    findings = gathered(fault.plant(setups[PLANTED[kind]]), fault.codes[0])
+    assert {code for code, f in findings.items() if f.verdict is Verdict.FAULT} == set(fault.codes)
     assert findings[fault.codes[0]].causes[0] == fault.expected
-    if kind != "nan_among_offsets":
-        assert found == set(fault.codes)
 
 
 # --- every fault changes something ---------------------------------------------------------------
@@ -155,14 +165,15 @@ def draws_of_observations(setup, healthy):
     return jit_once(lambda model: model.sample(jax.random.key(5))[1])(setup.model)
 
 
-def value_and_gradient(setup, healthy):
+def value(setup, healthy):
+    """The objective on the healthy setup's rows."""
+
     @jit_once
-    @eqx.filter_value_and_grad
-    def value(pair):
+    def of_pair(pair):
         step = jnp.zeros((), int)
         return setup.objective(*pair, batch_of(healthy), key=jax.random.key(6), step=step)[0]
 
-    return value((healthy.model, healthy.proposal))
+    return of_pair((healthy.model, healthy.proposal))
 
 
 def three_updates(setup, healthy):
@@ -177,7 +188,7 @@ def three_updates(setup, healthy):
 
 
 def reported(setup, healthy):
-    few = laws.rows_of(healthy.data["valid"], np.arange(4))
+    few = replace(laws.rows_of(healthy.data["valid"], np.arange(4)), groups=None)
     settings = {"noise": healthy.noise, "filtering": healthy.filtering}
     return setup.evaluator(
         *(healthy.model, healthy.proposal, few), num_samples=1, key=jax.random.key(7), **settings
@@ -187,7 +198,7 @@ def reported(setup, healthy):
 OBSERVATIONS = {
     "model": scores_and_draws,
     "proposal": scores_and_draws,
-    "objective": value_and_gradient,
+    "objective": value,
     "optimiser": three_updates,
     "data": lambda setup, healthy: {name: split.x for name, split in setup.data.items()},
     "noise": lambda setup, healthy: batch_of(setup).x,
@@ -218,10 +229,12 @@ def observed(setups):
     return observe
 
 
-@pytest.mark.parametrize("kind", PLANTED)
+@pytest.mark.parametrize(
+    "kind", [k for k in PLANTED if of_sequences_alone(k) and k not in FOUND_BY_LAWS]
+)
 def test_a_fault_changes_the_law_the_gradient_or_the_reported_number(setups, observed, kind):
-    """Whatever field of the setup it replaces does something else than before, on the same rows, draws
-    and gradients; what the doctor is told is left alone."""
+    """Whatever field of the setup it replaces does something else than before, on the same rows and
+    draws; what the doctor is told is left alone. (Those found above have moved what was measured.)"""
     name = PLANTED[kind]
     healthy = setups[name]
     planted = FAULTS[kind].plant(healthy)

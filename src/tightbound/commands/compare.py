@@ -28,7 +28,7 @@ class CompareOptions:
 
     first: RunReference
     """RUN or RUN@STEP."""
-    second: str
+    second: RunReference
     """RUN or RUN@STEP, or a baseline of the first run, as "ar1-gaussian"."""
     bound: Literal["elbo", "iwae", "fivo"] = "iwae"
     num_samples: int | None = None

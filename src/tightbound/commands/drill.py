@@ -100,7 +100,7 @@ def describe(row: "Row") -> str:
     where = f"{row.case.kind} on {row.case.recipe}, seed {row.case.seed}"
     if row.case.healthy:
         return f"{where}: {'ALARM ' + ', '.join(row.alarms) if row.alarms else 'quiet'}"
-    found = "found" if row.found else "MISSED"
+    found = f"found at step {row.found_at}" if row.found else "MISSED"
     return f"{where}: {found}, first cause {row.said[0] if row.said else 'none'}"
 
 

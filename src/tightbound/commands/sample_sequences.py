@@ -87,14 +87,15 @@ def write_sequences(
     else:
         name, shown = "sampled", run_free(model, seen, request, draw_key)
     step = f"step-{int(state.step):08d}"
+    document = {"schema": 1, "step": int(state.step), **profile(setup, state, profile_key)}
+    profiles = [folder / f"profile-{step}.json", folder / f"profile-{step}.png"]
+    write_whole(profiles[0], json.dumps(document) + "\n")
+    write_profile(document, profiles[1])
     medium = medium_of(valid)
     columns = request.columns or _COLUMNS[medium]
+    # Last: music needs one more package, and what is above should not wait for it.
     files = write_sheet(shown, medium, folder, f"{name}-{step}", columns, setup.offset_scale)
-    document = {"schema": 1, "step": int(state.step), **profile(setup, state, profile_key)}
-    files += [folder / f"profile-{step}.json", folder / f"profile-{step}.png"]
-    write_whole(files[-2], json.dumps(document) + "\n")
-    write_profile(document, files[-1])
-    return files
+    return [*files, *profiles]
 
 
 def run_free(

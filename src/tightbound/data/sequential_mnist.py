@@ -74,13 +74,13 @@ def load_sequential_mnist(
 
 
 def load_sequential_digits(
-    path: str | os.PathLike[str] | None = None, **sizes: int
+    path: str | os.PathLike[str] | None = None, *, num_valid: int = 200, num_test: int = 300
 ) -> dict[str, Split]:
     """scikit-learn's digits likewise, as grey values that `BinariseRows()` makes bits of: shape (8, 8).
 
     `path`, `num_valid` and `num_test` are as `load_digits` takes them; without a path no file is needed.
     """
-    splits = load_digits(path, **sizes)
+    splits = load_digits(path, num_valid=num_valid, num_test=num_test)
     return {name: _by_rows(split, DIGITS_LEVELS, "dynamic") for name, split in splits.items()}
 
 

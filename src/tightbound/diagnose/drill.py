@@ -11,7 +11,7 @@ TB603 (the trained bound against the baselines) is not among what is counted.
 import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing import get_context
 from typing import Any
 
@@ -48,6 +48,7 @@ class Row:
     top3_cause: bool
     alarms: tuple[str, ...]  # codes of FAULTs that were not listed for the case
     said: tuple[str, ...]  # the causes given, likeliest first
+    found_at: int | None = None  # the step of the first probe whose evidence was enough
 
 
 def cases(
@@ -101,8 +102,15 @@ def examine(case: Case, steps: int = STEPS) -> Row:
     if fault is not None:
         setup = fault.plant(setup)
     history = list(gather(setup, steps))
-    before, after = (verdict(setup, part).faults for part in (history[:1], history))
-    return _row(case, fault, before, after)
+    faults = [verdict(setup, history[: last + 1]).faults for last in range(len(history))]
+    row = _row(case, fault, faults[0], faults[-1])
+    codes = () if fault is None else fault.codes
+    found_at = (
+        evidence.step
+        for evidence, given in zip(history, faults, strict=True)
+        if any(finding.code in codes for finding in given)
+    )
+    return replace(row, found_at=next(found_at, None))
 
 
 def _row(case: Case, fault: Fault | None, before: Findings, after: Findings) -> Row:
@@ -173,6 +181,7 @@ def _row_json(row: Row) -> dict[str, Any]:
         "trap": row.case.trap,
         "found": row.found,
         "found_before_training": row.found_before_training,
+        "found_at": row.found_at,
         "first_cause": row.first_cause,
         "top3_cause": row.top3_cause,
         "alarms": list(row.alarms),

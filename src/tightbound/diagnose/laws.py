@@ -135,7 +135,9 @@ def twin(setup: Setup, key: PRNGKeyArray) -> ev.Twin | None:
 
         return jax.vmap(one_row, in_axes=(0, 0, 1))(batch.x, batch.rows, terms.log_weights)
 
-    weight, error = relative(small.model, small.proposal)
+    weight = error = np.zeros(0)  # nothing to weigh where there are no latents
+    if Kind.LATENT in small.model.kinds.values():
+        weight, error = relative(small.model, small.proposal)
     return ev.Twin(
         log_likelihood=np.asarray(masses(small.model)),
         log_cell_volume=small.log_cell_volume,
@@ -148,7 +150,7 @@ def twin(setup: Setup, key: PRNGKeyArray) -> ev.Twin | None:
 def log_weight(model: Any, q: Any, x: PyTree[Array], z: PyTree[Array]) -> Float[Array, ""]:
     """log p(x, z) - log q(z | x) of one draw, in nats, from the scores of both."""
     log_q = sum(term.sum() for term in proposal_score(model, q, z).values())
-    return sum(term.sum() for term in model.score(x, z).values()) - log_q
+    return jnp.asarray(sum(term.sum() for term in model.score(x, z).values()) - log_q)
 
 
 def has_real_latents(model: Any) -> bool:
@@ -563,7 +565,7 @@ def data(setup: Setup, pair: Pair, key: PRNGKeyArray, num_rows: int = 1024) -> e
         bad_rows=array(
             _first(np.array([not np.isfinite(x).all() for x in rows])) for rows in stored.values()
         ),
-        empty_rows=array(_first(~setup.data[n].mask.any(1)) for n in names),
+        empty_rows=array(_first(~np.any(setup.data[n].mask, axis=1)) for n in names),
         duplicate_share=array(1 - len(set(h)) / len(h) for h in hashes.values()),
         overlap_share=array(
             0.0 if n == "train" else float(np.mean([h in training for h in hashes[n]]))

@@ -26,7 +26,7 @@ from tightbound.evaluation import Evaluation, evaluate
 from tightbound.inference.stepwise import filter_pair, stepwise_pair
 from tightbound.inference.weigh import weigh
 from tightbound.models.base import Distribution
-from tightbound.models.stateful import AbstractStateful, AbstractStepwise, as_vector
+from tightbound.models.stateful import AbstractStateful, AbstractStepwise, as_vector, harmless
 from tightbound.nn.mixture_output import Mixture
 from tightbound.nn.pen_output import StrokeLaw
 from tightbound.terms import Kind
@@ -155,7 +155,8 @@ class GaussianPen(eqx.Module):
 
     def sample(self, key: PRNGKeyArray) -> Strokes:
         offset_key, pen_key = jax.random.split(key)
-        return Strokes(self.inner.offset.sample(offset_key), self._pen.sample(pen_key))
+        offset = jnp.asarray(self.inner.offset.sample(offset_key))
+        return Strokes(offset, jnp.asarray(self._pen.sample(pen_key)))
 
     def log_prob(self, value: Strokes) -> Scores:
         return self.inner.log_prob(value) | {"pen": self._pen.log_prob(value.pen)}
@@ -175,16 +176,17 @@ class ScoredInPieces(ChangedSteps):
     """Whole sequences are scored in pieces of three steps, each from the first state."""
 
     def score(self, x: Sequence, z: PyTree[Array]) -> dict[str, Float[Array, " time"]]:
-        def piece(first):
-            """Scores of the steps first, first + 1, first + 2, and zeros elsewhere."""
-            places = jnp.arange(len(x.mask))
-            rolled = jax.tree.map(lambda leaf: jnp.roll(leaf, -first, 0), (x, z))
-            found = super(ScoredInPieces, self).score(*rolled)
-            inside = (places >= first) & (places < first + 3)
-            return {n: jnp.where(inside, jnp.roll(v, first), 0.0) for n, v in found.items()}
+        x = harmless(x)
 
-        pieces = [piece(first) for first in range(0, len(x.mask), 3)]
-        return {name: sum(part[name] for part in pieces) for name in pieces[0]}  # pyright: ignore[reportReturnType]
+        def step(state, inputs):
+            z_t, x_t, reading, clock = inputs
+            begins = clock % 3 == 0
+            state = jax.tree.map(lambda new, old: jnp.where(begins, new, old), self.init(), state)
+            return self.advance(state, z_t, reading), self.step_score(state, z_t, x_t, clock)
+
+        inputs = (z, x.values, self.readings(x), jnp.arange(len(x.mask)))
+        _, scores = jax.lax.scan(step, self.init(), inputs)
+        return {name: jnp.where(x.mask, log_p, 0.0) for name, log_p in scores.items()}
 
 
 def scored_in_pieces(setup: Setup) -> Setup:

@@ -16,7 +16,7 @@ from tightbound.diagnose import evidence as ev
 from tightbound.inference.filter import filter_particles
 from tightbound.models.sequential import AbstractSequential, StepScores
 from tightbound.models.stateful import AbstractStateful, AbstractStepwise, Guided, proposed
-from tightbound.terms import LogTerms, StepTerms
+from tightbound.terms import Kind, LogTerms, StepTerms
 from tightbound.train.setup import Setup
 
 _ROWS = 8
@@ -45,15 +45,16 @@ def steps(
     @compile_once
     def objective_terms(pair, batch):
         at_first = jnp.zeros((), int)
-        return setup.objective(*pair, batch, key=objective_key, step=at_first)[1]
+        model, proposal = pair
+        return setup.objective(model, proposal, batch, key=objective_key, step=at_first)[1]
 
-    plain = objective_terms(pair, batch)
-    appended = objective_terms(pair, with_padding(batch, _PADDING))
-    counted = _counted(plain, batch) + _counted(appended, with_padding(batch, _PADDING))
+    whole = without_padding(batch)
+    padded = with_padding(whole, _PADDING)
+    plain, appended = objective_terms(pair, whole), objective_terms(pair, padded)
     return ev.Steps(
         future_change=_per_row(compile_once(future_changes)(model, proposal, batch, draw_key)),
         padding_change=np.asarray(relative_change(appended.log_weights, plain.log_weights)),
-        padding_counted=int(counted),
+        padding_counted=int(_counted(appended, padded)),
         descent_change=_per_row(compile_once(descent_changes)(model, proposal, batch, draw_key)),
     )
 
@@ -70,6 +71,13 @@ def relative_change(
 
 
 # --- padding -------------------------------------------------------------------------------------
+
+
+def without_padding(batch: Batch) -> Batch:
+    """The first steps of every row, as many as the shortest has."""
+    length = max(int(np.asarray(batch.mask).sum(1).min()), 1)
+    x = jax.tree.map(lambda leaf: leaf[:, :length], batch.x)
+    return Batch(x, batch.mask[:, :length], batch.num_units, batch.rows)
 
 
 def with_padding(batch: Batch, num_steps: int) -> Batch:
@@ -99,8 +107,9 @@ def _counted(terms: LogTerms, batch: Batch) -> Int[Array, ""]:
 def future_changes(
     model: AbstractStateful, proposal: AbstractStepwise, batch: Batch, key: PRNGKeyArray
 ) -> Float[Array, " rows"]:
-    """How far log p(x_s, z_s | past), s <= t, moves when what follows t is replaced by another row's
-    values: the largest over s and a few t, as a share of the largest of these scores (at least 1 nat).
+    """How far log p(x_s | past), s <= t, and log p(z_s | past), s <= t + 1, move when what follows t is
+    replaced by another row's values: the largest over s and a few t, as a share of the largest of
+    these scores (at least 1 nat). The prior of z_{t+1} comes before x_{t+1}.
 
     The z are draws of the proposal given the true x, held fixed; the proposal may look ahead.
     """
@@ -113,10 +122,15 @@ def future_changes(
         def exchanged(share):
             last = jnp.clip((share * length).astype(int), 0, jnp.maximum(length - 2, 0))
             past = jnp.arange(len(x.mask)) <= last
+            before_x = jnp.arange(len(x.mask)) <= last + 1
             values = jax.tree.map(lambda own, new: _where(past, own, new), x.values, other.values)
             after = model.score(Sequence(values, x.mask), z)
             moved = [
-                jnp.where(past, jnp.abs(after[name] - log_p), 0.0).max()
+                jnp.where(
+                    past if model.kinds[name] is Kind.OBSERVED else before_x,
+                    jnp.abs(after[name] - log_p),
+                    0.0,
+                ).max()
                 for name, log_p in before.items()
             ]
             return jnp.stack(moved).max()

@@ -154,7 +154,7 @@ class LinearShocks(eqx.Module):
             pulled = self.factor @ (self.factor.T @ pulled)
         return LinearShocks(self.mean + self.scale * pulled, self.scale, self.factor)
 
-    def _shocks(self) -> dist.Distribution:
+    def _shocks(self) -> Any:
         zeros, ones = jnp.zeros_like(self.mean), jnp.ones_like(self.mean)
         if self.df is None:
             return dist.Normal(zeros, ones).to_event(1)

@@ -1,7 +1,7 @@
 """Theta-logistic growth: an animal population that limits itself, seen through a noisy index."""
 
 from collections.abc import Mapping
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -78,13 +78,13 @@ class ThetaLogistic(AbstractStateSpace):
     def limitation(self) -> Float[Array, ""]:
         """b1."""
         return (
-            jnp.zeros(()) if self.raw_limitation is None else -above_floor(self.raw_limitation, 0)
+            jnp.zeros(()) if self.raw_limitation is None else -above_floor(self.raw_limitation, 0.0)
         )
 
     @property
     def power(self) -> Float[Array, ""]:
         """b2."""
-        return jnp.ones(()) if self.raw_power is None else above_floor(self.raw_power, 0)
+        return jnp.ones(()) if self.raw_power is None else above_floor(self.raw_power, 0.0)
 
     @property
     def process_scale(self) -> Float[Array, ""]:
@@ -133,7 +133,7 @@ class PositiveIndex(eqx.Module):
     def mean(self) -> Float[Array, " one"]:
         return self._law().mean
 
-    def _law(self) -> dist.Distribution:
+    def _law(self) -> Any:
         return dist.LogNormal(self.log_size, self.scale * jnp.ones(1)).to_event(1)
 
 
@@ -154,10 +154,10 @@ class ThetaLogisticOptimal(AbstractStepwise):
         clock: Int[Array, ""],
     ) -> dist.Distribution:
         """The precision-weighted mean of what is expected and what is seen."""
-        prior = model.prior(state, clock)
+        prior: Any = model.prior(state, clock)
         noise = model.observation_scale**2
-        gain = prior.variance / (prior.variance + noise)  # pyright: ignore[reportAttributeAccessIssue]
-        mean = prior.mean + gain * (context - prior.mean)  # pyright: ignore[reportAttributeAccessIssue]
+        gain = prior.variance / (prior.variance + noise)
+        mean = prior.mean + gain * (context - prior.mean)
         return dist.Normal(mean, jnp.sqrt(gain * noise)).to_event(1)
 
 

@@ -66,6 +66,8 @@ class StateSpaceRecipe:
 
     def build(self, seed: int) -> "Setup":
         """Load the series and make everything the run needs."""
+        from functools import partial
+
         from tightbound.data.sequence_baselines import baseline_estimates, series_baselines
         from tightbound.train.run import run_keys
         from tightbound.train.schedules import optimiser
@@ -76,7 +78,7 @@ class StateSpaceRecipe:
         init_key, _, _ = run_keys(seed)
         model = _model(self.data, self.model, train.x.values[train.mask])
         objective = self.objective.build()
-        nats = series_baselines(train, valid, min_scale=self.model.min_scale)
+        rows = partial(series_baselines, train, min_scale=self.model.min_scale)
         return Setup(
             name=self.name,
             model=model,
@@ -87,7 +89,8 @@ class StateSpaceRecipe:
             optimiser=optimiser(self.optimiser, self.run.steps),
             run=self.run,
             filtering=self.objective.filtering(),
-            baselines=baseline_estimates(nats, valid),
+            baselines=baseline_estimates(rows(valid), valid),
+            baseline_rows=rows,
             twin=lambda key: _twin(self.data, self.model, key),
             seed=seed,
         )
@@ -114,17 +117,21 @@ def _model(
 
     if data.source == "nutria":
         logs = np.log(steps.astype(float))
-        law = {"initial_mean": float(logs.mean()), "initial_scale": float(logs.std())}
+        law: dict[str, Any] = {
+            "initial_mean": float(logs.mean()),
+            "initial_scale": float(logs.std()),
+        }
         return ThetaLogistic(
             growth_law=settings.growth, min_scale=settings.min_scale, **(law | first)
         )
     mean = jnp.asarray(2 * np.log(steps.astype(float).std(0)), float)
+    first = {"num_steps": data.window} | first
     return StochasticVolatility(
         mean,
         full_noise=settings.full_noise,
         correlated_returns=settings.correlated_returns,
         df=8.0 if settings.student_t else None,
-        **({"num_steps": data.window} | first),
+        **first,
     )
 
 
@@ -193,7 +200,7 @@ RECIPES: Mapping[str, StateSpaceRecipe] = {
             "daily returns of twelve currencies, with volatilities that wander: windows of 250 days",
             optimiser=OptimiserSettings(learning_rate=1e-2, decay="cosine", clip_norm=100.0),
             run=RunSettings(
-                steps=1000, batch_size=8, log_every=10, evaluate_every=100, checkpoint_every=250,
+                steps=600, batch_size=8, log_every=10, evaluate_every=100, checkpoint_every=250,
                 evaluate_samples=1,
             ),
         ),

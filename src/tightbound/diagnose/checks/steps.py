@@ -1,4 +1,8 @@
-"""TB111 to TB113: does a model that goes step by step keep to what its steps may know?"""
+"""TB111 to TB113: does a model that goes step by step keep to what its steps may know?
+
+All three are identities: in 32 bits they hold to a few 1e-7 of the scores' size, and the tolerance
+leaves rounding of long sums a factor of some hundred.
+"""
 
 import numpy as np
 
@@ -31,7 +35,7 @@ FUTURE_READ = Cause(
 _NOT_STEPWISE = "the model and its proposal do not go step by step"
 
 
-def padding_counts_for_nothing(steps: Steps | None, *, tolerance: float = 1e-3) -> Finding:
+def padding_counts_for_nothing(steps: Steps | None, *, tolerance: float = 1e-4) -> Finding:
     """TB111. Does appended padding leave every log-weight alone?  Oracle: the same rows and draws
     without it. Measured: the largest change, relative to the log-weight's size."""
     code, check = "TB111", "padding_counts_for_nothing"
@@ -55,7 +59,7 @@ def padding_counts_for_nothing(steps: Steps | None, *, tolerance: float = 1e-3) 
     )
 
 
-def steps_score_as_the_whole_does(steps: Steps | None, *, tolerance: float = 1e-3) -> Finding:
+def steps_score_as_the_whole_does(steps: Steps | None, *, tolerance: float = 1e-4) -> Finding:
     """TB112. Are the weights of a filter those of its particles' own histories?  Oracle: `score` and
     log q of the whole sequences. Measured: the largest difference over steps and surviving particles
     of a filter that resamples at every step, relative to the scores' size."""
