@@ -28,6 +28,7 @@ NEEDS_AN_EXTRA = (
     "matplotlib",
     "plotly",
     "tensorboardX",
+    "mido",
 )
 BASE_MODULES = (
     *("diagnose.evidence", "diagnose.finding", "train.settings", "train.folder"),

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import equinox as eqx
 import jax
 import numpy as np
-from jaxtyping import Array, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Float, Int, Integer, PRNGKeyArray
 
 from tightbound.data.batch import Batch, Noise, Split, chunks
 from tightbound.errors import UserError
@@ -27,7 +27,7 @@ class Evaluation:
     num_units: Int[np.ndarray, " rows"]
     rows: Int[np.ndarray, " rows"]
     split: str  # with its law
-    groups: Int[np.ndarray, " rows"] | None = None  # of the split: classes, writers
+    groups: Integer[np.ndarray, " rows"] | None = None  # of the split: classes, writers
     num_particles: int | None = None  # where every draw is the log p-hat of a filter of so many
 
     @property

@@ -4,7 +4,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Integer
 
 from tightbound.estimators.estimate import Bound, Estimate
 from tightbound.estimators.units import in_unit, ratio_influence, standard_error
@@ -29,7 +29,7 @@ class SequenceScores:
     num_characters: Int[np.ndarray, " batch"] | None = (
         None  # of text: the same for any tokenisation
     )
-    groups: Int[np.ndarray, " batch"] | None = None  # rows of one are not independent (writers)
+    groups: Integer[np.ndarray, " batch"] | None = None  # rows of one are not independent (writers)
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Literal
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Integer
 
 from tightbound.estimators.estimate import Bound, Estimate
 
@@ -167,7 +167,7 @@ def ratio_influence(
 
 
 def standard_error(
-    influence: Float[np.ndarray, " batch"], groups: Int[np.ndarray, " batch"] | None = None
+    influence: Float[np.ndarray, " batch"], groups: Integer[np.ndarray, " batch"] | None = None
 ) -> float | None:
     """sd / sqrt(B) of the mean of independent values; None where there is one only.
 

@@ -361,9 +361,9 @@ RECIPES: Mapping[str, SequenceRecipe] = {
             "cursive sentences, test writers never seen: windows of 200 points at 20 Hz",
             data=SequenceData("handwriting", max_length=200, every=5, clip=2000.0),
             model=dataclasses.replace(_STROKE_MODEL, hidden_size=200, network_size=100),
-            objective=_WARMED_UP,
+            objective=StepObjective(kl_warmup_steps=500),
             optimiser=_CLIPPED,
-            run=dataclasses.replace(_STROKE_RUN, batch_size=32),
+            run=dataclasses.replace(_STROKE_RUN, batch_size=32, steps=1500, evaluate_every=250),
         ),
         SequenceRecipe(
             "vrnn/jsb",

@@ -123,7 +123,8 @@ def splits_are_alike(
 
     Measured: the largest difference from the training split's mean in units of its scale. Fault
     beyond `tolerance` and `num_errors` standard errors over rows, or where the scales differ by
-    more than `factor`, which then is what is measured. Undecided where one is not finite.
+    more than `factor`, which then is what is measured. Undecided where one is not finite, or where a
+    split is a single row (a series cut by time), whose mean has no error over rows.
     """
     code, check = "TB503", "splits_are_alike"
     if data is None or len(data.split_names) < 2:
@@ -133,13 +134,14 @@ def splits_are_alike(
         off = np.abs(data.mean - data.mean[0]) / scale[0]
         ratio = np.maximum(scale / scale[0], scale[0] / scale)
     error = np.sqrt(data.spread_of_means**2 + data.spread_of_means[0] ** 2) / scale[0]
-    shifted = (off > tolerance) & (off > num_errors * error)
-    rescaled = ratio > factor
+    single = (data.spread_of_means == 0) | (data.spread_of_means[0] == 0)
+    shifted = (off > tolerance) & (off > num_errors * error) & ~single
+    rescaled = (ratio > factor) & ~single
     fault = bool(shifted.any() or rescaled.any())
     by_scale = bool(rescaled.any()) and not shifted.any()
     measured, threshold = (ratio, factor) if by_scale else (off, tolerance)
     worst = int(measured.argmax())
-    known = np.isfinite([data.mean, data.scale, data.spread_of_means]).all()
+    known = np.isfinite([data.mean, data.scale, data.spread_of_means]).all() and not single.any()
     return Finding(
         code,
         check,

@@ -192,7 +192,8 @@ def bound_beats_the_baselines(
 ) -> Finding:
     """TB603. Is the trained bound above every baseline without latents?
 
-    Fault only for a finished run, beyond `num_errors` standard errors of the bound. A fitted
+    Fault only for a finished run, beyond `num_errors` standard errors of the bound; undecided where
+    it is of a single row, which has no error over rows. A fitted
     density of stored grey levels is no baseline to beat for a model of fixed variance: only
     baselines of probabilities (at most 0 nats) count.
     """
@@ -207,7 +208,7 @@ def bound_beats_the_baselines(
     margin = num_errors * (bound.standard_error or 0.0)
     if bound.value > best.value + margin:
         verdict = Verdict.OK
-    elif bound.value < best.value - margin and finished:
+    elif bound.value < best.value - margin and finished and bound.standard_error is not None:
         verdict = Verdict.FAULT
     else:
         verdict = Verdict.UNDECIDED
