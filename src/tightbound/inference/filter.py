@@ -70,11 +70,16 @@ def filter_particles(
     read: Callable[[PyTree[Array]], PyTree[Array]] | None = None,
     start: Population | None = None,
     first_clock: Int[Array, ""] | int = 0,
+    skip_padding: bool = True,
 ) -> tuple[StepTerms, Population]:
     """`filter`, and the particles it ends with.
 
     What `read` makes of the state of one particle is kept after every step, as the history of the
     particles that were there then: `inference.smoothing` follows the lines of descent through it.
+
+    `skip_padding` computes nothing at steps at which the whole batch is padding. Where gradients are
+    taken through the filter it costs more than it saves: what the branch reads, all parameters among
+    it, is then stored anew at every step. Cut the batch to its longest row instead (`Split.lengths`).
 
     The batch may go on where another ended: `start` are the particles from there, `first_clock` is
     the index of its first step. Keys and rules go by that index, so it makes the same draws as one
@@ -117,8 +122,10 @@ def filter_particles(
                 needy.any(), resample, keep, state, log_weights, keys[:, 0], needy
             )
         move = partial(_move, population, x_t, real, clock, keys[:, 1])
-        # Padding that the whole batch shares costs nothing.
-        state, scores = jax.lax.cond(real.any(), move, partial(_stay, move), state)
+        if skip_padding:  # that the whole batch shares
+            state, scores = jax.lax.cond(real.any(), move, partial(_stay, move), state)
+        else:
+            state, scores = move(state)
         increments = jnp.where(real[:, None], _log_increments(scores), 0.0)
         log_weights = log_weights + increments
         ess = jax.vmap(_ess)(log_weights)

@@ -6,7 +6,7 @@ from jaxtyping import PRNGKeyArray
 
 from tightbound.data.batch import Batch
 from tightbound.estimators.bounds import filtering_terms
-from tightbound.inference.filter import filter
+from tightbound.inference.filter import filter_particles
 from tightbound.inference.filtering import Filtering
 from tightbound.models.base import AbstractModel, AbstractProposal
 from tightbound.models.stateful import AbstractStateful, AbstractStepwise, Guided
@@ -22,8 +22,9 @@ def filter_pair(
     key: PRNGKeyArray,
     path: str = "full",
 ) -> StepTerms:
-    """The filter of a model and its proposal: `inference.filter` of `Guided(model, proposal)`."""
-    return filter(
+    """The filter of a model and its proposal: `inference.filter` of `Guided(model, proposal)`, to be
+    differentiated."""
+    terms, _ = filter_particles(
         Guided(model, proposal, path),
         batch,
         num_particles=filtering.num_particles,
@@ -31,7 +32,9 @@ def filter_pair(
         resampling=filtering.resampling,
         threshold=filtering.threshold,
         every=filtering.every,
+        skip_padding=False,
     )
+    return terms
 
 
 def weigh_stepwise(

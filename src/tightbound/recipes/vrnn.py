@@ -368,7 +368,7 @@ RECIPES: Mapping[str, SequenceRecipe] = {
         SequenceRecipe(
             "vrnn/jsb",
             "Bach's chorales, quarter by quarter, trained and judged by a filter of 16 particles",
-            data=SequenceData("jsb"),
+            data=SequenceData("jsb", lengths=(40, 64, 96, 160)),
             objective=StepObjective("fivo", num_samples=16),
             optimiser=OptimiserSettings(learning_rate=1e-3),
             run=_MUSIC_RUN,

@@ -141,6 +141,7 @@ class Truncated:
             read=lambda state: state,
             start=start,
             first_clock=first_clock,
+            skip_padding=False,
         )
         is_last = jnp.arange(self.span)[None] >= self.span - self.stride
         counts = jnp.asarray(window.mask) & (is_first | is_last)
