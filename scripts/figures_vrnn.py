@@ -8,12 +8,11 @@ from typing import Any
 import numpy as np
 
 Command = Callable[..., Any]  # a command's JSON document
-PATIENCE = 10  # evaluations without a better held-out bound that end a run
 EVALUATED = 128  # particles or draws of a held-out bound, as in Maddison et al. 2017
 
 
 def music(
-    tightbound: Command, runs: Path, recipe: str, models: tuple[tuple[str, int], ...], steps: int
+    tightbound: Command, runs: Path, recipe: str, models: tuple[tuple[str, int], ...]
 ) -> dict[str, Any]:
     """Every model trained with one bound, and its test bounds per step by all three.
 
@@ -25,9 +24,8 @@ def music(
         name = f"{estimator}-{num_samples}"
         folder = runs / f"{recipe.replace('/', '-')}-{name}"
         tightbound(
-            *("train", recipe, "--run-dir", str(folder), "--run.steps", str(steps), "--no-doctor"),
+            *("train", recipe, "--run-dir", str(folder), "--no-doctor"),
             *("--objective.estimator", estimator, "--objective.num-samples", str(num_samples)),
-            *("--run.plateau.patience", str(PATIENCE)),
         )
         step, seconds = best_step(folder)
         bounds = {
@@ -63,17 +61,15 @@ def per_step(
     }
 
 
-def strokes(
-    tightbound: Command, runs: Path, recipe: str, by_group: bool, minutes: float
-) -> dict[str, Any]:
-    """The recipe, and the same without latents, each for so many `minutes`: test ELBO of the best step, and
-    its paired difference from the baselines and from each other."""
+def strokes(tightbound: Command, runs: Path, recipe: str, by_group: bool) -> dict[str, Any]:
+    """The recipe, and the same without latents: test ELBO of the best step, and its paired difference
+    from the baselines and from each other."""
     folders = {}
     for family in ("vrnn", "rnn"):
         folders[family] = runs / f"{recipe.replace('/', '-')}-{family}"
         tightbound(
             *("train", recipe, "--run-dir", str(folders[family]), "--model.family", family),
-            *("--max-minutes", str(minutes), "--no-doctor"),
+            "--no-doctor",
         )
     references = {family: f"{folder}@{best_step(folder)[0]}" for family, folder in folders.items()}
     grouped = ("--by-group",) if by_group else ()

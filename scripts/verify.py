@@ -148,17 +148,15 @@ CHECKS: Mapping[str, Callable[[], Any]] = {
         tightbound, runs_here(), "multi30k", ("multi30k",)
     ),
     "drill edits": lambda: drill("edits"),
-    "vrnn/jsb": lambda: figures_vrnn.music(
-        tightbound, runs_here(), "vrnn/jsb", ALL_BOUNDS, steps=10_000
-    ),
+    "vrnn/jsb": lambda: figures_vrnn.music(tightbound, runs_here(), "vrnn/jsb", ALL_BOUNDS),
     "vrnn/muse": lambda: figures_vrnn.music(
-        tightbound, runs_here(), "vrnn/muse", (("elbo", 1), ("iwae", 4), ("fivo", 4)), steps=2000
+        tightbound, runs_here(), "vrnn/muse", (("elbo", 1), ("iwae", 4), ("fivo", 4))
     ),
     "vrnn/omniglot": lambda: figures_vrnn.strokes(
-        tightbound, runs_here(), "vrnn/omniglot", by_group=False, minutes=15
+        tightbound, runs_here(), "vrnn/omniglot", by_group=False
     ),
     "vrnn/handwriting": lambda: figures_vrnn.strokes(
-        tightbound, runs_here(), "vrnn/handwriting", by_group=True, minutes=15
+        tightbound, runs_here(), "vrnn/handwriting", by_group=True
     ),
     "ssm/stochastic-volatility": lambda: figures_vrnn.series(
         tightbound, runs_here(), "ssm/stochastic-volatility"
