@@ -30,7 +30,7 @@ def by_hand(x):
 def test_a_mixture_is_the_weighted_sum_of_its_components():
     """Oracle: SciPy, component by component."""
     x = np.linspace(-4, 6, 11)
-    found = jax.jit(jax.vmap(lambda x: OUTPUT(FEATURES).log_prob(x)))(x[:, None])
+    found = jax.jit(jax.vmap(lambda x: OUTPUT(jnp.asarray(FEATURES)).log_prob(x)))(x[:, None])
     assert_allclose(found, by_hand(x), rtol=1e-10)
 
 

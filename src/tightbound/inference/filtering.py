@@ -1,7 +1,7 @@
 """The settings of a filter, as one record. Importing this imports no JAX."""
 
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
 
 SchemeName = Literal["systematic", "stratified", "residual", "multinomial"]
 
@@ -17,6 +17,11 @@ class Filtering:
     every: int = 1
     """Steps between which resampling is considered."""
     resampling: SchemeName = "systematic"
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """The same as keyword arguments of `inference.filter`."""
+        return asdict(self)
 
     def __post_init__(self):
         if self.num_particles < 1:

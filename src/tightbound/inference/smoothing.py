@@ -46,11 +46,8 @@ def smooth(
     terms, population = filter_particles(
         particle,
         batch,
-        num_particles=filtering.num_particles,
         key=key,
-        resampling=filtering.resampling,
-        threshold=filtering.threshold,
-        every=filtering.every,
+        **filtering.arguments,
         read=lambda state: read(*state),
     )
     return along(population.history, trace(terms.ancestors)), final_log_weights(terms)

@@ -27,11 +27,8 @@ def filter_pair(
     terms, _ = filter_particles(
         Guided(model, proposal, path),
         batch,
-        num_particles=filtering.num_particles,
         key=key,
-        resampling=filtering.resampling,
-        threshold=filtering.threshold,
-        every=filtering.every,
+        **filtering.arguments,
         skip_padding=False,
     )
     return terms

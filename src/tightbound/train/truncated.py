@@ -133,11 +133,8 @@ class Truncated:
         terms, end = filter_particles(
             _Since(Guided(*stepwise_pair(model, proposal), self.path)),
             window,
-            num_particles=rule.num_particles,
             key=key,
-            resampling=rule.resampling,
-            threshold=rule.threshold,
-            every=rule.every,
+            **rule.arguments,
             read=lambda state: state,
             start=start,
             first_clock=first_clock,
