@@ -159,3 +159,27 @@ def test_a_comparison_reads_well_and_goes_through_json():
     assert document["first"]["estimator"] == "iwae-8"
     one_row = scores(LOG_P[:1], rows=ROWS[:1], num_units=UNITS[:1])
     assert compare(one_row, one_row).standard_error is None
+
+
+def test_a_difference_clustered_by_writer_has_the_error_of_writers():
+    """Identity: each row twice, its copies one group, against the rows once. Rows without groups are
+    refused."""
+    twice = np.repeat(np.arange(40), 2)
+
+    def doubled(one):
+        return replace(
+            one,
+            log_p=one.log_p[twice],
+            rows=np.arange(80),
+            num_units=one.num_units[twice],
+            groups=twice,
+        )
+
+    for unit in ("nats per sequence", "nats per unit"):
+        once = compare(BETTER, scores(), unit=unit)
+        clustered = compare(doubled(BETTER), doubled(scores()), unit=unit, by_group=True)
+        assert_allclose(clustered.difference, once.difference, rtol=1e-12)
+        assert_allclose(clustered.standard_error, once.standard_error, rtol=1e-12)
+        assert (clustered.num_groups, once.num_groups) == (40, None)
+    with pytest.raises(ValueError, match="have no groups"):
+        compare(BETTER, scores(), by_group=True)

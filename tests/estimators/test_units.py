@@ -15,6 +15,7 @@ from tightbound.estimators.units import (
     per_unit,
     perplexity,
     ratio_influence,
+    standard_error,
 )
 
 CLAIM = {"bound": "upper", "estimator": "iwae-4", "num_samples": 4, "split": "test"}
@@ -138,3 +139,15 @@ def test_a_figure_that_cannot_be_meant_is_refused():
         perplexity(per_sequence(NATS, **CLAIM))
     with pytest.raises(ValueError, match=r"`num_units` is missing.\nPass the `num_units` of the"):
         in_unit(-NATS, "perplexity", **CLAIM)
+
+
+def test_an_error_clustered_by_group_counts_groups_not_rows():
+    """Identity: every row written down three times, as a group, has the error of the rows once; and
+    groups of one row each are no clustering. Planted: copies counted as independent rows."""
+    influence = np.random.default_rng(1).normal(size=12)
+    once = standard_error(influence)
+    copies, groups = np.repeat(influence, 3), np.repeat(np.arange(12) * 7, 3)
+    assert_allclose(standard_error(copies, groups), once, rtol=1e-12)
+    assert_allclose(standard_error(influence, np.arange(12)[::-1]), once, rtol=1e-12)
+    assert standard_error(copies) < 0.65 * once
+    assert standard_error(influence, np.zeros(12, int)) is None
