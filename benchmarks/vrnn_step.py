@@ -6,6 +6,7 @@ Then our own filter-trained step (16 particles, resampled) against one particle,
 at most 1.15 times 16 times as much.
 """
 
+import resource
 from collections.abc import Callable
 from typing import Any
 
@@ -138,7 +139,20 @@ def peer_steps(rows: list[Strokes]) -> Callable[[], Any]:
     return steps
 
 
+def grown_megabytes(updates: int = 1000) -> tuple[float, float]:
+    """The peak resident memory of this process, and by how much `updates` more of a small run raise it."""
+    steps = our_steps([Strokes(r.offset[:20], r.pen[:20]) for r in strokes(64)], 8, None)
+    for _ in range(100):
+        steps()
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    for _ in range(updates // CALLS):
+        steps()
+    return before, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024 - before
+
+
 def main() -> None:
+    peak, grown = grown_megabytes()
+    print(f"Peak memory {peak:.0f} MB; 1,000 more updates raise it by {grown:.1f} MB.\n")
     rows = strokes(4 * BATCH)
     ours = our_steps(rows, BATCH, None)
     compile_seconds = first_call(ours)
