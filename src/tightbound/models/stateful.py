@@ -1,4 +1,4 @@
-"""Models whose past is in a state, with proposals that go along it: scored, drawn and filtered step by step."""
+"""Models whose past is in a state, and proposals that go along it: scored, drawn, filtered by steps."""
 
 from abc import abstractmethod
 from collections.abc import Mapping

@@ -66,9 +66,12 @@ def init_state(
     *,
     carry: PyTree = None,
 ) -> TrainState:
-    """The state before the first update; `carry` is the first one of a `CarriedObjective`. The arrays are copied: `fit` donates its state's buffers,
-    and the caller's model stays usable. The copies are strongly typed, as updated parameters are:
-    `jnp.asarray(0.3)` is not, and the step would be compiled twice."""
+    """The state before the first update; `carry` is the first one of a `CarriedObjective`.
+
+    The arrays are copied: `fit` donates its state's buffers, and the caller's model stays usable. The
+    copies are strongly typed, as updated parameters are: `jnp.asarray(0.3)` is not, and the step
+    would be compiled twice.
+    """
     state = TrainState(
         model=model,
         proposal=proposal,

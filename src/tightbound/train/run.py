@@ -360,8 +360,9 @@ def _trained_on(setup: Setup) -> str:
 def step_report(
     evidence: StepEvidence, split: str, is_bound: bool, *, num_particles: int | None = None
 ) -> dict[str, Any]:
-    """What one training batch says: its bound (the ELBO, or that of a filter) as an `Estimate`, by site, the loss that was
-    differentiated, the gradient's norm and the effective sample size of its weights."""
+    """What one training batch says: its bound (the ELBO, or that of a filter) as an `Estimate`, by
+    site, the loss that was differentiated, the gradient's norm and the effective sample size of its
+    weights."""
     log_weights = np.asarray(evidence.log_weights)
     return {
         "bound": _bound(log_weights, split, is_bound, num_particles),
