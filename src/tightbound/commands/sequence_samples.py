@@ -6,7 +6,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from tightbound.data.batch import Batch
-from tightbound.inference.filter import filter_particles
+from tightbound.inference.filter import filter_particles, one_of_each
 from tightbound.inference.filtering import Filtering
 from tightbound.inference.smoothing import smooth
 from tightbound.models.stateful import AbstractStateful, AbstractStepwise, Guided, continued
@@ -27,7 +27,8 @@ def states_after(
     _, population = filter_particles(
         Guided(model, proposal), batch, num_particles=NUM_PARTICLES, key=filter_key
     )
-    return _chosen(population.state, population.log_weights, batch, choice_key)
+    rows = jnp.asarray(batch.rows)
+    return one_of_each(population.state, population.log_weights, rows, choice_key)
 
 
 @eqx.filter_jit
@@ -39,20 +40,7 @@ def latents_of(
     filtering = Filtering(NUM_PARTICLES)
     paths, log_weights = smooth(model, proposal, batch, filtering, key=filter_key)
     paths = jax.tree.map(lambda leaf: jnp.moveaxis(leaf, 0, 1), paths)
-    return _chosen(paths, log_weights.T, batch, choice_key)
-
-
-def _chosen(
-    particles: PyTree[Array],
-    log_weights: Float[Array, "batch particles"],
-    batch: Batch,
-    key: PRNGKeyArray,
-) -> PyTree[Array]:
-    def one(particles, log_weights, row):
-        index = jax.random.categorical(jax.random.fold_in(key, row), log_weights)
-        return jax.tree.map(lambda leaf: leaf[index], particles)
-
-    return jax.vmap(one)(particles, log_weights, jnp.asarray(batch.rows))
+    return one_of_each(paths, log_weights.T, jnp.asarray(batch.rows), choice_key)
 
 
 @eqx.filter_jit

@@ -163,6 +163,21 @@ def filter_particles(
     return terms, Population(state=end[0], log_weights=end[1], history=history)
 
 
+def one_of_each(
+    particles: PyTree[Array],
+    log_weights: Float[Array, "batch particles"],
+    rows: Int[Array, " batch"],
+    key: PRNGKeyArray,
+) -> PyTree[Array]:
+    """Of every sequence, one particle drawn by its weight; leaves begin with batch, particles."""
+
+    def choose(particles, log_weights, row):
+        chosen = jax.random.categorical(jax.random.fold_in(key, row), log_weights)
+        return jax.tree.map(lambda leaf: leaf[chosen], particles)
+
+    return jax.vmap(choose)(particles, log_weights, rows)
+
+
 class _Each(AbstractPopulation):
     """The population of a family written for one particle: a key for each."""
 

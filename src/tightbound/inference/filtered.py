@@ -9,7 +9,7 @@ from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from tightbound.data.batch import Batch
 from tightbound.estimators.bounds import filtering_terms
-from tightbound.inference.filter import Population, filter_particles
+from tightbound.inference.filter import filter_particles, one_of_each
 from tightbound.models.base import AbstractProposal
 from tightbound.models.sequential import AbstractFiltered
 from tightbound.terms import Kind, LogTerms, Site
@@ -61,7 +61,8 @@ def draw_filtered(
     )
     *sites, reweighting = filtering_terms(terms).sites
     record = LogTerms((*sites, _proposal_site(log_q), reweighting), terms.num_units)
-    return z, _one_of_each(population, rows, choice_key), record
+    chosen = one_of_each(population.state, population.log_weights, rows, choice_key)
+    return z, chosen, record
 
 
 def _draws(
@@ -102,13 +103,3 @@ def _summed(
 
     sites = tuple(site(name, kind) for name, kind in model.kinds.items())
     return LogTerms(sites=sites, num_units=jnp.asarray(batch.num_units))
-
-
-def _one_of_each(population: Population, rows: Array, key: PRNGKeyArray) -> PyTree[Array]:
-    """The state of one particle per sequence, drawn by its weight."""
-
-    def choose(state, log_weights, row):
-        chosen = jax.random.categorical(jax.random.fold_in(key, row), log_weights)
-        return jax.tree.map(lambda leaf: leaf[chosen], state)
-
-    return jax.vmap(choose)(population.state, population.log_weights, rows)
