@@ -38,7 +38,7 @@ from tightbound.evaluation import evaluate
 from tightbound.inference.stepwise import filter_pair, stepwise_pair
 from tightbound.inference.weigh import proposal_score, site_mask, weigh
 from tightbound.models.sequential import AbstractFiltered
-from tightbound.models.stateful import AbstractStateful, FromPrior, Proposed, proposed
+from tightbound.models.stateful import AbstractStateful, FromPrior, proposed
 from tightbound.terms import Kind
 from tightbound.train.em import MonteCarloEM, Supervised, heads_averaged_apart
 from tightbound.train.filtering import FilteringObjective
@@ -108,23 +108,14 @@ def twin(setup: Setup, key: PRNGKeyArray) -> ev.Twin | None:
     low, high = int(0.4 * num_observations), int(0.6 * num_observations)
     some = np.unique(np.linspace(low, high, _TWIN_OBSERVATIONS, dtype=int))
     chosen = jax.tree.map(lambda leaf: leaf[some], x)
-    batch = Batch(
-        x=chosen,
-        mask=chosen.mask if isinstance(chosen, Sequence) else np.ones((len(some), 1), bool),
-        num_units=np.ones(len(some), np.int32),
-        rows=np.arange(len(some), dtype=np.int32),
-    )
 
     @jit_once
     def relative(model, proposal):
-        terms = weigh(model, proposal, batch, num_samples=_TWIN_SAMPLES, key=weigh_key)
-
-        def one_row(x, row, log_weights):
+        def one_row(x, row):
             keys = jax.random.split(jax.random.fold_in(weigh_key, row), _TWIN_SAMPLES)
             q = proposed(model, proposal, x)
             z = jax.vmap(q.sample)(keys)
-            if isinstance(q, Proposed):  # `weigh` draws along the filter, with keys of its own
-                log_weights = jax.vmap(lambda z: log_weight(model, q, x, z))(z)
+            log_weights = jax.vmap(lambda z: log_weight(model, q, x, z))(z)
             draws = jax.vmap(lambda z: ravel_pytree(z)[0])(z)
             first, second = jnp.split(draws, 2)
             low, high = jnp.quantile(first, jnp.array([0.1, 0.9]), axis=0)
@@ -133,7 +124,7 @@ def twin(setup: Setup, key: PRNGKeyArray) -> ev.Twin | None:
             ratio = jnp.where(inside, jnp.exp(jnp.split(log_weights, 2)[1] - log_mass), 0.0)
             return ratio.mean(), ratio.std() / np.sqrt(len(ratio))
 
-        return jax.vmap(one_row, in_axes=(0, 0, 1))(batch.x, batch.rows, terms.log_weights)
+        return jax.vmap(one_row)(chosen, jnp.arange(len(some)))
 
     weight = error = np.zeros(0)  # nothing to weigh where there are no latents
     if Kind.LATENT in small.model.kinds.values():
