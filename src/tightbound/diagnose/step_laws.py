@@ -4,18 +4,17 @@ whole pass and a line of descent score the same choices alike."""
 from collections.abc import Callable
 from typing import Any
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from tightbound.data.batch import Batch
 from tightbound.data.sequences import Sequence
 from tightbound.diagnose import evidence as ev
-from tightbound.inference.filter import filter_particles
-from tightbound.models.sequential import AbstractSequential, StepScores
-from tightbound.models.stateful import AbstractStateful, AbstractStepwise, Guided, proposed
+from tightbound.inference.filtering import Filtering
+from tightbound.inference.smoothing import along, lines, trace
+from tightbound.models.stateful import AbstractStateful, AbstractStepwise, proposed
 from tightbound.terms import Kind, LogTerms, StepTerms
 from tightbound.train.setup import Setup
 
@@ -151,36 +150,6 @@ def _where(past: Bool[Array, " time"], own: Array, new: Array) -> Array:
 # --- lines of descent ----------------------------------------------------------------------------
 
 
-class Recording(AbstractSequential):
-    """A guided particle that carries its own history: the z it and its ancestors drew, and what each
-    step was worth to it."""
-
-    particle: Guided
-    num_steps: int = eqx.field(static=True)
-
-    @property
-    def kinds(self):  # pyright: ignore[reportIncompatibleVariableOverride]
-        return self.particle.kinds
-
-    def inputs(self, x: Sequence) -> PyTree[Array]:
-        return self.particle.inputs(x)
-
-    def init(self, key: PRNGKeyArray) -> PyTree[Array]:
-        state = self.particle.init(key)
-        z = jax.eval_shape(lambda: self.particle.model.prior(state, jnp.zeros((), int)).sample(key))
-        path = jax.tree.map(lambda leaf: jnp.zeros((self.num_steps, *leaf.shape), leaf.dtype), z)
-        return state, path, jnp.zeros(self.num_steps)
-
-    def step(
-        self, state: PyTree[Array], x_t: Any, clock: Int[Array, ""], key: PRNGKeyArray
-    ) -> tuple[PyTree[Array], StepScores]:
-        inner, path, worth = state
-        z, moved, scores = self.particle.drawn_step(inner, x_t, clock, key)
-        path = jax.tree.map(lambda leaf, new: leaf.at[clock].set(new), path, z)
-        terms = [log_p if log_q is None else log_p - log_q for log_p, log_q in scores.values()]
-        return (moved, path, worth.at[clock].set(jnp.stack(terms).sum())), scores
-
-
 def descent_changes(
     model: AbstractStateful, proposal: AbstractStepwise, batch: Batch, key: PRNGKeyArray
 ) -> Float[Array, " rows"]:
@@ -190,15 +159,10 @@ def descent_changes(
 
     Largest difference over steps and particles, as a share of the largest term (at least 1 nat).
     """
-    recording = Recording(Guided(model, proposal), batch.mask.shape[1])
-    _, population = filter_particles(
-        *(recording, batch),
-        num_particles=_PARTICLES,
-        key=key,
-        resampling="multinomial",
-        threshold=1,
-    )
-    _, paths, worths = population.state
+    filtering = Filtering(_PARTICLES, threshold=1, resampling="multinomial")
+    terms, paths = lines(model, proposal, batch, filtering, key=key)
+    by_time = jnp.swapaxes(terms.log_increments, 1, 2)
+    worths = along(by_time, trace(terms.ancestors))
 
     def one_particle(x, z, worth):
         log_q = proposed(model, proposal, x).log_prob(z)
@@ -207,7 +171,7 @@ def descent_changes(
         return off / jnp.maximum(1.0, jnp.where(x.mask, jnp.abs(worth), 0.0).max())
 
     of_row = jax.vmap(one_particle, in_axes=(None, 0, 0))
-    return jax.vmap(of_row)(batch.x, paths, worths).max(1)
+    return jax.vmap(of_row, in_axes=(0, 1, 1))(batch.x, paths, worths).max(1)
 
 
 def without_earlier_weights(terms: StepTerms) -> Float[Array, " batch"]:

@@ -42,15 +42,28 @@ def smooth(
     Each resampling leaves fewer distinct ancestors of early steps, so long sequences need many
     particles. At padding stands the last real step. Where every weight is 0 they count as equal.
     """
-    particle = _Remembering(Guided(model, proposal))
+    terms, paths = lines(model, proposal, batch, filtering, key=key, read=read)
+    return paths, final_log_weights(terms)
+
+
+def lines(
+    model: AbstractStateful,
+    proposal: AbstractStepwise,
+    batch: Batch,
+    filtering: Filtering,
+    *,
+    key: PRNGKeyArray,
+    read: Read = latents,
+) -> tuple[StepTerms, PyTree[Array]]:
+    """The record of the filter, and what `read` found along every line of descent, as in `smooth`."""
     terms, population = filter_particles(
-        particle,
+        _Remembering(Guided(model, proposal)),
         batch,
         key=key,
         **filtering.arguments,
         read=lambda state: read(*state),
     )
-    return along(population.history, trace(terms.ancestors)), final_log_weights(terms)
+    return terms, along(population.history, trace(terms.ancestors))
 
 
 def trace(ancestors: Int[Array, "time particles batch"]) -> Int[Array, "time particles batch"]:
