@@ -62,6 +62,7 @@ def _put(root, content=CONTENT, compresslevel=9):
     "name",
     [
         *("mnist", "mnist-static", "ewt", "multi30k"),
+        *("multi30k-raw", "cath-s35", "cath-s20", "wikitext2", "tiny-shakespeare"),
         *("omniglot", "unipen", "jsb", "muse", "nutria", "exchange-rates"),
     ],
 )

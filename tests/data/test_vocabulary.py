@@ -18,6 +18,7 @@ from tightbound.data.sentences import NUM_MARKS, PAD, UNKNOWN
 from tightbound.data.vocabulary import (
     MARKS,
     WORD_START,
+    character_vocabulary,
     letter_vocabulary,
     subword_vocabulary,
     unknown_share,
@@ -34,6 +35,7 @@ TEXT = [
 WORDS = word_vocabulary(TEXT, lowercase=True)
 SUB_WORDS = subword_vocabulary(TEXT, size=40, lowercase=True)
 LETTERS = letter_vocabulary("abcxyz")
+CHARACTERS = character_vocabulary(["Abba ", "a\n"])
 
 
 def test_words_are_ordered_by_count_and_rarer_ones_are_unknown():
@@ -92,6 +94,17 @@ def test_a_character_that_training_lacks_is_one_unknown_piece():
     assert symbols.count(UNKNOWN) == 3
     assert symbols[-len(low) :] == low
     assert word_of[-len(low) :] == [1] * len(low)
+
+
+def test_a_character_that_training_lacks_is_unknown_and_no_error():
+    """Oracle: the characters by hand, in the order of Unicode, case and white space kept."""
+    assert CHARACTERS.symbols == (*MARKS, "\n", " ", "A", "a", "b")
+    symbols = CHARACTERS.encode("Ab ψ\n<pad>")
+    assert symbols == [6, 8, 5, UNKNOWN, 4, UNKNOWN, UNKNOWN, 7, UNKNOWN, UNKNOWN]
+    assert CHARACTERS.decode([*CHARACTERS.encode("A b"), PAD]) == "A b"
+    assert character_vocabulary(["Abba ", "a\n"], min_count=2).symbols == (*MARKS, "a", "b")
+    with pytest.raises(DataError, match=r"No character occurs 9 times in the training split, whi"):
+        character_vocabulary(["Abba"], min_count=9)
 
 
 def byte_pairs(counts, num_merges):
@@ -159,12 +172,14 @@ def test_sub_words_are_the_same_in_every_process():
         assert output.decode().rstrip("\r\n") == SUB_WORDS.to_json()
 
 
-@pytest.mark.parametrize("vocabulary", [LETTERS, WORDS, SUB_WORDS], ids=lambda v: v.units)
+@pytest.mark.parametrize(
+    "vocabulary", [LETTERS, CHARACTERS, WORDS, SUB_WORDS], ids=lambda v: v.units
+)
 def test_json_restores_a_vocabulary(vocabulary):
     """Oracle: equality of the records, and of what the restored one encodes."""
     restored = vocabulary_from_json(vocabulary.to_json(), "here")
     assert restored == vocabulary
-    text = list("abz") if vocabulary is LETTERS else ["the", "widow", "ψ"]
+    text = list("abz") if vocabulary in (LETTERS, CHARACTERS) else ["the", "widow", "ψ"]
     assert restored.encode_pieces(text) == vocabulary.encode_pieces(text)
 
 

@@ -97,6 +97,15 @@ _MULTI30K_URL = (
     "https://raw.githubusercontent.com/multi30k/dataset/"
     "a3d2e0d26b56f3846f66a952536ffed4e401d05a/data/task1/tok/"
 )
+_MULTI30K_RAW_URL = _MULTI30K_URL.replace("/tok/", "/raw/")
+_CATH_URL = (
+    "https://raw.githubusercontent.com/shouldsee/blosum/"
+    "a226226db0803419807ab1ecd65a156da2edf2d4/cath-domain-seqs-S35.fa"
+)
+_SHAKESPEARE_URL = (
+    "https://raw.githubusercontent.com/karpathy/char-rnn/"
+    "6f9487a6fe5b420b7ca9afb0d7c078e37c1d1b4e/data/tinyshakespeare/input.txt"
+)
 _NUTRIA_URL = (
     "https://raw.githubusercontent.com/nchopin/particles/"
     "8f2c4bfa85cc7a287c0fd36b13710bfe4bd41856/particles/datasets/nutria.txt"
@@ -113,6 +122,10 @@ def _ewt_file(name: str, sha256: str, size: int) -> DataFile:
 
 def _multi30k_file(name: str, sha256: str, size: int) -> DataFile:
     return DataFile(f"multi30k/{name}.gz", sha256, size, (_MULTI30K_URL + name,))
+
+
+def _multi30k_raw_file(name: str, sha256: str, size: int) -> DataFile:
+    return DataFile(f"multi30k/{name}.gz", sha256, size, (_MULTI30K_RAW_URL + name,))
 
 
 CATALOGUE: dict[str, DataSet] = {
@@ -228,6 +241,108 @@ CATALOGUE: dict[str, DataSet] = {
                     "test_2016_flickr.lc.norm.tok.de",
                     "c6a33d39d48f9f510de147651316cd9d918e09ad0219df734a2f16b6baccacc4",
                     71_917,
+                ),
+            ),
+        ),
+        DataSet(
+            name="multi30k-raw",
+            title="the same captions as they were written",
+            licence="none stated; treat as non-commercial",
+            origin="Multi30K task 1 (Elliott et al. 2016)",
+            files=(
+                _multi30k_raw_file(
+                    "train.en",
+                    "460a15fbd157e34a7a9957ee388c1ca247fe47af3ef25fb50442af6c274e0fc6",
+                    1_801_238,
+                ),
+                _multi30k_raw_file(
+                    "val.en",
+                    "1f2a23d992769b5b3d209b0a10dd0b77c08cceb1f20dfb97ed0aafa49d107227",
+                    63_297,
+                ),
+                _multi30k_raw_file(
+                    "test_2016_flickr.en",
+                    "399a4382932c1aadd3ceb9bef1008d388a64c76d4ae4e9d4728c6f4301cac182",
+                    62_076,
+                ),
+                _multi30k_raw_file(
+                    "train.de",
+                    "2c2b73fd2b548fbcde3a875e0a78d6ee94d498bfdee6bd3eae3945779e9ddf72",
+                    2_110_398,
+                ),
+                _multi30k_raw_file(
+                    "val.de",
+                    "660e09eb7e1da2f856ea13ee5ad3cf6d36b3d5b0b733c857e94c5747a3dfc660",
+                    75_981,
+                ),
+                _multi30k_raw_file(
+                    "test_2016_flickr.de",
+                    "4be6b5b3236b79c25475c6bb829800a7ce559e9ba7a1f6c2394fe4d40be46d16",
+                    70_649,
+                ),
+            ),
+        ),
+        DataSet(
+            name="cath-s35",
+            title="protein domains as residues, no two alike in more than 35 %, release 4.1",
+            licence="CC BY 4.0",
+            origin="CATH 4.1.0 (Sillitoe et al. 2015), cath-domain-seqs-S35",
+            files=(
+                DataFile(
+                    "cath_s35/cath-domain-seqs-S35-v4_1_0.fa.xz",
+                    "fc222f1b291a52f97538fa16dda23e4e73e3b145b6783ee3c19ac7c0a06c2647",
+                    3_918_454,
+                    (_CATH_URL,),
+                ),
+            ),
+        ),
+        DataSet(
+            name="cath-s20",
+            title="protein domains as residues, no two alike in more than 20 %, release 4.3",
+            licence="CC BY 4.0",
+            origin="CATH 4.3.0, cath-dataset-nonredundant-S20",
+            files=(
+                DataFile(
+                    "cath_s35/cath-dataset-nonredundant-S20-v4_3_0.fa.xz",
+                    "e4a36ac96a9233ee944415bd8b8c8854ef103414756219c34f4ac426c4b52fd5",
+                    2_784_440,
+                ),
+            ),
+        ),
+        DataSet(
+            name="wikitext2",
+            title="articles of Wikipedia, tokenised, rare words as <unk>",
+            licence="CC BY-SA 3.0",
+            origin="WikiText-2 (Merity et al. 2016), the training articles in another order",
+            files=(
+                DataFile(
+                    "wikitext2/wiki.train_shuffled_documents.tokens.xz",
+                    "728c77e87e176af4730f9a80fc6008bcaff421a7202c1c048877c0eec3685f89",
+                    10_797_148,
+                ),
+                DataFile(
+                    "wikitext2/wiki.valid.tokens.xz",
+                    "f0737ed31fc1329026e95cb8b98e19c2a182c39c240ab909dc31abf2f8af58e8",
+                    1_121_681,
+                ),
+                DataFile(
+                    "wikitext2/wiki.test.tokens.xz",
+                    "d790b833ef8cf03a90db7bf1271b7520b83c45ce07ba3c1a9699df81e239eca0",
+                    1_256_449,
+                ),
+            ),
+        ),
+        DataSet(
+            name="tiny-shakespeare",
+            title="a million characters of Shakespeare's plays",
+            licence="public domain",
+            origin="karpathy/char-rnn, data/tinyshakespeare/input.txt",
+            files=(
+                DataFile(
+                    "tinyshakespeare/input.txt.gz",
+                    "86c4e6aa9db7c042ec79f339dcb96d42b0075e16b8fc2e86bf0ca57e2dc565ed",
+                    1_115_394,
+                    (_SHAKESPEARE_URL,),
                 ),
             ),
         ),

@@ -1,7 +1,7 @@
 """Multi30K: captions of images in English and German (Elliott et al. 2016, W16-3210).
 
-The published lower-case, tokenised files: one sentence a line, tokens separated by spaces; line i
-of one language translates line i of the other.
+The published files, raw or lower-case and tokenised (tokens separated by spaces): one sentence a
+line; line i of one language translates line i of the other.
 """
 
 import os
@@ -36,10 +36,9 @@ def load_multi30k(
 
     Without `root` the published files are used; `root` is a folder with files of the same names.
     """
-    paths = [path for path in find("multi30k", root) if path.match(f"*.tok.{language}*")]
     corpora = {
-        name: [line.split() for _, line in islice(numbered_lines(path), max_rows)]
-        for name, path in zip(("train", "valid", "test"), paths, strict=True)
+        name: [line.split() for line in lines]
+        for name, lines in multi30k_lines(root, language=language, max_rows=max_rows).items()
     }
     vocabulary = text_vocabulary(
         corpora["train"],
@@ -54,3 +53,22 @@ def load_multi30k(
             name, [vocabulary.encode(words) for words in corpus], max_length=max_length, law=law
         )
     return splits, vocabulary, dropped
+
+
+def multi30k_lines(
+    root: str | os.PathLike[str] | None = None,
+    *,
+    language: Literal["en", "de"],
+    raw: bool = False,
+    max_rows: int | None = None,
+) -> dict[str, list[str]]:
+    """The first lines of train, valid and test in one language: tokenised in lower case, or raw.
+
+    Blank lines are among them, so that line i still translates line i.
+    """
+    files = find("multi30k-raw" if raw else "multi30k", root)
+    paths = [path for path in files if f".{language}" in path.suffixes]
+    return {
+        name: [line for _, line in islice(numbered_lines(path), max_rows)]
+        for name, path in zip(("train", "valid", "test"), paths, strict=True)
+    }

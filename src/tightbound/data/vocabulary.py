@@ -1,4 +1,4 @@
-"""Symbols of text: letters, words, or pieces of words by byte-pair encoding.
+"""Symbols of text: characters, words, or pieces of words by byte-pair encoding.
 
 A vocabulary is made from the training split only. Its first symbols are PAD, BOS, EOS and
 UNKNOWN, and nothing in a text is ever read as one of them, however it is spelled.
@@ -22,7 +22,7 @@ MARKS = ("<pad>", "<bos>", "<eos>", "<unknown>")  # in the order of their symbol
 WORD_START = "▁"  # begins the first piece of every word
 _FORMAT = "tightbound vocabulary 1"
 
-Units = Literal["letters", "words", "sub-words"]
+Units = Literal["letters", "characters", "words", "sub-words"]
 
 
 @dataclass(frozen=True)
@@ -30,6 +30,7 @@ class Vocabulary:
     """The symbols a model knows, as text; the place of each is its number.
 
     letters     one symbol each; another character is a `UserError`
+    characters  one symbol each, whatever a text is written in; another character is UNKNOWN
     words       a word that is not there is UNKNOWN
     sub-words   a word becomes pieces by the `merges`, in their order; a character that the
                 training split does not have is UNKNOWN
@@ -63,7 +64,7 @@ class Vocabulary:
         pieces = [self.symbols[symbol] for symbol in shown]
         if self.units == "sub-words":
             return "".join(pieces).replace(WORD_START, " ").strip()
-        return ("" if self.units == "letters" else " ").join(pieces)
+        return (" " if self.units == "words" else "").join(pieces)
 
     def to_json(self) -> str:
         """All of it as text, for `vocabulary_from_json`."""
@@ -123,6 +124,20 @@ def word_vocabulary(
         )
     frequent.sort(key=lambda word: (-counts[word], word))
     return Vocabulary((*MARKS, *frequent), "words", lowercase)
+
+
+def character_vocabulary(texts: Iterable[str], *, min_count: int = 1) -> Vocabulary:
+    """The characters that occur at least `min_count` times, in the order of Unicode; case is kept."""
+    counts: Counter[str] = Counter()
+    for text in texts:
+        counts.update(text)
+    frequent = sorted(character for character in counts if counts[character] >= min_count)
+    if not frequent:
+        raise DataError(
+            f"No character occurs {min_count} times in the training split, which has "
+            f"{counts.total():,} characters. Lower `min_count`, or give more text."
+        )
+    return Vocabulary((*MARKS, *frequent), "characters")
 
 
 def subword_vocabulary(
