@@ -39,7 +39,9 @@ BASE_MODULES = (
 # A module belongs to the longest room that its name starts with. It may import its own room and
 # whatever starts with a name on the right; docs/architecture.md draws the same arrows.
 TRAINING = {"errors", "terms", "inference", "estimators", "models", "data", "evaluation"}
-NUMPY_ESTIMATORS = {f"estimators.{n}" for n in ("estimate", "units", "weights", "comparison")}
+NUMPY_ESTIMATORS = {
+    f"estimators.{n}" for n in ("estimate", "units", "weights", "comparison", "ranking")
+}
 ARROWS: Mapping[str, set[str]] = {
     "errors": set(),
     "terms": set(),
@@ -67,7 +69,8 @@ ARROWS: Mapping[str, set[str]] = {
         *("errors", "diagnose.evidence", "diagnose.finding", "diagnose.findings", "train.folder"),
         *NUMPY_ESTIMATORS,
     },
-    "commands": {*TRAINING, "train", "diagnose", "report", "recipes"},
+    "sweep": {*("errors", "recipes", "train.folder"), *NUMPY_ESTIMATORS},
+    "commands": {*TRAINING, "train", "diagnose", "report", "recipes", "sweep"},
     "cli": {"errors", "commands", "recipes", "report", "train", "diagnose"},
 }
 

@@ -17,6 +17,7 @@ COMMANDS = {
     "doctor": "after: what is wrong with a run, or with saved log-weights, and what to change",
     "evaluate": "after: a bound with both its errors, whatever trained the model",
     "compare": "after: two runs on the same rows, paired",
+    "sweep": "many settings side by side, several seeds each: a table that calls ties ties",
     "sample": "draw from a trained model, as PNG",
     "report": "one HTML file of a run, readable offline",
     "runs": "list runs and the settings in which they differ",
@@ -97,6 +98,7 @@ def _extra_of(module: str) -> str | None:
         "train": ("jax", "jaxlib", "equinox", "optax", "numpyro", "safetensors", "platformdirs"),
         "demo": ("matplotlib", "sklearn"),
         "track": ("tensorboardX",),
+        "sweep": ("ray",),
     }
     root = module.partition(".")[0]
     return next((extra for extra, modules in extras.items() if root in modules), None)

@@ -123,6 +123,19 @@ def test_per_unit_a_log_likelihood_is_turned_and_its_bound_with_it(unit):
     assert in_unit(-NATS, "nats per sequence", **claim).value == -11.0
 
 
+def test_the_mean_over_sequences_is_another_figure_than_the_ratio_of_sums():
+    """Closed form: mean of n_b / u_b with the error of a mean. Planted: the ratio of sums, which the
+    short sequences of this corpus weigh less."""
+    unit = "nats per unit, mean over sequences"
+    estimate = in_unit(-NATS, unit, num_units=UNITS, **CLAIM | {"bound": "lower"})
+    assert_allclose(estimate.value, (NATS / UNITS).mean())
+    assert_allclose(estimate.standard_error, (NATS / UNITS).std(ddof=1) / np.sqrt(len(NATS)))
+    assert (estimate.unit, estimate.bound) == (unit, "upper")
+    assert abs(estimate.value - per_unit(NATS, UNITS, **CLAIM).value) > 0.1
+    with pytest.raises(ValueError, match="converts an Estimate in nats per unit, but"):
+        perplexity(estimate)
+
+
 def test_an_impossible_sequence_has_an_infinite_mean_and_no_known_error():
     estimate = per_unit(np.array([1.0, np.inf]), np.array([1, 1]), **CLAIM)
     assert estimate.value == np.inf

@@ -62,13 +62,13 @@ def main(arguments: Sequence[str]) -> int:
         *(options.first, options.split, num_samples, options.seed, options.max_rows),
         filtering=filtering,
     )
-    first = _scores(one, options.bound)
+    first = sequence_scores(one, options.bound)
     if Path(split_reference(options.second)[0]).is_dir():
         other = evaluate_run(
             *(options.second, options.split, num_samples, options.seed, options.max_rows),
             filtering=filtering,
         )
-        second = _scores(other, options.bound)
+        second = sequence_scores(other, options.bound)
         sites = site_differences(one.evaluation, other.evaluation, options.unit)
     else:
         second, sites = _baseline(options.second, one, first), {}
@@ -139,7 +139,8 @@ def site_differences(
     return {name: of_site(name) for name in one}
 
 
-def _scores(evaluated: Evaluated, name: str) -> "SequenceScores":
+def sequence_scores(evaluated: Evaluated, name: str) -> "SequenceScores":
+    """A bound on log p of every sequence, in nats, by its name."""
     import jax.numpy as jnp
     import numpy as np
 
@@ -154,7 +155,7 @@ def _scores(evaluated: Evaluated, name: str) -> "SequenceScores":
         num_units=evaluation.num_units,
         unit_name="sequence" if (evaluation.num_units == 1).all() else "position",
         split=evaluation.split,
-        bound="lower" if evaluated.setup.is_bound else "none",
+        bound=evaluation.kind_of_bound(evaluated.setup.is_bound),
         estimator=name
         if evaluation.num_particles is None
         else f"{name}-{evaluation.num_particles}",

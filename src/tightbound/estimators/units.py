@@ -13,7 +13,13 @@ from jaxtyping import Float, Int, Integer
 
 from tightbound.estimators.estimate import Bound, Estimate
 
-Unit = Literal["nats per sequence", "nats per unit", "bits per unit", "perplexity"]
+Unit = Literal[
+    "nats per sequence",
+    "nats per unit",
+    "bits per unit",
+    "perplexity",
+    "nats per unit, mean over sequences",
+]
 TURNED: dict[Bound, Bound] = {"lower": "upper", "exact": "exact", "upper": "lower", "none": "none"}
 
 
@@ -47,6 +53,11 @@ def in_unit(
             f"{unit!r} divides by the number of units, but `num_units` is missing.\n"
             "Pass the `num_units` of the same sequences, or ask for 'nats per sequence'."
         )
+    if unit == "nats per unit, mean over sequences":
+        return mean_over_sequences(
+            -log_p, num_units, bound=TURNED[bound], estimator=estimator, num_samples=num_samples,
+            split=split,
+        )  # fmt: skip
     nats_per_unit = per_unit(
         -log_p,
         num_units,
@@ -132,6 +143,26 @@ def per_unit(
         num_samples=num_samples,
         split=split,
     )
+
+
+def mean_over_sequences(
+    nats: Float[np.ndarray, " batch"],
+    num_units: Int[np.ndarray, " batch"],
+    *,
+    bound: Bound,
+    estimator: str,
+    num_samples: int,
+    split: str,
+) -> Estimate:
+    """Mean over sequences of n_b / u_b: the average some papers report.
+
+    A unit of a short sequence weighs more than one of a long one, so this is log p of no corpus; its
+    exp is no perplexity. For comparison with figures made so, and for nothing else.
+    """
+    estimate = per_sequence(
+        nats / num_units, bound=bound, estimator=estimator, num_samples=num_samples, split=split
+    )
+    return replace(estimate, unit="nats per unit, mean over sequences")
 
 
 def bits_per_unit(nats_per_unit: Estimate) -> Estimate:
