@@ -9,6 +9,7 @@ from jaxtyping import Array, Float, Int, Integer, PRNGKeyArray
 
 from tightbound.data.batch import Batch, Noise, Split, chunks
 from tightbound.errors import UserError
+from tightbound.estimators.estimate import Bound
 from tightbound.inference.filtering import Filtering
 from tightbound.inference.stepwise import stepwise_pair, weigh_populations
 from tightbound.inference.weigh import weigh
@@ -34,6 +35,14 @@ class Evaluation:
     def log_weights(self) -> Float[np.ndarray, "samples rows"]:
         """log p(x, z) - log q(z | x), in nats per sequence."""
         return np.asarray(sum(self.log_p.values()) - sum(self.log_q.values()))
+
+    def kind_of_bound(self, is_bound: bool) -> Bound:
+        """What the log-weights say of log p(x), where the setup's terms are a bound at all: that it is
+        this, where nothing was drawn; else that it lies above, on average."""
+        if not is_bound:
+            return "none"
+        nothing_drawn = all(kind is Kind.OBSERVED for kind in self.kinds.values())
+        return "exact" if nothing_drawn and self.num_particles is None else "lower"
 
     @property
     def site_means(self) -> dict[str, Float[np.ndarray, " rows"]]:

@@ -42,9 +42,14 @@ class EvaluateOptions:
     """fivo: share of the particles below which the effective sample size makes them resample."""
     order: float | None = None
     """alpha of "renyi", n of "cubo"."""
-    unit: Literal["nats per sequence", "nats per unit", "bits per unit", "perplexity"] = (
-        "nats per sequence"
-    )
+    unit: Literal[
+        "nats per sequence",
+        "nats per unit",
+        "bits per unit",
+        "perplexity",
+        "nats per unit, mean over sequences",
+    ] = "nats per sequence"
+    """The last is the average some papers report: of every sequence's own nats per unit."""
     split: Literal["train", "valid", "test"] = "test"
     max_rows: int | None = None
     """Only the first rows of the split."""
@@ -89,8 +94,9 @@ def main(arguments: Sequence[str]) -> int:
         )
     except ValueError as error:
         raise UserError(str(error)) from error
-    if not evaluated.setup.is_bound:
-        estimate = replace(estimate, bound="none")
+    kind = evaluation.kind_of_bound(evaluated.setup.is_bound)
+    if kind != "lower":  # which has turned where the unit turns the sign
+        estimate = replace(estimate, bound=kind)
     sites = site_estimates(evaluation)
     figures = stroke_figures(
         evaluated.setup, evaluated.state, evaluated.split, evaluation, options.seed

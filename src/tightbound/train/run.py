@@ -15,7 +15,7 @@ from tightbound.data.batch import Batch, steps_per_epoch, training_batches
 from tightbound.data.windows import epochs_of_windows, windowed_batches
 from tightbound.errors import UserError
 from tightbound.estimators.bounds import bound_estimate
-from tightbound.estimators.estimate import finite_or_text
+from tightbound.estimators.estimate import Bound, finite_or_text
 from tightbound.estimators.weights import ess_fraction
 from tightbound.evaluation import Evaluation
 from tightbound.train.checkpoint import (
@@ -365,7 +365,7 @@ def step_report(
     weights."""
     log_weights = np.asarray(evidence.log_weights)
     return {
-        "bound": _bound(log_weights, split, is_bound, num_particles),
+        "bound": _bound(log_weights, split, "lower" if is_bound else "none", num_particles),
         "sites": _site_report(evidence.log_p, evidence.log_q),
         "loss": finite_or_text(float(evidence.loss)),
         "gradient_norm": finite_or_text(float(evidence.gradient_norm)),
@@ -376,19 +376,20 @@ def step_report(
 def held_out_report(evaluation: Evaluation, is_bound: bool) -> dict[str, Any]:
     """What the held-out split says: its bound as an `Estimate`, by site, and the weights' ESS."""
     log_weights, num_particles = evaluation.log_weights, evaluation.num_particles
+    kind = evaluation.kind_of_bound(is_bound)
     return {
-        "bound": _bound(log_weights, evaluation.split, is_bound, num_particles),
+        "bound": _bound(log_weights, evaluation.split, kind, num_particles),
         "sites": _site_report(evaluation.log_p, evaluation.log_q),
         **_ess_report(evaluation.log_weights),
     }
 
 
 def _bound(
-    log_weights: np.ndarray, split: str, is_bound: bool, num_particles: int | None
+    log_weights: np.ndarray, split: str, kind: Bound, num_particles: int | None
 ) -> dict[str, Any]:
     name = "elbo" if num_particles is None else "fivo"
     estimate = bound_estimate(log_weights, bound=name, split=split, num_particles=num_particles)
-    return (estimate if is_bound else replace(estimate, bound="none")).to_json()
+    return replace(estimate, bound=kind).to_json()
 
 
 def _ess_report(log_weights: np.ndarray) -> dict[str, float]:
