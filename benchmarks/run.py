@@ -10,6 +10,7 @@ BENCHMARKS = (
     "hmm_forward.py",
     "edit_filter.py",
     "vrnn_step.py",
+    "language_step.py",
 )
 
 

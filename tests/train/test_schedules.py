@@ -152,3 +152,45 @@ def test_a_count_of_zero_is_refused_by_name(settings, name):
     """What would otherwise be a division by zero in the middle of a run."""
     with pytest.raises(UserError, match=f"`{name}` is 0, but it must be at least 1"):
         settings(**{name: 0})
+
+
+def test_rmsprop_with_an_epsilon_divides_by_the_root_plus_epsilon():
+    """Closed form over three steps: v = 0.99 v + 0.01 g^2, update -0.2 g / (sqrt(v) + 0.01). Planted:
+    the epsilon inside of the root."""
+    gradients = np.array([0.03, -0.02, 0.05])
+    v, expected, planted = 0.0, [], []
+    for gradient in gradients:
+        v = 0.99 * v + 0.01 * gradient**2
+        expected.append(-0.2 * gradient / (np.sqrt(v) + 0.01))
+        planted.append(-0.2 * gradient / np.sqrt(v + 0.01))
+    made = updates_of(
+        OptimiserSettings("rmsprop", learning_rate=0.2, epsilon=0.01, memory=0.99), gradients
+    )
+    assert_allclose(made, expected, rtol=1e-6)
+    assert np.abs(made - np.array(planted)).max() > 0.1 * np.abs(made).max()
+
+
+def test_gradients_that_are_forgotten_every_third_step_are_summed_until_then():
+    """Identity: SGD on running sums 1, 1 + 2, 1 + 2 + 3 | 4, 4 + 5; forgotten at every step it is SGD."""
+    gradients = np.arange(1.0, 6.0)
+    summed = updates_of(OptimiserSettings("sgd", learning_rate=1.0, forget_every=3), gradients)
+    assert_allclose(-summed, [1, 3, 6, 4, 9])
+    assert_allclose(-updates_of(OptimiserSettings("sgd", learning_rate=1.0), gradients), gradients)
+
+
+def updates_of(settings, gradients):
+    rule = optimiser(settings, len(gradients))
+    state, made = rule.init(jnp.zeros(())), []
+    for gradient in gradients:
+        update, state = rule.update(jnp.asarray(gradient), state, jnp.zeros(()))
+        made.append(float(update))
+    return np.array(made)
+
+
+def test_what_an_optimiser_has_not_is_refused():
+    with pytest.raises(
+        ValueError, match="`epsilon` or `memory` was set, but the optimiser is 'adam'"
+    ):
+        optimiser(OptimiserSettings("adam", epsilon=0.1), 10)
+    with pytest.raises(ValueError, match=r"`forget_every` is 0, but it counts steps\. Give 1"):
+        optimiser(OptimiserSettings("sgd", forget_every=0), 10)

@@ -1,5 +1,6 @@
 """Model x proposal x batch -> `LogTerms`. The only place that maps over samples and batch."""
 
+from functools import partial
 from typing import Literal
 
 import jax
@@ -9,12 +10,18 @@ from jaxtyping import Array, Bool, Float, PRNGKeyArray, PyTree
 from tightbound.data.batch import Batch
 from tightbound.inference.filtered import weigh_filtered
 from tightbound.inference.stepwise import weigh_stepwise
-from tightbound.models.base import AbstractModel, AbstractProposal, Distribution
+from tightbound.models.base import (
+    AbstractModel,
+    AbstractProposal,
+    AbstractRegularised,
+    Distribution,
+)
 from tightbound.models.sequential import AbstractFiltered
 from tightbound.models.stateful import AbstractStateful, AbstractStepwise, constant
 from tightbound.terms import Kind, LogTerms, Site
 
 GradientPath = Literal["full", "stop_proposal", "doubly", "stop_draw"]
+_NOISE = 0xD20  # folded into the key of a sequence: that of its first draw is not used twice
 
 
 def weigh(
@@ -25,6 +32,7 @@ def weigh(
     num_samples: int,
     key: PRNGKeyArray,
     path: GradientPath = "full",
+    training: bool = False,
 ) -> LogTerms:
     """Score `num_samples` draws z ~ q(. | x) of every sequence, site by site, in nats.
 
@@ -39,7 +47,8 @@ def weigh(
     - "stop_draw": the draw is a constant, as the score-function and wake-sleep surrogates need it.
 
     The key of a draw is made from `key`, the row of its sequence and the index of the sample, so
-    neither padding nor neighbours change it. A model whose own choices a filter sums out
+    neither padding nor neighbours change it. With `training`, a model that is noisy in training
+    (`AbstractRegularised`) is scored under that noise, one draw of it per sequence. A model whose own choices a filter sums out
     (`AbstractFiltered`) has one path: its draws are discrete. A stepwise proposal has all but
     "doubly".
     """
@@ -63,7 +72,10 @@ def weigh(
         scored_q = constant(q) if path in ("stop_proposal", "doubly") else q
         if path == "doubly":
             z = _scale_cotangent(z, _normalised_weights(model, constant(q), x, mask, z))
-        log_p = _over_samples(lambda z: model.score(x, z))(z)
+        score = partial(model.score, x)
+        if training and isinstance(model, AbstractRegularised):
+            score = partial(score, key=jax.random.fold_in(keys[0], _NOISE))
+        log_p = _over_samples(score)(z)
         log_q = _over_samples(lambda z: proposal_score(model, scored_q, z))(z)
         return log_p, log_q
 

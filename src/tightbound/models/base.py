@@ -43,6 +43,16 @@ class AbstractModel(eqx.Module):
         return z, self.sample_likelihood(z, x_key)
 
 
+class AbstractRegularised(AbstractModel):
+    """A model whose scores are noisy in training: dropout, words that are left out."""
+
+    @abstractmethod
+    def score(
+        self, x: PyTree[Array], z: PyTree[Array], *, key: PRNGKeyArray | None = None
+    ) -> dict[str, Float[Array, " time"]]:
+        """As for every model; with a key under the noise of training, and then no log p."""
+
+
 @runtime_checkable
 class Distribution(Protocol):
     """What `proposal(x)` returns: numpyro's distributions are such, and so is any pytree that can do this.

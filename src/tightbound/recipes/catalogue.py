@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from tightbound.errors import UserError
-from tightbound.recipes import edits, ssm, vae, vrnn
+from tightbound.recipes import dlm, edits, ssm, vae, vrnn
 from tightbound.train.settings import RunSettings
 
 if TYPE_CHECKING:
@@ -28,7 +28,13 @@ class Recipe(Protocol):
     def build(self, seed: int) -> "Setup": ...
 
 
-RECIPES: Mapping[str, Recipe] = {**vae.RECIPES, **edits.RECIPES, **vrnn.RECIPES, **ssm.RECIPES}
+RECIPES: Mapping[str, Recipe] = {
+    **vae.RECIPES,
+    **edits.RECIPES,
+    **vrnn.RECIPES,
+    **ssm.RECIPES,
+    **dlm.RECIPES,
+}
 
 
 def find_recipe(name: str) -> Recipe:

@@ -80,31 +80,23 @@ class VAERecipe:
         """Load the data and make everything the run needs."""
         from tightbound.data.baselines import image_baselines
         from tightbound.data.labelled import image_of
-        from tightbound.train.objective import Objective
         from tightbound.train.run import run_keys
-        from tightbound.train.schedules import kl_weight_schedule, optimiser
+        from tightbound.train.schedules import objective, optimiser
         from tightbound.train.setup import Setup
 
         splits, noise, levels = _load(self.data, conditional=self.model.family == "cvae")
         obs_size = image_of(splits["train"].x).shape[1]
         init_key, _, _ = run_keys(seed)
         model, proposal = _pair(self.model, self.objective, obs_size, init_key)
-        objective = Objective(
-            estimator=self.objective.estimator,
-            num_samples=self.objective.num_samples,
-            path=self.objective.path,
-            alpha=self.objective.alpha,
-            kl_weight=kl_weight_schedule(self.objective),
-            free_bits=self.objective.free_bits,
-        )
+        raised = objective(self.objective)
         return Setup(
             name=self.name,
             model=model,
             proposal=proposal,
             data=splits,
             noise=noise,
-            objective=objective,
-            claim=objective,
+            objective=raised,
+            claim=raised,
             optimiser=optimiser(self.optimiser, self.run.steps),
             run=self.run,
             baselines=image_baselines(splits["train"], splits["valid"], self.model.output, levels),

@@ -132,7 +132,15 @@ class Objective:
         step: Int[Array, ""],
     ) -> tuple[Float[Array, ""], LogTerms]:
         path = "stop_draw" if self.estimator in ("vimco", "wake-sleep") else self.path
-        terms = weigh(model, proposal, batch, num_samples=self.num_samples, key=key, path=path)
+        terms = weigh(
+            model,
+            proposal,
+            batch,
+            num_samples=self.num_samples,
+            key=key,
+            path=path,
+            training=True,
+        )
         return self.surrogate(terms, step), terms
 
     def surrogate(self, terms: LogTerms, step: Int[Array, ""]) -> Float[Array, ""]:

@@ -1,9 +1,10 @@
-"""From settings to Optax: learning-rate and KL-weight schedules, and the optimiser itself."""
+"""From settings to what they set: learning-rate and KL-weight schedules, objective and optimiser."""
 
+import jax
 import jax.numpy as jnp
 import optax
 
-from tightbound.train.objective import Schedule, always_one
+from tightbound.train.objective import Objective, Schedule, always_one
 from tightbound.train.settings import ObjectiveSettings, OptimiserSettings
 
 
@@ -49,6 +50,18 @@ def kl_weight_schedule(settings: ObjectiveSettings) -> Schedule:
     return weight
 
 
+def objective(settings: ObjectiveSettings) -> Objective:
+    """The named estimator, with its annealing."""
+    return Objective(
+        estimator=settings.estimator,
+        num_samples=settings.num_samples,
+        path=settings.path,
+        alpha=settings.alpha,
+        kl_weight=kl_weight_schedule(settings),
+        free_bits=settings.free_bits,
+    )
+
+
 def optimiser(settings: OptimiserSettings, steps: int) -> optax.GradientTransformation:
     """Clipping (entries first, then the norm), then the named rule with its schedule."""
     rate = learning_rate_schedule(settings, steps)
@@ -60,7 +73,7 @@ def optimiser(settings: OptimiserSettings, steps: int) -> optax.GradientTransfor
         case "adagrad":
             rule = optax.adagrad(rate)
         case "rmsprop":
-            rule = optax.rmsprop(rate)
+            rule = _rmsprop(settings, rate)
         case "sgd":
             rule = optax.sgd(rate)
     if settings.weight_decay > 0 and settings.name != "adamw":
@@ -68,9 +81,44 @@ def optimiser(settings: OptimiserSettings, steps: int) -> optax.GradientTransfor
             f"`weight_decay` is {settings.weight_decay}, but the optimiser is '{settings.name}', "
             "which has none. Use 'adamw', or leave weight_decay at 0."
         )
+    if settings.name != "rmsprop" and (settings.epsilon is not None or settings.memory is not None):
+        raise ValueError(
+            f"`epsilon` or `memory` was set, but the optimiser is '{settings.name}', which has its own "
+            "here. Use 'rmsprop', or leave them out."
+        )
     clips = []
+    if settings.forget_every != 1:
+        clips.append(_summed_gradients(settings.forget_every))
     if settings.clip_value is not None:
         clips.append(optax.clip(settings.clip_value))
     if settings.clip_norm is not None:
         clips.append(optax.clip_by_global_norm(settings.clip_norm))
     return optax.chain(*clips, rule) if clips else rule
+
+
+def _rmsprop(settings: OptimiserSettings, rate: optax.Schedule) -> optax.GradientTransformation:
+    """With a stated epsilon it is added outside of the root, as the optimiser of that name in PyTorch does."""
+    memory = 0.9 if settings.memory is None else settings.memory
+    if settings.epsilon is None:
+        return optax.rmsprop(rate, decay=memory)
+    return optax.rmsprop(rate, decay=memory, eps=settings.epsilon, eps_in_sqrt=False)
+
+
+def _summed_gradients(forget_every: int) -> optax.GradientTransformation:
+    """Every step is given the sum of the gradients since step 0, `forget_every`, 2 `forget_every`, ..."""
+    if forget_every < 1:
+        raise ValueError(
+            f"`forget_every` is {forget_every}, but it counts steps. Give 1, which forgets every "
+            "gradient after its step."
+        )
+
+    def init(params):
+        return jnp.zeros((), jnp.int32), optax.tree.zeros_like(params)
+
+    def update(updates, state, params=None):
+        count, total = state
+        kept = jnp.where(count % forget_every == 0, 0.0, 1.0)
+        total = jax.tree.map(lambda old, new: (kept * old + new).astype(new.dtype), total, updates)
+        return total, (count + 1, total)
+
+    return optax.GradientTransformation(init, update)

@@ -29,6 +29,13 @@ class OptimiserSettings:
     """Largest absolute entry of the gradient."""
     weight_decay: float = 0.0
     """Decoupled, adamw only."""
+    epsilon: float | None = None
+    """rmsprop: added to the root mean square that divides a gradient; None is 1e-8."""
+    memory: float | None = None
+    """rmsprop: share of the mean square that is kept at every step; None is 0.9."""
+    forget_every: int = 1
+    """Steps after which gradients are forgotten. Beyond 1 every step applies the sum of those since:
+    a mistake (a gradient not reset between steps), kept to show what it does."""
 
 
 @dataclass(frozen=True)

@@ -68,6 +68,7 @@ class Setup:
     evaluation_proposal: AbstractProposal | None = None  # None: the one that is trained
     filtering: Filtering | None = None  # of held-out numbers; None: independent draws
     baselines: Mapping[str, Estimate] = field(default_factory=dict)
+    entropy: Estimate | None = None  # of the data's source, in nats per unit, where it is known
     baseline_rows: Callable[[Split], Mapping[str, np.ndarray]] | None = None  # log p of every row
     twin: Callable[[PRNGKeyArray], Twin] | None = None
     is_bound: bool = True  # False where a debugging setting makes the terms something else

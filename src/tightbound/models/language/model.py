@@ -1,0 +1,198 @@
+"""A language model: embedding, normalisation, context, structure, emission, token by token."""
+
+from collections.abc import Mapping
+from typing import ClassVar
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
+
+from tightbound.data.sentences import BOS, EOS, PAD
+from tightbound.data.sequences import Sequence
+from tightbound.models.base import AbstractRegularised
+from tightbound.models.language.contexts import AbstractContext
+from tightbound.models.language.dropout import Dropout, dropped
+from tightbound.models.language.inputs import (
+    Normalisation,
+    normalise,
+    over_feature_deviation,
+    shifted,
+)
+from tightbound.models.language.structure import AbstractBounded, AbstractStructure, Direct
+from tightbound.terms import Kind
+
+
+class LanguageModel(AbstractRegularised):
+    """p(x) = sum_w pi_w prod_t p(x_t | x_<t, start w), with one start unless some are learned.
+
+    x is a `Sequence` of symbols. The classes are the symbols from EOS on: padding and a begin
+    symbol are never predicted, and a begin symbol that stands in x is given and scores 0. All choices of
+    the structure and of the start are summed out, so the one site is observed.
+    """
+
+    kinds: ClassVar[Mapping[str, Kind]] = {"token": Kind.OBSERVED}
+
+    embedding: Float[Array, "symbols size"]
+    context: AbstractContext
+    structure: AbstractStructure
+    start_logits: Float[Array, " starts"]  # log pi, not normalised
+    num_positions: int = eqx.field(static=True)
+    normalisation: Normalisation = eqx.field(static=True)
+    normalise_contexts: bool = eqx.field(static=True)
+    dropout: Dropout = eqx.field(static=True)
+
+    def __init__(
+        self,
+        vocabulary_size: int,
+        size: int,
+        context: AbstractContext,
+        structure: AbstractStructure,
+        *,
+        num_positions: int,
+        num_starts: int = 1,
+        normalisation: Normalisation = "feature",
+        normalise_contexts: bool = False,
+        dropout: Dropout | None = None,
+        key: PRNGKeyArray,
+    ):
+        """`num_positions` is the length of the longest sequence."""
+        self.embedding = jax.random.normal(key, (vocabulary_size, size)) / size**0.5
+        self.context = context
+        self.structure = structure
+        self.start_logits = jnp.zeros(num_starts)
+        self.num_positions = num_positions
+        self.normalisation = normalisation
+        self.normalise_contexts = normalise_contexts
+        self.dropout = Dropout() if dropout is None else dropout
+
+    @property
+    def num_classes(self) -> int:
+        """How many symbols can come next."""
+        return len(self.embedding) - EOS
+
+    def contexts(
+        self, tokens: Int[Array, " time"], key: PRNGKeyArray | None = None
+    ) -> Float[Array, "starts time size"]:
+        """What is known before every token."""
+        if len(tokens) > self.num_positions:
+            raise ValueError(
+                f"A sequence of {len(tokens)} symbols came, but the model was made for at most "
+                f"{self.num_positions}. Cut it, or build the model for more positions."
+            )
+        keys = [None] * 3 if key is None else list(jax.random.split(key, 3))
+        rates = self.dropout
+        inputs = normalise(shifted(tokens, self.embedding), self.normalisation)
+        inputs = dropped(inputs, rates.input, rates.shared, keys[0])
+        contexts = self.context(inputs, state_dropout=rates.state, key=keys[1])
+        if self.normalise_contexts:
+            contexts = over_feature_deviation(contexts)
+        return jax.vmap(lambda c: dropped(c, rates.output, rates.shared, keys[2]))(contexts)
+
+    def log_probs(
+        self, contexts: Float[Array, "starts time size"], classes: Int[Array, " time"]
+    ) -> Float[Array, "starts time"]:
+        """log p(class | x_<t, start) of one class at every position, in nats."""
+        table = self.embedding[EOS:]
+
+        def of_start(contexts):
+            if isinstance(self.structure, Direct):  # no position needs another
+                return self.structure.emission.along(contexts, classes, table)
+
+            def at(position, asked):
+                return self.structure.log_probs(contexts, position, asked[None], table)[0]
+
+            return jax.vmap(at)(jnp.arange(len(classes)), classes)
+
+        return _over_starts(of_start)(contexts)
+
+    def all_log_probs(
+        self, contexts: Float[Array, "starts time size"]
+    ) -> Float[Array, "starts time classes"]:
+        """log p(class | x_<t, start) of every class at every position, in nats."""
+        table, every = self.embedding[EOS:], jnp.arange(self.num_classes)
+
+        def of_start(contexts):
+            at = lambda i: self.structure.log_probs(contexts, i, every, table)  # noqa: E731
+            return jax.vmap(at)(jnp.arange(len(contexts)))
+
+        return _over_starts(of_start)(contexts)
+
+    def score(
+        self, x: Sequence, z: PyTree[Array], *, key: PRNGKeyArray | None = None
+    ) -> dict[str, Float[Array, " time"]]:
+        """log p(x_t | x_<t), in nats; 0 at padding and where a begin symbol stands."""
+        tokens = jnp.asarray(x.values)
+        scored = x.mask & (tokens != BOS)
+        classes = jnp.clip(tokens - EOS, 0, self.num_classes - 1)
+        log_p = self.log_probs(self.contexts(tokens, key), classes)
+        log_p = jnp.where(scored[None], log_p, 0.0)
+        if len(log_p) == 1:
+            return {"token": log_p[0]}
+        so_far = self._of_prefixes(log_p)
+        return {"token": jnp.diff(so_far, prepend=0.0)}
+
+    def distributions(self, x: Sequence) -> Float[Array, "time classes"]:
+        """log p(class | x_<t) of every class at every position, in nats."""
+        tokens = jnp.asarray(x.values)
+        log_p = self.all_log_probs(self.contexts(tokens))
+        if len(log_p) == 1:
+            return log_p[0]
+        classes = jnp.clip(tokens - EOS, 0, self.num_classes - 1)
+        seen = jnp.take_along_axis(log_p, classes[None, :, None], axis=2)[:, :, 0]
+        seen = jnp.where((x.mask & (tokens != BOS))[None], seen, 0.0)
+        before = jnp.pad(jnp.cumsum(seen, axis=1), ((0, 0), (1, 0)))[:, :-1]
+        log_start = jax.nn.log_softmax(before + self.start_logits[:, None], axis=0)
+        return jax.nn.logsumexp(log_start[:, :, None] + log_p, axis=0)
+
+    def _of_prefixes(self, log_p: Float[Array, "starts time"]) -> Float[Array, " time"]:
+        """log p(x_<=t), the starts summed out."""
+        log_start = jax.nn.log_softmax(self.start_logits)[:, None]
+        return jax.nn.logsumexp(log_start + jnp.cumsum(log_p, axis=1), axis=0)
+
+    def lower_bound(self) -> "LanguageModel":
+        """The model whose scores are its structure's lower bound, and no longer sum to 1.
+        ValueError for a structure that has none of its own."""
+        structure = self.structure
+        if not isinstance(structure, AbstractBounded):
+            raise ValueError(
+                f"A lower bound was to be raised, but the structure {type(structure).__name__} has "
+                "none of its own. Raise the objective itself: log p is summed exactly."
+            )
+        return eqx.tree_at(lambda model: model.structure, self, structure.lower_bound())
+
+    def sample_prior(self, key: PRNGKeyArray) -> Float[Array, "0"]:
+        """Nothing: there is nothing that is not summed out."""
+        return jnp.zeros(0)
+
+    def sample_likelihood(self, z: PyTree[Array], key: PRNGKeyArray) -> Sequence:
+        """One x, word by word from one start, to its end or to `num_positions` symbols."""
+        start_key, token_key = jax.random.split(key)
+        start = jax.random.categorical(start_key, self.start_logits)
+        every = jnp.arange(self.num_classes)
+        table = self.embedding[EOS:]
+
+        def step(state, inputs):
+            tokens, alive = state
+            position, key = inputs
+            contexts = self.contexts(tokens)[start]
+            log_p = self.structure.log_probs(contexts, position, every, table)
+            drawn = jnp.where(alive, EOS + jax.random.categorical(key, log_p), PAD)
+            return (tokens.at[position].set(drawn), alive & (drawn != EOS)), alive
+
+        first = (jnp.full(self.num_positions, PAD), jnp.array(True))
+        keys = jax.random.split(token_key, self.num_positions)
+        (tokens, _), real = jax.lax.scan(step, first, (jnp.arange(self.num_positions), keys))
+        return Sequence(tokens, real)
+
+
+def _over_starts(function):
+    """`jax.vmap` over a leading axis of starts. A single one is squeezed out and put back: an axis of
+    size one keeps XLA from folding batch and time into one matrix product."""
+
+    def mapped(contexts):
+        if len(contexts) > 1:
+            return jax.vmap(function)(contexts)
+        return function(contexts[0])[None]
+
+    return mapped
