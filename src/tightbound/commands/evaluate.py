@@ -94,6 +94,11 @@ def main(arguments: Sequence[str]) -> int:
         )
     except ValueError as error:
         raise UserError(str(error)) from error
+    if options.unit == "perplexity" and not evaluated.setup.is_bound:
+        raise UserError(
+            f"{options.run} is no probability model by its settings (no latent noise, or a squared error), "
+            "so it has no perplexity. Ask for another unit; its figures say 'no bound'."
+        )
     kind = evaluation.kind_of_bound(evaluated.setup.is_bound)
     if kind != "lower":  # which has turned where the unit turns the sign
         estimate = replace(estimate, bound=kind)

@@ -173,6 +173,7 @@ class LanguageRecipe:
             claim = _objective(self.objective, self.model)
         except ValueError as error:
             raise UserError(str(error)) from error
+        is_bound = self.objective.latent_noise
         rows = partial(token_references, train, vocabulary_size=symbols)
         return Setup(
             name=self.name,
@@ -183,11 +184,12 @@ class LanguageRecipe:
             claim=claim,
             optimiser=optimiser(self.optimiser, self.run.steps),
             run=self.run,
-            baselines=baseline_estimates(rows(valid), valid),
+            # An auto-encoder's figure is no log p(x), and has nothing to beat.
+            baselines=baseline_estimates(rows(valid), valid) if is_bound else {},
             baseline_rows=rows,
             twin=twin_of(self.model),
             entropy=corpus.entropy,
-            is_bound=self.objective.latent_noise,
+            is_bound=is_bound,
             vocabulary=corpus.vocabulary,
             notes=(*corpus.notes, _bag_note(valid)),
             seed=seed,
@@ -232,6 +234,7 @@ def _bag_note(held_out: "Split") -> str:
 
 def _objective(settings: ObjectiveSettings, model: LanguageModelSettings) -> "Claim":
     """What is raised: the likelihood, a bound on it, or the factorial model's own lower bound."""
+    from tightbound.recipes.dlm_latents import check_latent_objective
     from tightbound.train.lower_bound import OnLowerBound
     from tightbound.train.schedules import objective
 
@@ -240,6 +243,7 @@ def _objective(settings: ObjectiveSettings, model: LanguageModelSettings) -> "Cl
             "`latent_noise` is off, but the model has no latent for the whole sequence. Set "
             "`model.latent.kind`, or leave the noise on."
         )
+    check_latent_objective(model.latent, settings)
     raised = objective(settings)
     return OnLowerBound(raised) if model.structure.kind == "factorial" else raised
 
@@ -326,11 +330,11 @@ def _context(
                 key=key,
             )
         case _:
-            cell = _cell(settings, num_positions, cell_key)
+            cell = recurrent_cell(settings, num_positions, cell_key)
             return Recurrent(cell, settings.num_starts, key=start_key)
 
 
-def _cell(
+def recurrent_cell(
     settings: LanguageModelSettings, num_positions: int, key: "PRNGKeyArray"
 ) -> "AbstractCell":
     from tightbound.models.language.cells import GRU, LSTM, SingleGate, TanhCell

@@ -6,8 +6,8 @@ from tightbound.errors import UserError
 from tightbound.recipes.dlm import (
     LanguageModelSettings,
     LatentSettings,
-    _cell,
     language_model,
+    recurrent_cell,
 )
 from tightbound.train.settings import ObjectiveSettings
 
@@ -167,7 +167,7 @@ def _encoder(
     cell_key, head_key = jax.random.split(key)
     kind, size = settings.latent.encoder, settings.size
     if kind == "recurrent":
-        cell = _cell(settings, num_positions, cell_key)
+        cell = recurrent_cell(settings, num_positions, cell_key)
         return RecurrentEncoder(cell, bias, key=head_key)
     return AtOnceEncoder(size, num_positions, bias, **_layers(kind, size), key=head_key)
 

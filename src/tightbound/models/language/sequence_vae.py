@@ -95,9 +95,9 @@ class Written(AbstractContext):
 class SequenceVAE(AbstractRegularised):
     """z ~ p(z),  x | z ~ prod_t p(x_t | x_<t, z).   Bowman et al. 2016, sec. 2.2.
 
-    (arXiv:1511.06349.) Given z it is the language model `network` with the context that `decoder` makes of z; x is as
-    there. In training every word that the decoder is given is replaced by the unknown one with
-    probability `word_dropout` (sec. 3.1 there); words that are predicted stay as they are.
+    (arXiv:1511.06349.) Given z it is the language model `network` with the context that `decoder`
+    makes of z; x is as there. In training every word that the decoder is given is replaced by the
+    unknown one with probability `word_dropout` (their sec. 3.1); words that are predicted stay.
     """
 
     kinds: ClassVar[Mapping[str, Kind]] = {"z": Kind.LATENT, "token": Kind.OBSERVED}
