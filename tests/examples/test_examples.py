@@ -46,6 +46,15 @@ def test_a_family_from_scratch_is_checked_trained_and_explained():
     assert "q.network" in out
 
 
+@pytest.mark.slow
+def test_a_language_model_from_its_parts_beats_kneser_ney_and_draws_a_sentence():
+    out = run("language_model.py")
+    assert "0 FAULT" in out
+    (found,) = re.findall(r"nats per token: ([\d.]+), Kneser-Ney of order 5: ([\d.]+)", out)
+    assert float(found[0]) < float(found[1])
+    assert re.search(r"^drawn: \w+ \w+", out, flags=re.MULTILINE)
+
+
 def test_the_readme_shows_the_quickstart_to_the_letter():
     readme = (ROOT / "README.md").read_text()
     (shown,) = re.findall(r"```python\n(.*?)```", readme, flags=re.DOTALL)
