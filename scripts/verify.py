@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import figures_dlm
 import figures_edits
 import figures_vrnn
 
@@ -161,6 +162,16 @@ CHECKS: Mapping[str, Callable[[], Any]] = {
     "ssm/stochastic-volatility": lambda: figures_vrnn.series(
         tightbound, runs_here(), "ssm/stochastic-volatility"
     ),
+    "dlm/iid-residues": lambda: figures_dlm.residues(tightbound, runs_here()),
+    "dlm/case study": lambda: figures_dlm.case_study(tightbound, runs_here(), 904),
+    "dlm/domains of 20": lambda: figures_dlm.domains(tightbound, runs_here(), 20, 1200),
+    **{
+        f"dlm/as run, {data}": lambda data=data: figures_dlm.as_run(
+            tightbound, runs_here(), data, tuple(figures_dlm.REPORTED[data])
+        )
+        for data in figures_dlm.SETS
+    },
+    "drill dlm": lambda: drill("dlm"),
     "ssm/nutria": lambda: figures_vrnn.series(tightbound, runs_here(), "ssm/nutria"),
 }
 

@@ -7,6 +7,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
+from tightbound.nn.dropout import dropped
+
 NormPlace = Literal["pre", "post"]
 _FORBIDDEN = -1e30  # finite: a row of -inf would make NaN of a softmax
 
@@ -57,13 +59,22 @@ class Attention(eqx.Module):
         mask: Bool[Array, "positions slots"],
     ) -> Float[Array, "positions size"]:
         """Attend from every position to the slots its row of the mask allows (at least one)."""
+        weights = self.weights(states, source, mask)
+        attended = jnp.einsum("hps,shd->phd", weights, source.value)
+        return jax.vmap(self.output)(attended.reshape(states.shape))
+
+    def weights(
+        self,
+        states: Float[Array, "positions size"],
+        source: KeyValue,
+        mask: Bool[Array, "positions slots"],
+    ) -> Float[Array, "heads positions slots"]:
+        """How much every position takes of each slot, head by head: rows sum to 1."""
         # Not `jax.nn.dot_product_attention`: its softmax is in 32 bits whatever the states are, and
         # what is written step by step would differ from the whole in the eighth digit.
         query = self._heads(self.query, states)
         logits = jnp.einsum("phd,shd->hps", query, source.key) / query.shape[-1] ** 0.5
-        weights = jax.nn.softmax(jnp.where(mask[None], logits, _FORBIDDEN))
-        attended = jnp.einsum("hps,shd->phd", weights, source.value)
-        return jax.vmap(self.output)(attended.reshape(states.shape))
+        return jax.nn.softmax(jnp.where(mask[None], logits, _FORBIDDEN))
 
     def _heads(
         self, linear: eqx.nn.Linear, states: Float[Array, "slots size"]
@@ -86,7 +97,7 @@ class Block(eqx.Module):
     narrow: eqx.nn.Linear
     norms: list[eqx.nn.LayerNorm]
     modulation: eqx.nn.Linear | None
-    dropout: eqx.nn.Dropout
+    dropout: float = eqx.field(static=True)  # of every branch
     norm_place: NormPlace = eqx.field(static=True)
 
     def __init__(
@@ -113,7 +124,7 @@ class Block(eqx.Module):
         if condition_size is not None:
             linear = eqx.nn.Linear(condition_size, 4 * size, key=modulation_key)
             self.modulation = jax.tree.map(jnp.zeros_like, linear)
-        self.dropout = eqx.nn.Dropout(dropout)
+        self.dropout = dropout
         self.norm_place = norm_place
 
     def __call__(
@@ -180,7 +191,7 @@ class Block(eqx.Module):
         return states + self._drop(branch(normalise(states)), key)
 
     def _drop(self, states, key):
-        return self.dropout(states, key=key, inference=key is None)
+        return dropped(states, self.dropout, False, key)
 
     def _perceptron(self, states):
         return jax.vmap(self.narrow)(jax.nn.relu(jax.vmap(self.widen)(states)))

@@ -273,8 +273,8 @@ def language_model(
     """The model of a sequence without a latent of its own."""
     import jax
 
-    from tightbound.models.language.dropout import Dropout
     from tightbound.models.language.model import LanguageModel
+    from tightbound.nn.dropout import Dropout
 
     if settings.mutations and settings.context not in ("single-gate", "mgru"):
         raise UserError(

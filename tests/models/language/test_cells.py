@@ -10,7 +10,7 @@ from numpy.testing import assert_allclose
 
 from tightbound.models.language.cells import GRU, LSTM, SingleGate, TanhCell
 from tightbound.models.language.contexts import Recurrent
-from tightbound.models.language.dropout import dropout_mask
+from tightbound.nn.dropout import dropout_mask
 
 NUM_INPUTS, SIZE, LENGTH = 3, 4, 5
 INPUTS = jax.random.normal(jax.random.key(0), (LENGTH, NUM_INPUTS))

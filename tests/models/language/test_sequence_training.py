@@ -16,9 +16,9 @@ from numpy.testing import assert_allclose, assert_array_equal
 from tightbound.data.sentences import EOS
 from tightbound.data.sequences import sequence_split
 from tightbound.errors import UserError
+from tightbound.inference.codes import distance_from_prior
 from tightbound.inference.weigh import weigh
 from tightbound.models.base import AbstractProposal
-from tightbound.inference.codes import distance_from_prior
 from tightbound.models.language.sequence_latents import Prior
 from tightbound.models.wrappers import Noiseless
 from tightbound.nn.gaussian_outputs import DiagonalGaussianOutput

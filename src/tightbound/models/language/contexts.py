@@ -9,7 +9,7 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from tightbound.models.language.cells import AbstractCell
-from tightbound.models.language.dropout import dropout_mask
+from tightbound.nn.dropout import dropout_mask
 from tightbound.nn.transformer import Block
 
 

@@ -12,7 +12,6 @@ from tightbound.data.sentences import BOS, EOS, PAD
 from tightbound.data.sequences import Sequence
 from tightbound.models.base import AbstractRegularised
 from tightbound.models.language.contexts import AbstractContext
-from tightbound.models.language.dropout import Dropout, dropped
 from tightbound.models.language.inputs import (
     Normalisation,
     normalise,
@@ -20,6 +19,7 @@ from tightbound.models.language.inputs import (
     shifted,
 )
 from tightbound.models.language.structure import AbstractBounded, AbstractStructure, Direct
+from tightbound.nn.dropout import Dropout, dropped
 from tightbound.terms import Kind
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
 
-from tightbound.models.language.dropout import Dropout, dropout_mask, dropped
+from tightbound.nn.dropout import Dropout, dropout_mask, dropped
 
 RATE, NUM_DRAWS = 0.3, 20_000
 NUM_ERRORS = 3.3  # one sampled statistic: two-sided level 1e-3

@@ -1,4 +1,4 @@
-"""Dropout of a language model: where it acts and whether one mask serves the whole sequence."""
+"""Dropout along a sequence: where it acts, and whether one mask serves all positions."""
 
 from dataclasses import dataclass
 
