@@ -26,7 +26,7 @@ def main(arguments: Sequence[str]) -> int:
 
     opened = open_run(options.run)
     newest = f"step-{opened.steps()[-1]:08d}"
-    if options.samples and not list(opened.folder.samples.glob(f"*{newest}.png")):
+    if options.samples and not list(opened.folder.samples.glob(f"*{newest}.*")):
         from contextlib import redirect_stdout
         from sys import stderr
 

@@ -9,48 +9,57 @@ from tightbound.commands.runs_on_disk import open_run, split_reference
 from tightbound.errors import UserError
 
 if TYPE_CHECKING:
+    from tightbound.commands.sample_language import LanguageRequest
     from tightbound.commands.sample_sequences import SequenceRequest
     from tightbound.train.setup import Setup
 
-Kind = Literal["images", "text", "sequences"]
+Kind = Literal["images", "text", "language", "sequences"]
 
-_IMAGES, _COLUMNS, _TRAJECTORIES, _SEQUENCES = 64, 16, 4, 16
+_IMAGES, _COLUMNS, _TRAJECTORIES, _SEQUENCES, _TEXTS = 64, 16, 4, 16, 16
+_CALLED = {
+    "images": "images",
+    "text": "text by edits",
+    "language": "text by language models",
+    "sequences": "sequences",
+}
 _ONLY_OF: Mapping[str, tuple[Kind, ...]] = {
     "columns": ("images", "sequences"),
-    **dict.fromkeys(("temperature", "beam", "start"), ("text",)),
-    **dict.fromkeys(("prefix", "row"), ("text", "sequences")),
-    **dict.fromkeys(("num_steps", "between", "spherical"), ("sequences",)),
+    "temperature": ("text", "language"),
+    **dict.fromkeys(("beam", "start"), ("text",)),
+    **dict.fromkeys(("prefix", "row"), ("text", "language", "sequences")),
+    "num_steps": ("sequences",),
+    **dict.fromkeys(("between", "spherical"), ("language", "sequences")),
 }
 _COOLEST, _HOTTEST = 1e-3, 1e3  # beyond, scaled log-probabilities of what is impossible lose that
 
 
 @dataclass(frozen=True)
 class SampleOptions:
-    """Draw from the model into the run's `samples/` folder: images, texts with the edits that wrote
-    them, or sequences (strokes, music, series) beside held-out ones."""
+    """Draw from the model into the run's `samples/` folder: images, texts with log p of every token or
+    of the edits that wrote them, or sequences (strokes, music, series) beside held-out ones."""
 
     run: RunReference
     """RUN or RUN@STEP; by default the newest checkpoint."""
     num: int | None = None
-    """Images (64 by default), trajectories of edits (4) or sequences (16)."""
+    """Images (64 by default), trajectories of edits (4), texts of a language model or sequences (16)."""
     columns: int | None = None
     """Pictures in a line of a sheet."""
     temperature: float | None = None
-    """Of the decisions of a text: below 1 the likely ones become likelier."""
+    """Of the decisions, or words, of a text: below 1 the likely ones become likelier."""
     beam: bool = False
     """Of texts: the likeliest trajectories that a beam of `--num` finds, instead of draws."""
     prefix: str | None = None
-    """The words that every string of a text begins with; of sequences, how many steps of held-out
+    """The words (or characters) that every text begins with; of sequences, how many steps of held-out
     rows are given, after which the model goes on."""
     start: str | None = None
     """The first strings of a text, with ` | ` between them; the model goes on from there."""
     row: int | None = None
-    """The held-out text that is explained, or the first held-out sequence shown; 0 by default."""
+    """The held-out text that is explained, or the first held-out one shown; 0 by default."""
     num_steps: int | None = None
     """Of sequences, steps that are drawn; by default as many as the held-out one beside has."""
     between: tuple[int, int] | None = None
-    """Of sequences, two held-out rows: z of both is inferred, mixed step by step, and x is drawn along
-    each mixture with the same noise."""
+    """Two held-out rows, sequences or texts: z of both is inferred, mixed (of sequences step by step),
+    and x is drawn along each mixture with the same noise."""
     spherical: bool = False
     """With `--between`: mix along the arc from one z to the other instead of the straight line."""
     seed: int = 0
@@ -80,6 +89,16 @@ def main(arguments: Sequence[str]) -> int:
         from tightbound.commands.sample_sequences import write_sequences
 
         files, document = write_sequences(setup, state, folder, _request(options)), {}
+    elif kind == "language":
+        from tightbound.commands.sample_language import write_language
+
+        steps = [s for s in opened.steps() if s <= int(state.step)]
+        models = ((step, opened.state(setup, step).model) for step in steps)
+        files, document, written = write_language(
+            setup, state, folder, _language_request(options), models, steps
+        )
+        if not options.json:
+            print(written)
     else:
         from tightbound.commands.sample_text import write_texts
         from tightbound.report.trajectories import as_text
@@ -126,19 +145,21 @@ def _refuse_what_cannot_be_meant(options: SampleOptions) -> None:
 
 def _kind_of(setup: "Setup") -> Kind:
     """What a run's rows are, as its samples are drawn."""
+    from tightbound.models.edits.model import EditModel
     from tightbound.models.stateful import AbstractStateful
 
     if setup.vocabulary is not None:
-        return "text"
+        return "text" if isinstance(setup.model, EditModel) else "language"
     return "sequences" if isinstance(setup.model, AbstractStateful) else "images"
 
 
 def _refuse_options_of_other_kinds(options: SampleOptions, kind: Kind) -> None:
     for name, kinds in _ONLY_OF.items():
         if getattr(options, name) not in (None, False) and kind not in kinds:
+            of_kinds = " or ".join(_CALLED[k] for k in kinds)
             raise UserError(
-                f"--{name.replace('_', '-')} is for runs on {' or '.join(kinds)}, and {options.run} is "
-                f"one on {kind}. Leave it out."
+                f"--{name.replace('_', '-')} is for runs on {of_kinds}, and {options.run} is one on "
+                f"{_CALLED[kind]}. Leave it out."
             )
 
 
@@ -154,10 +175,7 @@ def _request(options: SampleOptions) -> "SequenceRequest":
             f"--prefix {options.prefix} was asked for; of sequences give the number of steps, at "
             "least 1."
         )
-    if options.spherical and options.between is None:
-        raise UserError(
-            "--spherical says how --between mixes two rows. Give --between ROW ROW too."
-        )
+    _refuse_spherical_alone(options)
     alone = {"prefix": options.prefix, "num-steps": options.num_steps, "row": options.row}
     clashing = [name for name, value in alone.items() if value is not None]
     if options.between is not None and clashing:
@@ -175,3 +193,28 @@ def _request(options: SampleOptions) -> "SequenceRequest":
         columns=options.columns,
         seed=options.seed,
     )
+
+
+def _language_request(options: SampleOptions) -> "LanguageRequest":
+    """What is asked of a language model."""
+    from tightbound.commands.sample_language import LanguageRequest
+
+    _refuse_spherical_alone(options)
+    if options.between is not None and options.row is not None:
+        raise UserError("--row was given with --between, which names its two rows. Leave one out.")
+    return LanguageRequest(
+        num=options.num or _TEXTS,
+        temperature=1.0 if options.temperature is None else options.temperature,
+        prefix=options.prefix or "",
+        row=options.row or 0,
+        between=options.between,
+        spherical=options.spherical,
+        seed=options.seed,
+    )
+
+
+def _refuse_spherical_alone(options: SampleOptions) -> None:
+    if options.spherical and options.between is None:
+        raise UserError(
+            "--spherical says how --between mixes two rows. Give --between ROW ROW too."
+        )

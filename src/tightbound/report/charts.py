@@ -78,7 +78,7 @@ def line_chart(
     shown = np.concatenate([np.zeros(0), *(c.y for c in curves)])
     shown = shown[shown > 0] if log_y else shown
     if not np.isfinite(shown).any():
-        return _figure(title, note, "", _empty("no finite value was recorded"))
+        return figure(title, note, "", empty("no finite value was recorded"))
     if y_range is None:
         spread = [v for c in curves for v in (c.low, c.high) if v is not None and not log_y]
         y_range = padded(np.concatenate([shown, *spread]), log=log_y)
@@ -96,7 +96,7 @@ def line_chart(
         *(_level(level, frame) for level in inside),
     ]
     legend = _legend([(c.name, c.colour) for c in curves])
-    return _figure(title, note, legend, _svg(drawing, _line_points(curves, frame, x_label)))
+    return figure(title, note, legend, svg(drawing, _line_points(curves, frame, x_label)))
 
 
 def column_chart(
@@ -111,7 +111,7 @@ def column_chart(
 ) -> str:
     """One column per name, from 0 up; columns that are not highlighted are grey."""
     if not np.isfinite(heights).any():
-        return _figure(title, note, "", _empty("no finite value was recorded"))
+        return figure(title, note, "", empty("no finite value was recorded"))
     frame = Frame((0.0, float(len(heights))), (0.0, padded(np.append(heights, 0.0))[1]))
     columns = zip(heights, highlighted, strict=True)
     bars = [
@@ -121,11 +121,11 @@ def column_chart(
     ]
     middles = frame.across(np.arange(len(heights)) + 0.5)
     points = [
-        _point(x, None, f"{name}\n{h:.3g}")
+        point(x, None, f"{name}\n{h:.3g}")
         for x, name, h in zip(middles, names, heights, strict=True)
     ]
     axes = _axes(frame, x_label, y_label, x_ticks=False)
-    return _figure(title, note, "", _svg([axes, *bars], points))
+    return figure(title, note, "", svg([axes, *bars], points))
 
 
 def histogram(
@@ -141,7 +141,7 @@ def histogram(
     if len(finite) < len(values):
         note = f"{note} {len(values) - len(finite)} of {len(values)} are not finite.".strip()
     if not len(finite):
-        return _figure(title, note, "", _empty("no finite value was recorded"))
+        return figure(title, note, "", empty("no finite value was recorded"))
     marks = finite if rule is None else np.append(finite, rule.value)
     counts, edges = np.histogram(finite, bins=40, range=padded(marks))
     frame = Frame((float(edges[0]), float(edges[-1])), (0.0, 1.08 * float(counts.max())))
@@ -151,7 +151,7 @@ def histogram(
         if count
     ]
     points = [
-        _point(x, None, f"{low:.3g} to {high:.3g}\n{count} of {len(values)}")
+        point(x, None, f"{low:.3g} to {high:.3g}\n{count} of {len(values)}")
         for x, low, high, count in zip(
             frame.across((edges[:-1] + edges[1:]) / 2), edges[:-1], edges[1:], counts, strict=True
         )
@@ -164,7 +164,7 @@ def histogram(
             f'<text class="level-name" x="{x - 5:.1f}" y="{TOP + 12}" text-anchor="end">'
             f"{escape(rule.name)}</text>"
         )
-    return _figure(title, note, "", _svg(drawing, points))
+    return figure(title, note, "", svg(drawing, points))
 
 
 def scatter(
@@ -179,7 +179,7 @@ def scatter(
     """One dot per pair; pairs that are not finite are left out."""
     finite = np.isfinite(x) & np.isfinite(y)
     if not finite.any():
-        return _figure(title, note, "", _empty("no finite value was recorded"))
+        return figure(title, note, "", empty("no finite value was recorded"))
     frame = Frame(padded(x[finite]), padded(y[finite]))
     rows = np.flatnonzero(finite)
     across, down = frame.across(x[finite]), frame.down(y[finite])
@@ -188,10 +188,10 @@ def scatter(
         for a, d in zip(across, down, strict=True)
     ]
     points = [
-        _point(a, d, f"row {row}\n{x[row]:.3g}, {y[row]:.3g}")
+        point(a, d, f"row {row}\n{x[row]:.3g}, {y[row]:.3g}")
         for a, d, row in zip(across, down, rows, strict=True)
     ]
-    return _figure(title, note, "", _svg([_axes(frame, x_label, y_label), *dots], points))
+    return figure(title, note, "", svg([_axes(frame, x_label, y_label), *dots], points))
 
 
 def change_chart(
@@ -208,7 +208,7 @@ def change_chart(
     whiskers = np.where(np.isfinite(errors), 2 * errors, 0.0)
     ends = np.concatenate([values - whiskers, values + whiskers, [0.0]])
     if not np.isfinite(values).any():
-        return _figure(title, note, "", _empty("no finite value was recorded"))
+        return figure(title, note, "", empty("no finite value was recorded"))
     bottom = TOP + _ROW * len(names)
     frame = Frame(padded(ends[np.isfinite(ends)]), (0.0, 1.0))
     [zero] = frame.across(np.array([0.0]))
@@ -223,13 +223,13 @@ def change_chart(
                 f'y="{middle - 9:.1f}" width="{max(abs(end - zero), 0.5):.1f}" height="18"/>'
                 f'<line class="whisker" x1="{low:.1f}" x2="{high:.1f}" y1="{middle}" y2="{middle}"/>'
             )
-            points.append(_point(end, middle, f"{name}\n{label}"))
+            points.append(point(end, middle, f"{name}\n{label}"))
         drawing.append(
             f'<text class="name" x="{LEFT + 4}" y="{middle + 4:.1f}">{escape(name)}</text>'
         )
     drawing.append(f'<line class="axis" x1="{zero:.1f}" x2="{zero:.1f}" y1="{TOP}" y2="{bottom}"/>')
-    drawing.append(_axis_name(x_label, bottom + 38))
-    return _figure(title, note, "", _svg(drawing, points, height=bottom + BOTTOM))
+    drawing.append(axis_name(x_label, bottom + 38))
+    return figure(title, note, "", svg(drawing, points, height=bottom + BOTTOM))
 
 
 def stacked_chart(
@@ -246,7 +246,7 @@ def stacked_chart(
     with a dot at their sum and whiskers of two standard errors around it."""
     values = np.array(list(parts.values()))
     if not np.isfinite(values).any():
-        return _figure(title, note, "", _empty("no finite value was recorded"))
+        return figure(title, note, "", empty("no finite value was recorded"))
     values = np.where(np.isfinite(values), values, 0.0)
     totals, whiskers = values.sum(0), np.where(np.isfinite(errors), 2 * errors, 0.0)
     reach = np.stack([np.minimum(values, 0).sum(0), np.maximum(values, 0).sum(0)])
@@ -265,7 +265,7 @@ def stacked_chart(
                 f'width="{high - low:.1f}" height="18"/>'
             )
             told = f"{y_label} {name}, {part}\n{value:.3g}"
-            points.append(_point((low + high) / 2, middle, told))
+            points.append(point((low + high) / 2, middle, told))
         whisker = np.array([-whiskers[i], 0.0, whiskers[i]])
         low, sum_at, high = frame.across(totals[i] + whisker)
         drawing.append(
@@ -274,23 +274,25 @@ def stacked_chart(
             f'<text x="{LEFT - 8}" y="{middle + 4:.1f}" text-anchor="end">{escape(name)}</text>'
         )
         told = f"{y_label} {name}, sum\n{totals[i]:.3g} ± {whiskers[i] / 2:.2g}"
-        points.append(_point(sum_at, middle, told))
+        points.append(point(sum_at, middle, told))
     [zero] = frame.across(np.array([0.0]))
     drawing.append(f'<line class="axis" x1="{zero:.1f}" x2="{zero:.1f}" y1="{TOP}" y2="{bottom}"/>')
     drawing.append(f'<text class="axis-name" x="4" y="14">{escape(y_label)}</text>')
-    drawing.append(_axis_name(x_label, bottom + 38))
+    drawing.append(axis_name(x_label, bottom + 38))
     legend = _legend([(part, colour) for colour, part in enumerate(parts, start=1)])
-    return _figure(title, note, legend, _svg(drawing, points, height=bottom + BOTTOM))
+    return figure(title, note, legend, svg(drawing, points, height=bottom + BOTTOM))
 
 
-def _figure(title: str, note: str, legend: str, drawing: str) -> str:
+def figure(title: str, note: str, legend: str, drawing: str) -> str:
+    """A chart as the page has it, under its title."""
     caption = f"<strong>{escape(title)}</strong>" + (
         f" <span>{escape(note)}</span>" if note else ""
     )
     return f'<figure class="chart"><figcaption>{caption}</figcaption>{legend}{drawing}</figure>'
 
 
-def _svg(drawing: Sequence[str], points: Sequence[list], *, height: int = HEIGHT) -> str:
+def svg(drawing: Sequence[str], points: Sequence[list], *, height: int = HEIGHT) -> str:
+    """A drawing WIDTH wide; `points` are where a pointer is told something, each a `point`."""
     data = escape(json.dumps(list(points), ensure_ascii=False, allow_nan=False))
     pointer = f'<line class="pointer" x1="0" x2="0" y1="{TOP}" y2="{height - BOTTOM}" hidden=""/>'
     body = "".join(drawing)
@@ -299,7 +301,8 @@ def _svg(drawing: Sequence[str], points: Sequence[list], *, height: int = HEIGHT
     )
 
 
-def _empty(reason: str) -> str:
+def empty(reason: str) -> str:
+    """What stands in place of a drawing."""
     return f'<p class="empty">{escape(reason)}</p>'
 
 
@@ -324,7 +327,7 @@ def _axes(frame: Frame, x_label: str, y_label: str, *, x_ticks: bool = True) -> 
     base = HEIGHT - BOTTOM
     parts.append(f'<line class="axis" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{base}" y2="{base}"/>')
     parts.append(f'<text class="axis-name" x="4" y="14">{escape(y_label)}</text>')
-    parts.append(_axis_name(x_label, HEIGHT - 8))
+    parts.append(axis_name(x_label, HEIGHT - 8))
     return "".join(parts)
 
 
@@ -338,7 +341,8 @@ def _upright_grid(frame: Frame, bottom: int) -> str:
     )
 
 
-def _axis_name(label: str, y: int) -> str:
+def axis_name(label: str, y: int) -> str:
+    """What runs along x, at the right below the drawing."""
     return (
         f'<text class="axis-name" x="{WIDTH - RIGHT}" y="{y}" text-anchor="end">'
         f"{escape(label)}</text>"
@@ -416,10 +420,11 @@ def _line_points(curves: Sequence[Curve], frame: Frame, x_label: str) -> list[li
             told.setdefault(float(x), []).append(f"{curve.name} {label}")
     across = frame.across(np.array(sorted(told)))
     return [
-        _point(at, None, "\n".join([f"{x_label} {x:.15g}", *told[x]]))
+        point(at, None, "\n".join([f"{x_label} {x:.15g}", *told[x]]))
         for at, x in zip(across, sorted(told), strict=True)
     ]
 
 
-def _point(x: float, y: float | None, text: str) -> list:
+def point(x: float, y: float | None, text: str) -> list:
+    """What a pointer is told near (x, y), or wherever it is near x."""
     return [round(float(x), 1), None if y is None else round(float(y), 1), text]

@@ -30,6 +30,8 @@ class RunContents:
     trajectories: tuple[DrawnTrajectory, ...]  # of the newest step that has some
     by_step: dict[str, Any] | None
     profile: dict[str, Any] | None  # of a few held-out sequences, the newest
+    language: dict[str, Any] | None  # losses and parts of a language model, the newest
+    texts: dict[str, Any] | None  # that it drew, the newest
     why: dict[str, Any] | None
 
 
@@ -40,7 +42,10 @@ def read_contents(folder: RunFolder) -> RunContents:
     def document(name: str) -> Any:
         return folder.read_json(name) if (folder.path / name).exists() else None
 
-    profiles = [f"samples/{p.name}" for p in sorted(folder.samples.glob("profile-*.json"))[-1:]]
+    def newest(name: str) -> Any:
+        found = sorted(folder.samples.glob(f"{name}-*.json"))[-1:]
+        return next((document(f"samples/{path.name}") for path in found), None)
+
     recipe = folder.read_json("recipe.json")
     findings = document("findings.json")
     return RunContents(
@@ -59,7 +64,9 @@ def read_contents(folder: RunFolder) -> RunContents:
         ),
         trajectories=_trajectories(folder),
         by_step=document("samples/by_step.json"),
-        profile=next(map(document, profiles), None),
+        profile=newest("profile"),
+        language=newest("language-step"),
+        texts=newest("texts-step"),
         why=document("why.json"),
     )
 

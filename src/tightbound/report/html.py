@@ -17,6 +17,11 @@ from tightbound.estimators.estimate import Estimate
 from tightbound.report.baselines import best_baseline, held_against
 from tightbound.report.contents import RunContents, read_contents
 from tightbound.report.edit_panels import decision_panels, string_panels
+from tightbound.report.language_panels import (
+    alternatives_table,
+    language_panels,
+    language_tables,
+)
 from tightbound.report.panels import (
     bound_panel,
     gradient_panels,
@@ -34,6 +39,7 @@ from tightbound.report.tables import (
     short_form,
     unit_and_claim,
 )
+from tightbound.report.token_strips import strip, texts_html
 from tightbound.report.trajectory_drawings import STYLE, lay_out, svg
 from tightbound.train.folder import RunFolder, write_whole
 
@@ -70,9 +76,11 @@ def page(contents: RunContents) -> str:
         _charts("Weights", weight_panels(contents), "no records and no evidence yet"),
         _charts("Latents", latent_panels(contents), "no evidence files with latents"),
         _sequences(contents),
+        _language(contents),
         _charts("Gradients", gradient_panels(contents), "no evidence files with gradients"),
         _why(contents),
         _trajectories(contents),
+        _texts(contents),
         _samples(contents),
         _not_checked(contents),
         _settings(contents),
@@ -245,6 +253,46 @@ def _sequences(contents: RunContents) -> str:
     return _charts("Sequences, step by step", charts, "") if charts else ""
 
 
+def _language(contents: RunContents) -> str:
+    """Of language models alone."""
+    profile = contents.language
+    if profile is None:
+        return ""
+    strips = "".join(
+        strip(
+            f"held-out row {sentence['row']}",
+            sentence["tokens"],
+            sentence["nats"],
+            num_classes=profile["num_classes"],
+            alternatives=sentence["alternatives"],
+        )
+        for sentence in profile["sentences"]
+    )
+    tables = language_tables(profile)
+    given = " given z ~ q(z | x)," if profile["family"] == "sequence VAE" else ""
+    others = "".join(_folded(alternatives_table(sentence)) for sentence in profile["sentences"])
+    return (
+        f"<h2>Token by token</h2><p>Nats below every token,{given} as strongly coloured as a guess among "
+        f"all {profile['num_classes']:,} symbols where it cost as much. The last text is the one whose tokens "
+        f"cost most.</p>{strips}{others}{_folded(tables[0], is_open=True)}"
+        f'<h2>Language model</h2><div class="charts">{"".join(language_panels(profile))}</div>'
+        f"{''.join(map(_folded, tables[1:]))}"
+    )
+
+
+def _folded(table: Table, *, is_open: bool = False) -> str:
+    state = " open" if is_open else ""
+    return f"<details{state}><summary>{escape(table.title)}</summary>{table_html(table)}</details>"
+
+
+def _texts(contents: RunContents) -> str:
+    """What a language model drew."""
+    if contents.texts is None or contents.language is None:
+        return ""
+    texts = texts_html(contents.texts, contents.language["num_classes"])
+    return f"<h2>Texts</h2><p>At step {contents.texts['step']}, minus log p of each token in nats.</p>{texts}"
+
+
 def _trajectories(contents: RunContents) -> str:
     if not contents.trajectories:
         return ""
@@ -260,7 +308,7 @@ def _trajectories(contents: RunContents) -> str:
 
 def _samples(contents: RunContents) -> str:
     samples = contents.samples
-    if not samples and contents.trajectories:
+    if not samples and (contents.trajectories or contents.texts):
         return ""
     if not samples:
         return (
