@@ -80,6 +80,8 @@ def made_evaluator(rng: np.random.Generator) -> ev.Evaluator:
         trained_law="GaussianProposal",
         evaluated_law="GaussianProposal",
         under_trained_law=plain.sum(0),
+        reported_units=np.arange(3, 19),
+        expected_units=np.arange(3, 19),
     )
 
 
@@ -99,10 +101,25 @@ def made_choices() -> ev.Choices:
 
 
 def made_steps() -> ev.Steps:
-    """Eight sequences whose scores move by rounding alone."""
+    """Eight sequences whose scores move by rounding alone, and by earlier steps, the newest most."""
     rng = np.random.default_rng(4)
     future, padding, descent = 1e-7 * rng.uniform(size=(3, 8))
-    return ev.Steps(future, padding, 0, descent)
+    return ev.Steps(future, padding, 0, descent, np.array([0.3, 0.2, 0.1, 0.05, 0.02]))
+
+
+def made_mixtures() -> ev.Mixtures:
+    """Two mixtures; the components of one are equal and are pulled apart."""
+    return ev.Mixtures(
+        names=np.array(["decoder.components", "emission.components"]),
+        num_components=np.array([4, 32]),
+        difference=np.array([3e-6, 2.0]),
+        motion=np.array([0.7, 0.0]),
+    )
+
+
+def made_symbols() -> ev.Symbols:
+    """Three splits, of which the training split has every word."""
+    return ev.Symbols(np.array(["train", "valid", "test"]), np.zeros(3, int), np.zeros(3))
 
 
 def made_transform() -> ev.Transform:
@@ -140,9 +157,11 @@ def made_evidence(step: int) -> ev.Evidence:
         evaluator=made_evaluator(rng),
         choices=made_choices(),
         steps=made_steps(),
+        mixtures=made_mixtures(),
+        symbols=made_symbols(),
         transform=made_transform(),
         optimiser=ev.Optimiser(
-            0.0, 1e-3, 0.0, np.ones(2, bool), np.array(["decoder", "q.encoder"])
+            0.0, 1e-3, 0.02, 0.0, np.ones(2, bool), np.array(["decoder", "q.encoder"])
         ),
         data=ev.Data(
             split_names=np.array(["train", "valid", "test"]),
@@ -185,6 +204,8 @@ class Made:
     objective = staticmethod(made_objective)
     choices = staticmethod(made_choices)
     steps = staticmethod(made_steps)
+    mixtures = staticmethod(made_mixtures)
+    symbols = staticmethod(made_symbols)
     transform = staticmethod(made_transform)
     line = staticmethod(made_line)
     evidence = staticmethod(made_evidence)
@@ -197,6 +218,7 @@ class Made:
         changes = {"choices": None} | changes
         return [replace(made_evidence(step), **changes) for step in (0, 4, 16, 64, 100, 300)]
 
+    source = made_estimate(-25.0, 0.0)  # what no model is better than
     baselines = {
         "uniform": made_estimate(-44.4, 0.0),
         "independent-pixel": made_estimate(-36.0, 0.3),

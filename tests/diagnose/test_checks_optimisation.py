@@ -22,7 +22,7 @@ from tightbound.diagnose.evidence import Evidence, Line, Optimiser
 from tightbound.diagnose.finding import Verdict
 
 FAULT, OK, UNDECIDED, NOT_RUN = Verdict.FAULT, Verdict.OK, Verdict.UNDECIDED, Verdict.NOT_RUN
-RIGHT = Optimiser(0.0, 1e-3, 0.0, np.ones(2, bool), np.array(["decoder", "q.encoder"]))
+RIGHT = Optimiser(0.0, 1e-3, 0.02, 0.0, np.ones(2, bool), np.array(["decoder", "q.encoder"]))
 
 
 def line(made, gain, *, base=-50.0, spread=0.0, others=None):

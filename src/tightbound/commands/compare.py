@@ -69,13 +69,15 @@ def main(arguments: Sequence[str]) -> int:
             filtering=filtering,
         )
         second = sequence_scores(other, options.bound)
-        sites = site_differences(one.evaluation, other.evaluation, options.unit)
     else:
-        second, sites = _baseline(options.second, one, first), {}
+        other, second = None, _baseline(options.second, one, first)
     try:
         comparison = compare(first, second, unit=options.unit, by_group=options.by_group)
     except ValueError as error:
         raise UserError(str(error)) from error
+    sites = {}
+    if other is not None:
+        sites = site_differences(one.evaluation, other.evaluation, options.unit)
     if options.json:
         by_site = {
             name: {"difference": value, "standard_error": error}

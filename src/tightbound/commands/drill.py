@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 class DrillOptions:
     """Plant faults and count. Rows already in `out` are not run again."""
 
-    family: Literal["vae", "edits", "vrnn", "all"] = "all"
-    """Whose recipes; the conditional VAE belongs to "vae", all sequences to "vrnn"."""
+    family: Literal["vae", "edits", "vrnn", "dlm", "all"] = "all"
+    """Whose recipes; the conditional VAE belongs to "vae", sequences to "vrnn", language models to "dlm"."""
     kinds: tuple[str, ...] = ()
     """Only these faults, and the healthy runs; by default all."""
     seeds: tuple[int, ...] = (0,)

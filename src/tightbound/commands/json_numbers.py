@@ -5,7 +5,7 @@ from jaxtyping import Array, Float
 
 
 def number(value: float | np.floating) -> float | None:
-    """Four digits; None where it is not finite."""
+    """Four significant digits; None where it is not finite."""
     return float(f"{value:.4g}") if np.isfinite(value) else None
 
 

@@ -2,14 +2,14 @@
 mix, which state follows which. Everything is of one sequence; callers map it over rows."""
 
 from collections.abc import Callable, Mapping
-from typing import Any, Literal
+from typing import Any, Literal, TypeGuard
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Float, Int
 
-from tightbound.data.sentences import BOS, EOS
+from tightbound.data.sentences import EOS
 from tightbound.data.sequences import Sequence
 from tightbound.models.language.chains import LocalHMM, WordChain
 from tightbound.models.language.contexts import GPT
@@ -17,7 +17,7 @@ from tightbound.models.language.emissions import Components
 from tightbound.models.language.factorial import Factorial
 from tightbound.models.language.inputs import normalise, shifted
 from tightbound.models.language.maps import Gate, MapMixture
-from tightbound.models.language.model import LanguageModel
+from tightbound.models.language.model import LanguageModel, is_scored
 from tightbound.models.language.parents import Parents, TwoParents
 from tightbound.models.language.slots import SlotChain, Slots
 from tightbound.models.language.structure import AbstractStructure
@@ -107,9 +107,8 @@ def components_of(structure: AbstractStructure) -> Components | None:
     of a product of experts, and not of a gate, which has one more alternative."""
     if isinstance(structure, Factorial | Gate):
         return None
-    is_components = lambda node: isinstance(node, Components)  # noqa: E731
-    leaves = jax.tree.leaves(structure, is_leaf=is_components)
-    return next((leaf for leaf in leaves if is_components(leaf)), None)
+    leaves = jax.tree.leaves(structure, is_leaf=_is_components)
+    return next((leaf for leaf in leaves if _is_components(leaf)), None)
 
 
 def component_weights(model: LanguageModel, x: Sequence) -> Float[Array, "time components"] | None:
@@ -123,11 +122,10 @@ def component_weights(model: LanguageModel, x: Sequence) -> Float[Array, "time c
     if components is None:
         return None
     certain = _certain(len(components.vectors), components.vectors.dtype)
-    is_components = lambda node: isinstance(node, Components)  # noqa: E731
     asked = jax.tree.map(
-        lambda node: certain if is_components(node) else node,
+        lambda node: certain if _is_components(node) else node,
         model.structure,
-        is_leaf=is_components,
+        is_leaf=_is_components,
     )
     contexts, every = model.contexts(jnp.asarray(x.values)), jnp.arange(len(components.vectors))
     table = model.embedding[EOS:]
@@ -148,7 +146,7 @@ def component_log_joint(
     components = components_of(model.structure)
     if log_weights is None or components is None:
         return None
-    classes = jnp.clip(jnp.asarray(x.values) - EOS, 0, model.num_classes - 1)
+    classes = model.classes(jnp.asarray(x.values))
     return log_weights + components.log_probs(classes, model.embedding[EOS:]).T
 
 
@@ -188,12 +186,12 @@ def choice_shares(
     def log_p(logits):
         return eqx.tree_at(where, model, logits).score(x, nothing)["token"].sum()
 
-    num_tokens = _scored(x).sum()
+    num_tokens = is_scored(x).sum()
     if isinstance(structure, Gate) and choice == "vector":
         starts = jax.nn.softmax(_log_seen(model, x).sum(1) + model.start_logits)
         contexts = model.contexts(jnp.asarray(x.values))
         gates = jnp.exp(jax.vmap(jax.vmap(structure.log_weights))(contexts))
-        expected = jnp.einsum("s,t,sta->a", starts, _scored(x).astype(gates.dtype), gates)
+        expected = jnp.einsum("s,t,sta->a", starts, is_scored(x).astype(gates.dtype), gates)
     else:
         expected = jax.nn.softmax(where(model)) * (1 if choice == "start" else num_tokens)
     return expected, expected + jax.grad(log_p)(where(model))
@@ -217,17 +215,11 @@ def transition(model: LanguageModel, x: Sequence) -> Float[Array, "time states s
     return jnp.einsum("st,stij->tij", jnp.exp(log_starts(model, x)), by_start)
 
 
-def _scored(x: Sequence) -> Bool[Array, " time"]:
-    """Which tokens are predicted: the real ones that do not begin the sequence."""
-    return jnp.asarray(x.mask) & (jnp.asarray(x.values) != BOS)
-
-
 def _log_seen(model: LanguageModel, x: Sequence) -> Float[Array, "starts time"]:
     """log p(x_t | x_<t, start) in nats; 0 where nothing is predicted."""
     tokens = jnp.asarray(x.values)
-    classes = jnp.clip(tokens - EOS, 0, model.num_classes - 1)
-    log_p = model.log_probs(model.contexts(tokens), classes)
-    return jnp.where(_scored(x)[None], log_p, 0.0)
+    log_p = model.log_probs(model.contexts(tokens), model.classes(tokens))
+    return jnp.where(is_scored(x)[None], log_p, 0.0)
 
 
 def _hidden_markov_pair(
@@ -241,14 +233,18 @@ def _chain_pair(
     structure: WordChain, contexts: Float[Array, "time size"], position: Int[Array, ""]
 ) -> Float[Array, "states states"]:
     """P(z_{N-1}, z_N | words): the forward message up to z_{N-1} times the last potential."""
-    words = jnp.pad(contexts, ((structure.num_words - 1, 0), (0, 0)))
+    last = structure.num_words - 1
+    words = jnp.pad(contexts, ((last, 0), (0, 0)))
+    potential = lambda n: structure.weights @ words[position + n] + structure.bias  # noqa: E731
     log_state = jnp.zeros(len(structure.bias))
-    joint = log_state[:, None] + structure.bias
-    for n in range(structure.num_words):
-        word = words[position + n]
-        joint = log_state[:, None] + structure.weights @ word + structure.bias
-        log_state = jax.nn.logsumexp(joint, axis=0)
+    for n in range(last):
+        log_state = jax.nn.logsumexp(log_state[:, None] + potential(n), axis=0)
+    joint = log_state[:, None] + potential(last)
     return jax.nn.softmax(joint.ravel()).reshape(joint.shape)
+
+
+def _is_components(node: Any) -> TypeGuard[Components]:
+    return isinstance(node, Components)
 
 
 def _certain(num_components: int, dtype: jnp.dtype) -> Components:

@@ -25,12 +25,12 @@ from tightbound.commands.language_parts import (
 )
 from tightbound.commands.language_samples import as_language_model
 from tightbound.data.batch import Batch
-from tightbound.data.sentences import BOS, EOS
+from tightbound.data.sentences import EOS
 from tightbound.data.sequences import Sequence
 from tightbound.data.vocabulary import Vocabulary
 from tightbound.models.base import AbstractModel
 from tightbound.models.language.chains import LocalHMM, WordChain
-from tightbound.models.language.model import LanguageModel
+from tightbound.models.language.model import LanguageModel, is_scored
 
 _BUSIEST = 12  # components whose words are named
 _STATES = 16  # in a table of transitions
@@ -72,7 +72,7 @@ def component_shares(
         def one(inputs):
             x, z = inputs
             network = as_language_model(model, z)
-            scored = (x.mask & (x.values != BOS))[:, None]
+            scored = is_scored(x)[:, None]
             before = jnp.exp(_there(component_weights(network, x)))
             after = jax.nn.softmax(_there(component_log_joint(network, x)), axis=-1)
             return jnp.where(scored, before, 0.0).sum(0), jnp.where(scored, after, 0.0).sum(0)
@@ -131,7 +131,7 @@ def _transition_sum(model, x, z):
     def one(inputs):
         x, z = inputs
         pairs = _there(transition(as_language_model(model, z), x))
-        scored = (x.mask & (x.values != BOS))[:, None, None]
+        scored = is_scored(x)[:, None, None]
         return jnp.where(scored, pairs, 0.0).sum(0)
 
     return jax.lax.map(one, (x, z)).sum(0)

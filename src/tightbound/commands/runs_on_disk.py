@@ -60,6 +60,12 @@ class OpenRun:
         document = self.folder.read_json("baselines.json")
         return {name: Estimate.from_json(value) for name, value in document.items()}
 
+    def source(self) -> Estimate | None:
+        """What the source of the data would reach on held-out rows; None where it is not known."""
+        if not (self.folder.path / "source.json").exists():
+            return None
+        return Estimate.from_json(self.folder.read_json("source.json"))
+
     def finished(self) -> bool:
         """Whether training came to its own end (its last step, or a plateau)."""
         if (self.folder.path / "findings.json").exists():

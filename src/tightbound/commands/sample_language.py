@@ -28,8 +28,8 @@ from tightbound.commands.language_samples import (
 from tightbound.commands.language_usage import as_texts
 from tightbound.commands.sequence_samples import linear_mixture, spherical_mixture
 from tightbound.data.batch import Split
-from tightbound.data.sentences import BOS, NUM_MARKS, PAD, UNKNOWN
-from tightbound.data.vocabulary import Vocabulary
+from tightbound.data.sentences import BOS, EOS, NUM_MARKS, PAD, UNKNOWN
+from tightbound.data.vocabulary import MARKS, Vocabulary
 from tightbound.errors import UserError
 from tightbound.models.base import AbstractModel
 from tightbound.models.language.model import LanguageModel
@@ -177,9 +177,10 @@ def reconstructions(
 ) -> list[ShownText]:
     """Held-out texts with log p(x_t | x_<t, z), z ~ q(z | x), each before a text drawn at the same z."""
     rows = rows_from(len(setup.data["valid"]), request.row)[:_RECONSTRUCTED]
-    held_out, z = _held_out(setup, state, vocabulary, rows, key)
+    z_key, x_key = jax.random.split(key)
+    held_out, z = _held_out(setup, state, vocabulary, rows, z_key)
     assert isinstance(state.model, SequenceVAE)
-    keys = jax.random.split(jax.random.fold_in(key, 1), len(rows))
+    keys = jax.random.split(x_key, len(rows))
     nothing = given_tokens(setup.data["train"], vocabulary, "", len(given))
     drawn = draw_texts_at(state.model, z, nothing, keys, jnp.asarray(request.temperature))
     again = shown_texts("drawn at its z", drawn, nothing, vocabulary)
@@ -268,9 +269,11 @@ def as_written(texts: Sequence[ShownText], notes: Sequence[str]) -> str:
         total = sum(value for value in text.log_p if value is not None)
         num_given = sum(value is not None for value in text.log_p[: text.num_given])
         given = f", {num_given} given" if num_given else ""
+        # of a text at its full width nobody knows how it ends
+        cut = "" if text.tokens[-1:] == (MARKS[EOS],) else ", without an end"
         pairs = zip(text.tokens, text.log_p, strict=True)
         words = "  ".join(t if v is None else f"{t} {v:.2f}" for t, v in pairs)
-        paragraphs.append(f"{text.name}{given}, log p {total:.2f} nats\n  {words}")
+        paragraphs.append(f"{text.name}{given}{cut}, log p {total:.2f} nats\n  {words}")
     return "\n\n".join(paragraphs) + "\n"
 
 

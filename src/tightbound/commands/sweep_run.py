@@ -71,7 +71,11 @@ def scores_of(folder: "RunFolder", evaluation: Evaluation) -> "SequenceScores":
     if num_samples is None:
         num_samples = MANY if evaluation.bound == "iwae" and draws(folder) else 1
     evaluated = evaluate_run(
-        *(str(folder.path), evaluation.split, num_samples, 0, evaluation.max_rows),
+        str(folder.path),
+        split=evaluation.split,
+        num_samples=num_samples,
+        seed=0,
+        max_rows=evaluation.max_rows,
         filtering=filtering,
     )
     return sequence_scores(evaluated, evaluation.bound)

@@ -109,6 +109,7 @@ def train(
     from rich.console import Console
 
     from tightbound.commands.sample_text import note_trajectory
+    from tightbound.diagnose.watch import source_of_held_out
     from tightbound.report.progress import TrainingDisplay
     from tightbound.train.checkpoint import checkpoints
     from tightbound.train.run import first_state, run
@@ -120,6 +121,9 @@ def train(
     folder.write_json(
         "baselines.json", {name: value.to_json() for name, value in setup.baselines.items()}
     )
+    source = source_of_held_out(setup)
+    if source is not None:
+        folder.write_json("source.json", source.to_json())
     valid, problems = checkpoints(folder.checkpoints)
     for problem in problems:
         say(f"Left out: {problem}")

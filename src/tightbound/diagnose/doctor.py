@@ -16,15 +16,17 @@ from tightbound.diagnose.checks import (
     weights,
 )
 from tightbound.diagnose.checks import objective as objective_checks
-from tightbound.diagnose.evidence import Evidence
+from tightbound.diagnose.evidence import Evidence, Sites
 from tightbound.diagnose.finding import Finding
 from tightbound.diagnose.findings import Findings, by_verdict
 from tightbound.estimators.estimate import Estimate
 
-# Which fault explains which: a finding high up is named before those it brings with it. Bad data
-# spoil everything; a density that is none spoils every number; a step comes after its gradient.
+# Which fault explains which: a finding high up is named before those it brings with it. Numbers that
+# are none spoil everything, then what is predicted from itself, then other data; a density that is none
+# spoils every number; a step comes after its gradient.
 _EXPLAINS_FIRST = [
     "TB501",
+    "TB113",
     "TB502",
     "TB503",
     "TB504",
@@ -33,6 +35,7 @@ _EXPLAINS_FIRST = [
     "TB509",
     "TB507",
     "TB508",
+    "TB510",
     "TB101",
     "TB102",
     "TB103",
@@ -41,9 +44,9 @@ _EXPLAINS_FIRST = [
     "TB106",
     "TB107",
     "TB108",
-    "TB113",
     "TB111",
     "TB112",
+    "TB114",
     "TB203",
     "TB109",
     "TB110",
@@ -63,12 +66,14 @@ _EXPLAINS_FIRST = [
     "TB216",
     "TB211",
     "TB218",
+    "TB404",
     "TB403",
     "TB401",
     "TB301",
     "TB302",
     "TB303",
     "TB304",
+    "TB605",
     "TB603",
 ]
 
@@ -78,6 +83,7 @@ def judge(
     *,
     baselines: Mapping[str, Estimate] | None = None,
     bound: Estimate | None = None,
+    source: Estimate | None = None,
     finished: bool = False,
     collapse_asked_for: bool = False,
     is_bound: bool = True,
@@ -85,7 +91,8 @@ def judge(
     """Every finding about a run, from the evidence of its probes, likeliest explanation first.
 
     `history` is in order of steps; laws (gathered once) are read from the newest evidence that
-    has them. `bound` is the newest held-out bound.
+    has them. `bound` is the newest held-out bound, and `source` what the source of the data, where it
+    is known, has for the same rows.
     """
     if not history:
         raise ValueError("There is no evidence to judge. Run `check`, or train with the doctor on.")
@@ -95,6 +102,7 @@ def judge(
     made = _newest(history, "choices")
     optimiser, seen = _newest(history, "optimiser"), _newest(history, "data")
     moved, transform = _newest(history, "steps"), _newest(history, "transform")
+    mixtures, symbols = _newest(history, "mixtures"), _newest(history, "symbols")
     uniform = baselines.get("uniform")
     sites = history[-1].sites
     findings = [
@@ -112,6 +120,7 @@ def judge(
         steps.padding_counts_for_nothing(moved),
         steps.steps_score_as_the_whole_does(moved),
         steps.past_ignores_the_future(moved),
+        steps.steps_see_the_one_before(moved),
         objective_checks.objective_is_its_claim(objective),
         objective_checks.gradient_is_the_slope(objective),
         optimisation.updates_do_not_overshoot(history),
@@ -125,10 +134,11 @@ def judge(
         optimisation.output_starts_near_the_data(
             history[0], None if uniform is None else uniform.value
         ),
-        *judge_weights(None if sites is None else sites.log_weights),
+        *_of_sites(sites),
         latents.latents_are_used(history, asked_for=collapse_asked_for),
         latents.likelihood_listens(scores),
         latents.latents_keep_their_noise(history),
+        latents.components_differ(mixtures),
         data.data_are_finite(seen),
         data.data_can_be_drawn(seen),
         data.splits_are_alike(seen),
@@ -138,21 +148,33 @@ def judge(
         data.offsets_are_normalised(transform),
         data.drawing_undoes_the_transform(transform),
         data.rows_have_steps(seen),
+        data.symbols_stand_in_training(symbols),
         evaluation.evaluator_is_plain(evaluator),
         evaluation.evaluation_leaves_parameters(evaluator),
         evaluation.evaluated_under_the_trained_law(evaluator),
         evaluation.bound_beats_the_baselines(bound, baselines, finished=finished),
+        evaluation.bound_is_possible(bound, source),
     ]
     return ranked(findings)
 
 
-def judge_weights(log_weights: Float[np.ndarray, "samples rows"] | None) -> Findings:
-    """What log-weights alone can show, whoever saved them."""
+def _of_sites(sites: Sites | None) -> Findings:
+    """What the log-weights of the scored sites show."""
+    if sites is None:
+        return judge_weights(None)
+    return judge_weights(sites.log_weights, has_latents=not sites.observed.all())
+
+
+def judge_weights(
+    log_weights: Float[np.ndarray, "samples rows"] | None, *, has_latents: bool = True
+) -> Findings:
+    """What log-weights alone can show, whoever saved them; `has_latents` says whether anything was
+    drawn to make them."""
     return ranked(
         [
             weights.weights_are_finite(log_weights),
             weights.weights_keep_the_evidence(log_weights),
-            weights.draws_differ(log_weights),
+            weights.draws_differ(log_weights, has_latents=has_latents),
             weights.tails_are_light_enough(log_weights),
         ]
     )

@@ -108,13 +108,37 @@ class Choices:
 
 @dataclass(frozen=True)
 class Steps:
-    """A model that goes step by step: how far its scores move when they should not, relative to
-    their size."""
+    """A model of sequences: how far its scores move when they should not, and when they should,
+    relative to their size."""
 
     future_change: Float[np.ndarray, " rows"]  # of earlier steps, when later observations change
     padding_change: Float[np.ndarray, " rows"]  # of the objective's log-weights, by more padding
     padding_counted: int  # padded positions that the objective's record calls real
-    descent_change: Float[np.ndarray, " rows"]  # a particle's steps against its whole history
+    # A particle's steps against its whole history; of no row where no particle goes step by step.
+    descent_change: Float[np.ndarray, " followed"]
+    lag_change: Float[np.ndarray, " lags"]  # of log p(x_t) when x_{t-1}, x_{t-2}, ... is exchanged
+
+
+@dataclass(frozen=True)
+class Mixtures:
+    """The mixtures in a model whose components are the same whatever the context."""
+
+    names: Shaped[np.ndarray, " mixture"]
+    num_components: Int[np.ndarray, " mixture"]
+    difference: Float[
+        np.ndarray, " mixture"
+    ]  # largest between components of log p(class | k), nats
+    motion: Float[np.ndarray, " mixture"]  # the same of its slope along the training gradient, as a
+    # share of the largest slope
+
+
+@dataclass(frozen=True)
+class Symbols:
+    """Symbols that a split has and the training split has not, of text with a vocabulary."""
+
+    split_names: Shaped[np.ndarray, " split"]
+    num_new: Int[np.ndarray, " split"]  # different ones; 0 for the training split
+    new_share: Float[np.ndarray, " split"]  # of the split's words
 
 
 @dataclass(frozen=True)
@@ -145,6 +169,8 @@ class Evaluator:
     trained_law: str
     evaluated_law: str
     under_trained_law: Float[np.ndarray, " rows"]  # the plain bound with the trained proposal
+    reported_units: Int[np.ndarray, " rows"]  # that nats per unit divide by
+    expected_units: Int[np.ndarray, " rows"]
 
 
 @dataclass(frozen=True)
@@ -153,6 +179,7 @@ class Optimiser:
 
     unanswered_share: float  # entries whose update is the same for a tenth of the gradient
     late_motion: float  # size of the update after 60 zero gradients, over the first one's
+    held_motion: float  # after 29, over that of the same gradient at every step
     ignored_share: float  # how often one gradient among zeros never moves anything
     moved: Bool[np.ndarray, " modules"]  # does a gradient move this module at all
     modules: Shaped[np.ndarray, " modules"]
@@ -213,6 +240,8 @@ class Evidence:
     evaluator: Evaluator | None = None
     choices: Choices | None = None
     steps: Steps | None = None
+    mixtures: Mixtures | None = None
+    symbols: Symbols | None = None
     transform: Transform | None = None
     optimiser: Optimiser | None = None
     data: Data | None = None
@@ -262,6 +291,8 @@ _GROUPS: Mapping[str, type] = {
     "evaluator": Evaluator,
     "choices": Choices,
     "steps": Steps,
+    "mixtures": Mixtures,
+    "symbols": Symbols,
     "transform": Transform,
     "optimiser": Optimiser,
     "data": Data,

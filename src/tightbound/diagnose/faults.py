@@ -9,7 +9,12 @@ from dataclasses import dataclass
 
 import jax
 
-from tightbound.diagnose import planting, planting_choices, planting_sequences
+from tightbound.diagnose import (
+    planting,
+    planting_choices,
+    planting_language,
+    planting_sequences,
+)
 from tightbound.diagnose.checks import (
     choices,
     data,
@@ -47,6 +52,12 @@ _SEQUENCES = (*_STROKES, *_ROWS)
 _CHAIN = ("vrnn/toy-dmm",)
 _IWAE = ("vae/digits-iwae",)
 _DOUBLING = ("edits/doubling",)
+_LSTM = ("dlm/toy-grammar",)
+_WINDOW = ("dlm/toy-window",)
+_WORDS = (*_LSTM, *_WINDOW)
+_STARTS = ("dlm/toy-starts",)
+_FACTORIAL = ("dlm/toy-factorial",)
+_LETTER = ("dlm/toy-vae",)
 
 _CATALOGUE = [
     Fault(
@@ -56,7 +67,7 @@ _CATALOGUE = [
         planting.with_value(lambda t: (t.log_likelihood + planting.kl(t)).mean()),
         objective.KL_SIGN_FLIPPED,
         ("TB201",),
-        (*_ELBO, *_STROKES),
+        (*_ELBO, *_STROKES, *_LETTER),
     ),
     Fault(
         "kl_missing",
@@ -65,7 +76,7 @@ _CATALOGUE = [
         planting.with_value(lambda t: t.log_likelihood.mean()),
         objective.KL_MISSING,
         ("TB201",),
-        (*_ELBO, *_STROKES),
+        (*_ELBO, *_STROKES, *_LETTER),
     ),
     Fault(
         "log_q_missing",
@@ -139,7 +150,7 @@ _CATALOGUE = [
         planting.stop_draw,
         objective.GRADIENT_STOPPED,
         ("TB202",),
-        ("vae/digits", "vae/digits-gaussian", *_STROKES),
+        ("vae/digits", "vae/digits-gaussian", *_STROKES, *_LETTER),
     ),
     Fault(
         "batch_statistics",
@@ -190,6 +201,7 @@ _CATALOGUE = [
         planting.with_proposal(Noiseless),
         probability.NO_NOISE,
         ("TB102",),
+        (*_VAE, *_LETTER),
     ),
     Fault(
         "wide_prior",
@@ -206,6 +218,7 @@ _CATALOGUE = [
         planting.with_model(planting.blind),
         latents.DECODER_IGNORES_Z,
         ("TB402",),
+        (*_VAE, *_LETTER),
     ),
     Fault(
         "identity_latents",
@@ -214,6 +227,7 @@ _CATALOGUE = [
         planting.with_proposal(planting.NarrowProposal),
         latents.IDENTITY_LATENTS,
         ("TB403",),
+        (*_VAE, *_LETTER),
     ),
     Fault(
         "rate_too_high",
@@ -222,7 +236,7 @@ _CATALOGUE = [
         planting.with_optimiser(planting.scaled(30.0)),
         optimisation.RATE_TOO_HIGH,
         ("TB210",),
-        (*_VAE, *_SEQUENCES),
+        (*_VAE, *_SEQUENCES, *_WINDOW),
     ),
     Fault(
         "rate_too_low",
@@ -231,7 +245,7 @@ _CATALOGUE = [
         planting.with_optimiser(planting.scaled(1 / 30)),
         optimisation.RATE_TOO_LOW,
         ("TB211",),
-        (*_VAE, *_SEQUENCES),
+        (*_VAE, *_SEQUENCES, *_WORDS),
     ),
     Fault(
         "gradient_not_reset",
@@ -240,7 +254,7 @@ _CATALOGUE = [
         planting.with_optimiser(planting.accumulating),
         optimisation.NOT_RESET,
         ("TB213",),
-        (*_VAE, *_STROKES),
+        (*_VAE, *_STROKES, *_LSTM),
     ),
     Fault(
         "batches_dropped",
@@ -249,7 +263,7 @@ _CATALOGUE = [
         planting.with_optimiser(planting.dropping),
         optimisation.BATCHES_DROPPED,
         ("TB214",),
-        (*_VAE, *_ROWS),
+        (*_VAE, *_ROWS, *_LSTM),
     ),
     Fault(
         "everything_clipped",
@@ -258,7 +272,7 @@ _CATALOGUE = [
         planting.with_optimiser(planting.clipping),
         optimisation.EVERYTHING_CLIPPED,
         ("TB215",),
-        (*_VAE, *_STROKES),
+        (*_VAE, *_STROKES, *_LSTM),
     ),
     Fault(
         "proposal_frozen",
@@ -302,7 +316,7 @@ _CATALOGUE = [
         planting.with_split("train", planting.repeated),
         data.DUPLICATES,
         ("TB504",),
-        (*_VAE, *_STROKES),
+        (*_VAE, *_STROKES, *_LSTM),
     ),
     Fault(
         "trained_on_validation",
@@ -569,7 +583,7 @@ _CATALOGUE = [
         planting_sequences.padding_counted,
         steps.PADDING_COUNTED,
         ("TB111",),
-        (*_STROKES, *_CHAIN),
+        (*_STROKES, *_CHAIN, *_WORDS),
     ),
     Fault(
         "masked_by_multiplication",
@@ -668,7 +682,7 @@ _CATALOGUE = [
         planting_sequences.validation_in_training,
         data.OVERLAP,
         ("TB505",),
-        _SEQUENCES,
+        (*_SEQUENCES, *_LSTM),
     ),
     Fault(
         "rows_drawn_at_half",
@@ -695,7 +709,151 @@ _CATALOGUE = [
         planting_sequences.divided_by_rows,
         evaluation.EVALUATED_SCALE,
         ("TB601",),
-        _SEQUENCES,
+        (*_SEQUENCES, *_LSTM),
+    ),
+    Fault(
+        "statistic_over_time",
+        "leakage and mode",
+        "Inputs are divided by their deviation over all positions, those to come among them.",
+        planting_language.with_inputs(planting_language.over_time),
+        steps.FUTURE_READ,
+        ("TB113",),
+        (*_WORDS, *_STARTS, *_FACTORIAL),
+    ),
+    Fault(
+        "bidirectional_context",
+        "leakage and mode",
+        "The context adds a pass that reads the sentence backwards.",
+        planting_language.with_context(planting_language.both_ways),
+        steps.FUTURE_READ,
+        ("TB113",),
+        (*_LSTM, *_STARTS),
+    ),
+    Fault(
+        "inputs_not_shifted",
+        "leakage and mode",
+        "Every position is given the word that it predicts.",
+        planting_language.inputs_not_shifted,
+        probability.NOT_NORMALISED,
+        ("TB101",),
+        _WORDS,
+    ),
+    Fault(
+        "newest_word_left_out",
+        "state",
+        "The window of a 5-gram ends one word too early: it has not the word before.",
+        planting_language.with_inputs(planting_language.shifted_again),
+        steps.NEWEST_LEFT_OUT,
+        ("TB114",),
+        (*_WINDOW, *_LSTM),
+    ),
+    Fault(
+        "equal_components",
+        "latent use",
+        "All components of the mixture are one vector, with one weight.",
+        planting_language.with_emission(planting_language.one_vector_for_all),
+        latents.EQUAL_COMPONENTS,
+        ("TB404",),
+        (*_LSTM, *_STARTS),
+    ),
+    Fault(
+        "forgotten_once_an_epoch",
+        "optimisation",
+        "Gradients are cleared once an epoch: every step is given their sum so far.",
+        planting_language.forgotten_once_an_epoch,
+        optimisation.NOT_RESET,
+        ("TB213",),
+        _WORDS,
+    ),
+    Fault(
+        "vocabulary_of_all_splits",
+        "leakage and mode",
+        "The vocabulary has a word that stands in held-out sentences alone.",
+        planting_language.word_only_held_out,
+        data.VOCABULARY_OF_HELD_OUT,
+        ("TB510",),
+        _WORDS,
+    ),
+    Fault(
+        "mean_of_means",
+        "masks, padding, units",
+        "The perplexity reported is that of a mean over sentences of nats per token.",
+        planting_language.evaluated_by_mean_of_means,
+        evaluation.AVERAGED_PER_SEQUENCE,
+        ("TB601",),
+        (*_WORDS, *_FACTORIAL),
+    ),
+    Fault(
+        "product_not_normalised",
+        "not a probability model",
+        "A product of experts is reported without its normaliser: the bound that it is trained on.",
+        planting_language.with_structure(planting_language.NotNormalised),
+        probability.NOT_NORMALISED,
+        ("TB101",),
+        _FACTORIAL,
+    ),
+    Fault(
+        "mixed_by_weights",
+        "not a probability model",
+        "A mixture of softmaxes adds its weights to log-probabilities where log-weights belong.",
+        planting_language.with_emission(planting_language.WeightsForLogWeights),
+        probability.NOT_NORMALISED,
+        ("TB101",),
+        _LSTM,
+    ),
+    Fault(
+        "starts_not_weighed",
+        "not a probability model",
+        "The starts of a mixture over whole sentences are summed without being weighed.",
+        planting_language.with_tokens(planting_language.starts_not_weighed),
+        probability.CONSTANT_IN_DENSITY,
+        ("TB101",),
+        _STARTS,
+    ),
+    Fault(
+        "end_not_scored",
+        "masks, padding, units",
+        "The end of a sentence is never scored.",
+        planting_language.with_tokens(planting_language.without_the_end),
+        probability.NOT_NORMALISED,
+        ("TB101",),
+        _WORDS,
+    ),
+    Fault(
+        "end_not_counted",
+        "masks, padding, units",
+        "The end of a sentence is scored and is no token to divide by.",
+        planting_language.evaluated_without_counting_ends,
+        evaluation.EVALUATED_UNITS,
+        ("TB601",),
+        _WORDS,
+    ),
+    Fault(
+        "padding_scored_in_evaluation",
+        "masks, padding, units",
+        "Evaluation has no mask: padding is scored like words.",
+        planting_language.padding_counted,
+        evaluation.EVALUATED_NETWORK,
+        ("TB601",),
+        _WORDS,
+    ),
+    Fault(
+        "dropout_in_evaluation",
+        "leakage and mode",
+        "Evaluation leaves dropout on.",
+        planting_language.dropout_in_evaluation,
+        evaluation.EVALUATED_NETWORK,
+        ("TB601",),
+        _WINDOW,
+    ),
+    Fault(
+        "large_embedding",
+        "optimisation",
+        "Embeddings start fifty times too large.",
+        planting_language.large_embedding,
+        optimisation.INITIAL_SCALE,
+        ("TB217",),
+        _LSTM,
     ),
 ]
 

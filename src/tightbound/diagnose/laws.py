@@ -23,9 +23,11 @@ from tightbound.data.sentences import Sentence
 from tightbound.data.sequences import Sequence
 from tightbound.diagnose import evidence as ev
 from tightbound.diagnose.choice_laws import choices
+from tightbound.diagnose.language_laws import new_symbols
 from tightbound.diagnose.probes import (
     MANY,
     Pair,
+    goes_along,
     make_probe,
     module_names,
     module_of,
@@ -48,6 +50,7 @@ from tightbound.train.setup import Setup
 
 _TWIN_SAMPLES = 4096
 _TWIN_OBSERVATIONS = 8
+_TWIN_MASSES = 8  # that are compared with each other
 
 
 def gather_laws(setup: Setup, state: TrainState | None = None) -> ev.Evidence:
@@ -72,6 +75,8 @@ def gather_laws(setup: Setup, state: TrainState | None = None) -> ev.Evidence:
         evaluator=evaluator(setup, pair, next(keys)),
         choices=choices(setup, pair, choice_key, jit_once),
         steps=steps(setup, pair, probe_batches(setup)[0], step_key, jit_once),
+        mixtures=probe.mixtures,
+        symbols=new_symbols(setup),
         transform=transform(setup),
         optimiser=optimiser(setup, pair),
         data=data(setup, pair, next(keys)),
@@ -89,18 +94,21 @@ def jit_once(function: Callable[..., Any]) -> Callable[..., Any]:
 
 def twin(setup: Setup, key: PRNGKeyArray) -> ev.Twin | None:
     """The mass of p(x | z) over all x for some z, and the mean weight over its exact value for some
-    x, both on the twin."""
+    x, both on the twin. Of a model without latents, the mass of p(x) under some parameters."""
     if setup.twin is None or not has_real_latents(setup.model):
         return None
     build_key, prior_key, weigh_key = jax.random.split(key, 3)
     small = setup.twin(build_key)
+    has_latents = Kind.LATENT in small.model.kinds.values()
     x: Any = jax.tree.map(jnp.asarray, small.observations)
     num_observations = len(jax.tree.leaves(x)[0])
     observed = [name for name, kind in small.model.kinds.items() if kind is Kind.OBSERVED]
 
     @jit_once
     def masses(model):
-        z = jax.vmap(model.sample_prior)(jax.random.split(prior_key, 8))
+        z = jax.vmap(model.sample_prior)(
+            jax.random.split(prior_key, _TWIN_MASSES if has_latents else 1)
+        )
         score = jax.vmap(jax.vmap(model.score, in_axes=(0, None)), in_axes=(None, 0))(x, z)
         return sum(score[name].sum(-1) for name in observed)
 
@@ -127,10 +135,13 @@ def twin(setup: Setup, key: PRNGKeyArray) -> ev.Twin | None:
         return jax.vmap(one_row)(chosen, jnp.arange(len(some)))
 
     weight = error = np.zeros(0)  # nothing to weigh where there are no latents
-    if Kind.LATENT in small.model.kinds.values():
+    if has_latents:
         weight, error = relative(small.model, small.proposal)
+    models = [small.model]
+    if not has_latents:
+        models = [setup.twin(key).model for key in jax.random.split(build_key, _TWIN_MASSES)]
     return ev.Twin(
-        log_likelihood=np.asarray(masses(small.model)),
+        log_likelihood=np.concatenate([masses(model) for model in models]),
         log_cell_volume=small.log_cell_volume,
         obs_size=len(real_rows(small.observations)[0]),
         relative_weight=np.asarray(weight),
@@ -212,7 +223,7 @@ def scores(setup: Setup, pair: Pair, key: PRNGKeyArray) -> ev.Scores | None:
         """1 for every entry of one z, flattened, that stands at a real step of x; 0 at padding."""
 
         def of_leaf(leaf):
-            if not isinstance(x, Sequence):
+            if not goes_along(model, x, z):
                 return jnp.ones_like(leaf)
             return jnp.broadcast_to(x.mask.reshape(-1, *[1] * (leaf.ndim - 1)), leaf.shape) * 1.0
 
@@ -408,31 +419,35 @@ def evaluator(setup: Setup, pair: Pair, key: PRNGKeyArray) -> ev.Evaluator:
     model, trained = pair
     used = setup.evaluated(trained)
 
-    def site_rows(function, split, proposal=used):
+    def rows_and_units(function, split, proposal=used):
         found = function(
             *(model, proposal, split),
             num_samples=4,
             key=key,
             noise=setup.noise,
             filtering=setup.filtering,
-        ).site_means
-        return np.stack([found.get(name, np.zeros(len(split))) for name in model.kinds])
+        )
+        rows = [found.site_means.get(name, np.zeros(len(split))) for name in model.kinds]
+        return np.stack(rows), np.asarray(found.num_units)
 
-    reported, expected = site_rows(setup.evaluator, few), site_rows(evaluate, few)
-    under_trained = expected if used is trained else site_rows(evaluate, few, trained)
+    reported, reported_units = rows_and_units(setup.evaluator, few)
+    expected, expected_units = rows_and_units(evaluate, few)
+    under_trained = expected if used is trained else rows_and_units(evaluate, few, trained)[0]
     extreme = _saturated(few)
     after = [np.array(leaf) for leaf in jax.tree.leaves(eqx.filter(pair, eqx.is_array))]
     return ev.Evaluator(
         names=np.array(list(model.kinds)),
         reported=reported,
         expected=expected,
-        reported_saturated=site_rows(setup.evaluator, extreme),
-        expected_saturated=site_rows(evaluate, extreme),
+        reported_saturated=rows_and_units(setup.evaluator, extreme)[0],
+        expected_saturated=rows_and_units(evaluate, extreme)[0],
         parameters_changed=not all(map(np.array_equal, before, after)),
         num_particles=_num_particles(setup),
         trained_law=_law_of(trained),
         evaluated_law=_law_of(used),
         under_trained_law=under_trained.sum(0),
+        reported_units=reported_units,
+        expected_units=expected_units,
     )
 
 
@@ -519,10 +534,13 @@ def optimiser(setup: Setup, pair: Pair) -> ev.Optimiser:
     # the first update may be nothing by right: a warm-up starts from a rate of 0
     single = [sizes_of_answers(jnp.zeros(64).at[position].set(1.0)) for position in (1, 2, 3, 4)]
     largest = float(jnp.linalg.norm(constant, axis=1).max())
+    # the learning rate is that of the same step: a warm-up would make a late update look large
+    later, ongoing = float(single[0][30]), float(sizes_of_answers(jnp.ones(64))[30])
     moved = modules(unravel(jnp.abs(constant).max(0))).values()
     return ev.Optimiser(
         unanswered_share=float(unanswered.sum() / jnp.maximum(moving.sum(), 1)),
         late_motion=float(single[0][-1]) / largest if largest > 0 else 0.0,
+        held_motion=later / ongoing if ongoing > 0 else 0.0,
         ignored_share=float(np.mean([not norms.any() for norms in single])),
         moved=np.array([max(float(leaf.max()) for leaf in leaves) > 0 for leaves in moved]),
         modules=np.array(module_names(parameters)),

@@ -15,13 +15,13 @@ import numpy as np
 import optax
 from jaxtyping import Array, PRNGKeyArray, PyTree
 
-from tightbound.data.batch import Batch, Split
+from tightbound.data.batch import Batch, Split, rows_of
 from tightbound.data.labelled import Labelled, image_of
 from tightbound.data.noising import AsFloat
 from tightbound.evaluation import Evaluation, evaluate
 from tightbound.inference.weigh import weigh
 from tightbound.models.base import AbstractModel, AbstractProposal
-from tightbound.terms import LogTerms
+from tightbound.terms import Kind, LogTerms
 from tightbound.train.setup import Setup, Twin
 
 # --- the objective -------------------------------------------------------------------------------
@@ -99,7 +99,8 @@ class Changed(AbstractModel):
 
     def score(self, x: PyTree[Array], z: PyTree[Array]) -> dict[str, Array]:
         seen = self.inner.score(x, self.see(z))
-        return self.change_score(self.inner.score(x, z) | {"x": seen["x"]})
+        observed = {name: seen[name] for name in seen if self.kinds[name] is Kind.OBSERVED}
+        return self.change_score(self.inner.score(x, z) | observed)
 
     def sample_likelihood(self, z: PyTree[Array], key: PRNGKeyArray) -> PyTree[Array]:
         return self.inner.sample_likelihood(self.see(z), key)
@@ -219,17 +220,32 @@ def scaled(factor: float):
 
 def accumulating(inner: optax.GradientTransformation) -> optax.GradientTransformation:
     """Gradients add up and are never cleared."""
+    return forgetting_every(None)(inner)
 
-    def init(params):
-        return inner.init(params), jax.tree.map(jnp.zeros_like, params)
 
-    def update(updates, state, params=None):
-        inner_state, total = state
-        total = jax.tree.map(jnp.add, total, updates)
-        updates, inner_state = inner.update(total, inner_state, params)
-        return updates, (inner_state, total)
+def forgetting_every(
+    num_steps: int | None,
+) -> Callable[[optax.GradientTransformation], optax.GradientTransformation]:
+    """Gradients add up and are cleared every `num_steps` steps, or never."""
 
-    return optax.GradientTransformation(init, update)  # pyright: ignore[reportArgumentType]
+    def accumulate(inner: optax.GradientTransformation) -> optax.GradientTransformation:
+        def init(params):
+            return (
+                inner.init(params),
+                jax.tree.map(jnp.zeros_like, params),
+                jnp.zeros((), jnp.int32),
+            )
+
+        def update(updates, state, params=None):
+            inner_state, total, count = state
+            clear = False if num_steps is None else count % num_steps == 0
+            total = jax.tree.map(lambda old, new: jnp.where(clear, 0.0, old) + new, total, updates)
+            updates, inner_state = inner.update(total, inner_state, params)
+            return updates, (inner_state, total, count + 1)
+
+        return optax.GradientTransformation(init, update)  # pyright: ignore[reportArgumentType]
+
+    return accumulate
 
 
 def dropping(inner: optax.GradientTransformation) -> optax.GradientTransformation:
@@ -289,8 +305,7 @@ def inverted(split: Split) -> Split:
 
 def repeated(split: Split) -> Split:
     """The first 64 rows, over and over."""
-    rows = np.arange(len(split)) % 64
-    return replace(split, x=jax.tree.map(lambda leaf: leaf[rows], split.x))
+    return rows_of(split, np.arange(len(split)) % 64)
 
 
 def with_nan(split: Split) -> Split:

@@ -18,6 +18,7 @@ from jaxtyping import Array, Bool, Float, PRNGKeyArray, PyTree
 from tightbound.data.batch import Batch
 from tightbound.data.sequences import Sequence
 from tightbound.diagnose import evidence as ev
+from tightbound.diagnose.language_laws import component_differences, mixtures_on_host
 from tightbound.inference.weigh import weigh
 from tightbound.models.base import AbstractModel, AbstractProposal
 from tightbound.models.sequential import AbstractFiltered
@@ -56,7 +57,7 @@ class Probe:
         pair = (state.model, state.proposal)
         drawn = self.look_at_draws(pair, self.held_out, self.key, num_samples)
         moved = self.look_at_update(state, self.same, self.other, self.key)
-        (terms, latents, residuals), (gradients, line) = jax.device_get((drawn, moved))
+        (terms, latents, residuals), (gradients, line, mixed) = jax.device_get((drawn, moved))
         same, other = np.split(line, 2, axis=1)
         return ev.Evidence(
             step=int(state.step),
@@ -73,6 +74,7 @@ class Probe:
                 cosine_of_halves=float(gradients["cosine_of_halves"]),
             ),
             line=ev.Line(np.array(MULTIPLES), same=same, other=other),
+            mixtures=mixtures_on_host(state.model, mixed),
         )
 
 
@@ -102,7 +104,8 @@ def make_probe(setup: Setup) -> Probe:
         update = optax.tree.scale(state.learning_rate_scale, update)
         gradients["update_norm"] = _norms(update)
         both = jax.tree.map(lambda a, b: jnp.concatenate([a, b]), same, other)
-        return gradients, _along(pair, update, both, draw_key)
+        line = _along(pair, update, both, draw_key)
+        return gradients, line, component_differences(state.model, gradient[0])
 
     key = jax.random.fold_in(jax.random.key(setup.seed), 0xD0C)
     return Probe(*probe_batches(setup), key, look_at_draws, look_at_update)
@@ -228,7 +231,7 @@ def _latents(
     def one_row(x, row):
         keys = jax.random.split(jax.random.fold_in(key, row), MANY)
         draws = jax.vmap(proposed(model, proposal, x).sample)(keys)
-        if isinstance(x, Sequence):
+        if goes_along(model, x, jax.tree.map(lambda leaf: leaf[0], draws)):
             draws = jax.vmap(lambda z: _some_steps(z, jnp.asarray(x.mask)))(draws)
         else:
             draws = jax.vmap(lambda z: ravel_pytree(z)[0][None])(draws)
@@ -237,6 +240,16 @@ def _latents(
     found = jax.vmap(one_row)(batch.x, jnp.asarray(batch.rows))
     mean, scale = jax.tree.map(lambda leaf: leaf.reshape(-1, leaf.shape[-1]), found)
     return mean, scale
+
+
+def goes_along(model: AbstractModel, x: PyTree[Array], z: PyTree[Array]) -> bool:
+    """Whether z has an entry for every step of x, as the scores of its sites have; False where x is no
+    sequence or z is one choice for all of it."""
+    if not isinstance(x, Sequence):
+        return False
+    scores = jax.eval_shape(model.score, x, z)
+    latents = [scores[name] for name, kind in model.kinds.items() if kind is Kind.LATENT]
+    return all(score.shape == x.mask.shape for score in latents)
 
 
 _STEPS = 8  # of a sequence that are looked at

@@ -1,5 +1,5 @@
-"""Evidence about models that go step by step: what a score must not depend on, and that a filter, a
-whole pass and a line of descent score the same choices alike."""
+"""Evidence about models of sequences: what the score of a step must not depend on; and, where they go
+step by step, that a filter, a whole pass and a line of descent score the same choices alike."""
 
 from collections.abc import Callable
 from typing import Any
@@ -14,6 +14,7 @@ from tightbound.data.sequences import Sequence
 from tightbound.diagnose import evidence as ev
 from tightbound.inference.filtering import Filtering
 from tightbound.inference.smoothing import along, lines, trace
+from tightbound.models.base import AbstractModel, AbstractProposal
 from tightbound.models.stateful import AbstractStateful, AbstractStepwise, proposed
 from tightbound.terms import Kind, LogTerms, StepTerms
 from tightbound.train.setup import Setup
@@ -22,6 +23,8 @@ _ROWS = 8
 _PARTICLES = 4
 _PADDING = 3  # steps that are appended
 _CHANGES = 3  # times after which the future is exchanged
+_PLACES = 4  # single steps that are exchanged
+_LAGS = 5  # steps after them that are looked at
 
 
 def steps(
@@ -31,11 +34,12 @@ def steps(
     key: PRNGKeyArray,
     compile_once: Callable[[Callable[..., Any]], Callable[..., Any]],
 ) -> ev.Steps | None:
-    """Every law of a stateful model with a stepwise proposal, on a few training rows as the model
-    sees them; None for other pairs."""
+    """Every law of a model of sequences, on a few training rows as the model sees them; None where x
+    is no `Sequence`. Lines of descent are those of a stateful model with a stepwise proposal."""
     model, proposal = pair
-    if not (isinstance(model, AbstractStateful) and isinstance(proposal, AbstractStepwise)):
+    if not isinstance(batch.x, Sequence):
         return None
+    has_lines = isinstance(model, AbstractStateful) and isinstance(proposal, AbstractStepwise)
     noise_key, draw_key, objective_key = jax.random.split(key, 3)
     batch = jax.tree.map(lambda leaf: jnp.asarray(leaf[:_ROWS]), batch)
     if setup.noise is not None:
@@ -47,19 +51,19 @@ def steps(
         model, proposal = pair
         return setup.objective(model, proposal, batch, key=objective_key, step=at_first)[1]
 
+    descent = np.zeros(0)
+    if has_lines:
+        descent = np.asarray(compile_once(descent_changes)(model, proposal, batch, draw_key))
     whole = without_padding(batch)
     padded = with_padding(whole, _PADDING)
     plain, appended = objective_terms(pair, whole), objective_terms(pair, padded)
     return ev.Steps(
-        future_change=_per_row(compile_once(future_changes)(model, proposal, batch, draw_key)),
+        future_change=np.asarray(compile_once(future_changes)(model, proposal, batch, draw_key)),
         padding_change=np.asarray(relative_change(appended.log_weights, plain.log_weights)),
         padding_counted=int(_counted(appended, padded)),
-        descent_change=_per_row(compile_once(descent_changes)(model, proposal, batch, draw_key)),
+        descent_change=descent,
+        lag_change=np.asarray(compile_once(lag_changes)(model, proposal, batch, draw_key)),
     )
-
-
-def _per_row(changes: Float[Array, " rows"]) -> Float[np.ndarray, " rows"]:
-    return np.asarray(changes)
 
 
 def relative_change(
@@ -73,8 +77,10 @@ def relative_change(
 
 
 def without_padding(batch: Batch) -> Batch:
-    """The first steps of every row, as many as the shortest has."""
-    length = max(int(np.asarray(batch.mask).sum(1).min()), 1)
+    """The first steps of every row: as many as the shortest has, but few enough that padding can be
+    appended within the width of the batch, which may be the longest that the model takes."""
+    mask = np.asarray(batch.mask)
+    length = max(min(int(mask.sum(1).min()), mask.shape[1] - _PADDING), 1)
     x = jax.tree.map(lambda leaf: leaf[:, :length], batch.x)
     return Batch(x, batch.mask[:, :length], batch.num_units, batch.rows)
 
@@ -104,7 +110,7 @@ def _counted(terms: LogTerms, batch: Batch) -> Int[Array, ""]:
 
 
 def future_changes(
-    model: AbstractStateful, proposal: AbstractStepwise, batch: Batch, key: PRNGKeyArray
+    model: AbstractModel, proposal: AbstractProposal, batch: Batch, key: PRNGKeyArray
 ) -> Float[Array, " rows"]:
     """How far log p(x_s | past), s <= t, and log p(z_s | past), s <= t + 1, move when what follows t is
     replaced by another row's values: the largest over s and a few t, as a share of the largest of
@@ -145,6 +151,43 @@ def future_changes(
 
 def _where(past: Bool[Array, " time"], own: Array, new: Array) -> Array:
     return jnp.where(past.reshape(-1, *[1] * (own.ndim - 1)), own, new)
+
+
+# --- the past ------------------------------------------------------------------------------------
+
+
+def lag_changes(
+    model: AbstractModel, proposal: AbstractProposal, batch: Batch, key: PRNGKeyArray
+) -> Float[Array, " lags"]:
+    """How far log p(x_t | past) moves when x_{t-k} alone is replaced by another row's value, for
+    k = 1, 2, ...: the largest over rows and a few t, as a share of the row's largest score (at least
+    1 nat). 0 for a lag longer than all rows. The z are held fixed, as for the future.
+    """
+
+    def one_row(x, other, row):
+        z = proposed(model, proposal, x).sample(jax.random.fold_in(key, row))
+
+        def observed(values):
+            score = model.score(Sequence(values, x.mask), z)
+            kinds = model.kinds
+            return sum(score[name] for name in score if kinds[name] is Kind.OBSERVED)
+
+        before = observed(x.values)
+        length = x.mask.sum()
+
+        def exchanged(share):
+            place = jnp.clip((share * length).astype(int), 0, jnp.maximum(length - 2, 0))
+            kept = jnp.arange(len(x.mask)) != place
+            values = jax.tree.map(lambda own, new: _where(kept, own, new), x.values, other.values)
+            moved = jnp.where(x.mask, jnp.abs(observed(values) - before), 0.0)
+            return jax.lax.dynamic_slice(jnp.pad(moved, (0, _LAGS + 1)), (place + 1,), (_LAGS,))
+
+        shares = (jnp.arange(_PLACES) + 0.5) / _PLACES
+        size = jnp.maximum(1.0, jnp.where(x.mask, jnp.abs(before), 0.0).max())
+        return jax.vmap(exchanged)(shares).max(0) / size
+
+    others = jax.tree.map(lambda leaf: jnp.roll(jnp.roll(leaf, 1, 0), 1, 1), batch.x)
+    return jax.vmap(one_row)(batch.x, others, jnp.asarray(batch.rows)).max(0)
 
 
 # --- lines of descent ----------------------------------------------------------------------------

@@ -4,8 +4,14 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from tightbound.recipes import edits, vae, vrnn
+from tightbound.recipes import dlm, edits, vae, vrnn
 from tightbound.recipes.catalogue import Recipe
+from tightbound.recipes.dlm import (
+    DropoutSettings,
+    LanguageRecipe,
+    LatentSettings,
+    StructureSettings,
+)
 from tightbound.recipes.edits import EditRecipe, EditTraining, NoisingSettings, TextData
 from tightbound.recipes.step_objective import StepObjective
 from tightbound.recipes.vae import ImageData, VAERecipe
@@ -153,18 +159,97 @@ _SEQUENCE_TRAPS: list[Recipe] = [
     replace(_ROWS, name="vrnn/digits-no-latents", model=replace(_ROWS.model, family="rnn")),
 ]
 
+_GRAMMAR = dlm.RECIPES["dlm/toy-grammar"]
+
+
+def _grammar(name: str, **changes: Any) -> LanguageRecipe:
+    return replace(_GRAMMAR, name=name, **changes)
+
+
+def _grammar_model(**settings: Any) -> dict[str, Any]:
+    return {"model": replace(_GRAMMAR.model, **settings)}
+
+
+def _structure(kind: Any, **settings: Any) -> dict[str, Any]:
+    """Transitions from the word before, through one of the structures."""
+    structure = StructureSettings(kind, **settings)
+    return _grammar_model(context="previous", structure=structure, normalise_contexts=False)
+
+
+_OF_SENTENCE = _grammar_model(
+    context="gru", emission="vector", latent=LatentSettings("gaussian", size=4)
+)
+
+
+def _of_sentence(**settings: Any) -> dict[str, Any]:
+    """A sequence VAE with other settings of its latent."""
+    model = _OF_SENTENCE["model"]
+    return {"model": replace(model, latent=replace(model.latent, **settings))}
+
+
+_LANGUAGE_SUBJECTS: list[Recipe] = [
+    _grammar("dlm/toy-grammar"),
+    _grammar(
+        "dlm/toy-window",
+        **_grammar_model(
+            context="window",
+            emission="vector",
+            normalise_contexts=False,
+            dropout=DropoutSettings(output=0.1),
+        ),
+    ),
+    _grammar("dlm/toy-starts", **_grammar_model(context="tanh", num_starts=5)),
+    _grammar("dlm/toy-factorial", **_structure("factorial")),
+    _grammar("dlm/toy-vae", **_OF_SENTENCE),
+]
+_LANGUAGE_TRAPS: list[Recipe] = [
+    _grammar("dlm/not-normalised", **_grammar_model(normalisation="none")),
+    _grammar("dlm/running-deviation", **_grammar_model(normalisation="running")),
+    _grammar("dlm/gpt", **_grammar_model(context="gpt", emission="vector")),
+    _grammar("dlm/uniform-parents", **_structure("parents", learned_prior=False)),
+    _grammar(
+        "dlm/permutations",
+        **_grammar_model(
+            context="window",
+            window=3,
+            structure=StructureSettings("permutations"),
+            normalise_contexts=False,
+        ),
+    ),
+    _grammar("dlm/word-chain", **_structure("word-chain", num_words=2)),
+    _grammar("dlm/mutated", **_grammar_model(context="single-gate", mutations=(0, 4, 5))),
+    _grammar(
+        "dlm/unigrams",
+        **_grammar_model(context="nothing", components="tied", normalise_contexts=False),
+    ),
+    _grammar(
+        "dlm/variational-dropout",
+        **_grammar_model(dropout=DropoutSettings(input=0.5, output=0.5, state=0.5, shared=True)),
+    ),
+    _grammar(
+        "dlm/rmsprop",
+        optimiser=OptimiserSettings("rmsprop", learning_rate=1e-3, epsilon=0.01, memory=0.99),
+    ),
+    _grammar("dlm/kl-warm-up", **_OF_SENTENCE, objective=ObjectiveSettings(kl_warmup_steps=500)),
+    _grammar("dlm/word-dropout", **_of_sentence(word_dropout=0.5)),
+    _grammar("dlm/free-components", **_grammar_model(components="free")),
+    _grammar("dlm/tiny-data", data=replace(_GRAMMAR.data, max_rows=200)),
+]
+
 SUBJECTS: Mapping[str, Recipe] = {
-    r.name: r for r in [*_VAE_SUBJECTS, *_EDIT_SUBJECTS, *_SEQUENCE_SUBJECTS]
+    r.name: r for r in [*_VAE_SUBJECTS, *_EDIT_SUBJECTS, *_SEQUENCE_SUBJECTS, *_LANGUAGE_SUBJECTS]
 }
 # Each does on purpose what a fault does by mistake.
-TRAPS: Mapping[str, Recipe] = {r.name: r for r in [*_VAE_TRAPS, *_EDIT_TRAPS, *_SEQUENCE_TRAPS]}
+TRAPS: Mapping[str, Recipe] = {
+    r.name: r for r in [*_VAE_TRAPS, *_EDIT_TRAPS, *_SEQUENCE_TRAPS, *_LANGUAGE_TRAPS]
+}
 
 
 def family_of(recipe: str) -> str:
-    """The family of a subject or a trap: "edits" and "vrnn" by its name, "vae" for all others (the
-    conditional one and the traps of the first family among them)."""
+    """The family of a subject or a trap: "edits", "vrnn" and "dlm" by its name, "vae" for all others
+    (the conditional one and the traps of the first family among them)."""
     start = recipe.split("/")[0]
-    return {"edits": "edits", "vrnn": "vrnn", "ssm": "vrnn"}.get(start, "vae")
+    return {"edits": "edits", "vrnn": "vrnn", "ssm": "vrnn", "dlm": "dlm"}.get(start, "vae")
 
 
-FAMILIES = ("vae", "edits", "vrnn")
+FAMILIES = ("vae", "edits", "vrnn", "dlm")

@@ -1,6 +1,7 @@
 """The doctor at the bedside: which evidence is gathered when, for a run and for the drill."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from tightbound.diagnose.doctor import judge
 from tightbound.diagnose.evidence import Evidence
@@ -30,9 +31,27 @@ def verdict(
         history,
         baselines=setup.baselines,
         bound=bound,
+        source=source_of_held_out(setup),
         finished=finished,
         collapse_asked_for=setup.collapse_is_best,
         is_bound=setup.is_bound,
+    )
+
+
+def source_of_held_out(setup: Setup) -> Estimate | None:
+    """What the source of the data would reach on held-out rows, in nats per sequence: minus its
+    entropy per unit, times their mean number of units. None where the source is not known."""
+    if setup.entropy is None:
+        return None
+    valid = setup.data["valid"]
+    units = float(valid.num_units.mean())
+    error = setup.entropy.standard_error
+    return replace(
+        setup.entropy,
+        value=-units * setup.entropy.value,
+        standard_error=None if error is None else units * error,
+        unit="nats per sequence",
+        split=valid.description,
     )
 
 

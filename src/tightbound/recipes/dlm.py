@@ -22,7 +22,13 @@ if TYPE_CHECKING:  # a recipe is looked up without JAX; only `build` needs it
     from tightbound.train.objective import Claim
     from tightbound.train.setup import Setup
 
-_CELLS = ("tanh", "gru", "lstm", "single-gate", "mgru")
+ContextKind = Literal[
+    "nothing", "previous", "window", "tanh", "gru", "lstm", "single-gate", "mgru", "gpt"
+]
+EmissionKind = Literal["vector", "matrix", "mixture"]
+
+CELLS: tuple[ContextKind, ...] = ("tanh", "gru", "lstm", "single-gate", "mgru")
+"""Contexts with a recurrent state."""
 
 
 @dataclass(frozen=True)
@@ -46,9 +52,10 @@ class TokenData:
     max_length: int | None = 20
     """Symbols of the longest sequence, its end among them."""
     min_count: int = 2
-    """words: those rarer in the training split are one symbol, unknown."""
+    """Words or characters rarer than this in the training split are one symbol, unknown; the
+    original's rules know all."""
     max_rows: int | None = None
-    """Read only the first sequences of each split."""
+    """Read only the first sequences: of each split, or of a file that is split here."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +65,7 @@ class DropoutSettings:
     input: float = 0.0
     output: float = 0.0
     state: float = 0.0
-    """Of a recurrent state; one mask for the whole sequence."""
+    """Of a recurrent state, with one mask for the whole sequence; gpt: of every branch."""
     shared: bool = False
     """One mask for all positions at input and output too: variational dropout."""
 
@@ -72,7 +79,7 @@ class StructureSettings:
         "word-chain", "factorial", "slots", "slot-chain",
     ] = "direct"  # fmt: skip
     learned_prior: bool = True
-    """parents: of the distance; False is uniform."""
+    """parents: a learned P(parent | position); False is uniform."""
     num_maps: int = 1
     """maps: parallel maps; parents: kinds of transition."""
     unigram: bool = False
@@ -108,11 +115,9 @@ class LatentSettings:
 class LanguageModelSettings:
     """A context, a structure, an emission."""
 
-    context: Literal[
-        "nothing", "previous", "window", "tanh", "gru", "lstm", "single-gate", "mgru", "gpt"
-    ] = "lstm"
+    context: ContextKind = "lstm"
     structure: StructureSettings = field(default_factory=StructureSettings)
-    emission: Literal["vector", "matrix", "mixture"] = "mixture"
+    emission: EmissionKind = "mixture"
     """softmax(E y) with the embedding E; with a matrix of its own; a mixture of few softmaxes."""
     components: Literal["tied", "scaled", "free"] = "scaled"
     """mixture: softmax(E v); softmax(e^s E v / std(v)); softmax(m)."""
@@ -125,7 +130,7 @@ class LanguageModelSettings:
     size: int = 128
     """Of embeddings and of states."""
     window: int = 5
-    """window: words."""
+    """window: words; permutations: up to 5."""
     decay: bool = False
     """window: every word counts half as much as the one after it."""
     num_starts: int | None = None
@@ -226,7 +231,7 @@ def _bag_note(held_out: "Split") -> str:
     estimate = baseline_estimates({"bag-of-tokens": nats}, held_out)["bag-of-tokens"]
     per_token = -float(nats.sum() / held_out.num_units.sum())
     return (
-        f"Ordering the known words of a sequence costs {-estimate.value:.2f} nats per sequence, "
+        f"Ordering the known symbols of a sequence costs {-estimate.value:.2f} nats per sequence, "
         f"{per_token:.3f} per token: where order carries nothing, as in residues, a model near it has "
         "seen what is to come."
     )
@@ -256,6 +261,7 @@ def model_and_proposal(
     key: "PRNGKeyArray",
 ) -> "tuple[AbstractModel, AbstractProposal]":
     """The model and its proposal."""
+    _check_sizes(settings)
     if settings.latent.kind == "none":
         from tightbound.models.no_latents import NoLatents
 
@@ -265,6 +271,14 @@ def model_and_proposal(
 
     model, proposal = sequence_vae(settings, num_symbols, num_positions, key)
     return model, proposal if latent_noise else Noiseless(proposal)
+
+
+def _check_sizes(settings: LanguageModelSettings) -> None:
+    """UserError for a model without features. What else is counted, the parts check themselves."""
+    for name in ("size", "num_heads", "num_layers"):
+        value = getattr(settings, name)
+        if value < 1:
+            raise UserError(f"`model.{name}` is {value}, but it counts something: give at least 1.")
 
 
 def language_model(
@@ -281,10 +295,10 @@ def language_model(
             f"The mutations {list(settings.mutations)} were asked for with the context "
             f"{settings.context!r}, which has none. Use 'single-gate' or 'mgru'."
         )
-    if settings.num_starts is not None and settings.context not in _CELLS:
+    if settings.num_starts is not None and settings.context not in CELLS:
         raise UserError(
             f"{settings.num_starts} learned starts were asked for with the context "
-            f"{settings.context!r}, which has no state. Use one of {', '.join(_CELLS)}."
+            f"{settings.context!r}, which has no state. Use one of {', '.join(CELLS)}."
         )
     model_key, context_key, structure_key = jax.random.split(key, 3)
     context = _context(settings, num_positions, context_key)
@@ -391,6 +405,11 @@ def _structure(
         case "two-parents":
             return parents.TwoParents(num_features, num_positions, components(), key=key)
         case "permutations":
+            if settings.context != "window":
+                raise UserError(
+                    "All orders of a window were asked for with the context "
+                    f"{settings.context!r}, which is none. Use 'window'."
+                )
             return maps.Permutations(
                 settings.window, settings.size, emission(settings.size), key=key
             )
@@ -483,7 +502,9 @@ _OPTIMISER = OptimiserSettings(
 )
 
 
-def _model(context: Any, emission: Any = "mixture", **choices: Any) -> LanguageModelSettings:
+def _model(
+    context: ContextKind, emission: EmissionKind = "mixture", **choices: Any
+) -> LanguageModelSettings:
     """A row of the table: context and emission first, then whatever else is chosen, the fields of the
     structure and of the latent by their own names."""
     parts: dict[str, Any] = {}
@@ -606,7 +627,10 @@ _TABLE: dict[int, tuple[str, LanguageModelSettings]] = {
     41: ("GPT, mixture", _model("gpt", **_NONE)),
     43: ("GRU", _model("gru", "vector", normalise_contexts=True)),
     44: ("GRU, mixture, 5 starts", _model("gru", num_starts=5, normalise_contexts=True)),
-    45: ("GRU, mixture, a learned start", _model("gru", num_starts=1, normalise_contexts=True)),
+    45: (
+        "GRU, mixture, a learned start, not normalised",
+        _model("gru", num_starts=1, normalise_contexts=True, **_NONE),
+    ),
     46: (
         "one gate (minimal gated unit), mixture",
         _model("single-gate", num_starts=1, normalise_contexts=True),
@@ -629,13 +653,20 @@ _TABLE: dict[int, tuple[str, LanguageModelSettings]] = {
         "auto-encoder, tanh networks",
         _model("tanh", "vector", latent="gaussian", normalise_contexts=True),
     ),
+    # neither has a network that steps, so their context is not read
     55: (
         "auto-encoder, one linear layer",
-        _model("gru", "vector", latent="gaussian", encoder="linear", decoder="linear"),
+        _model("gru", "vector", latent="gaussian", encoder="linear", decoder="linear", **_NONE),
     ),
     56: (
         "auto-encoder, two layers",
-        _model("gru", "vector", latent="gaussian", encoder="two-layer", decoder="two-layer"),
+        _model(
+            *("gru", "vector"),
+            latent="gaussian",
+            encoder="two-layer",
+            decoder="two-layer",
+            **_NONE,
+        ),
     ),
 }
 # Those whose inputs the study divided by their deviation over time.
@@ -670,9 +701,6 @@ def _as_run(number: int) -> LanguageRecipe:
     summary, model = _TABLE[number]
     if number in _LEAKED:
         model = replace(model, normalisation="time")
-    if number in (50, 51):
-        latent = replace(model.latent, global_scale=True)
-        model = replace(model, latent=latent)
     objective = _OBJECTIVES.get(number, ObjectiveSettings())
     return LanguageRecipe(
         f"dlm/{number}-original",

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 from tightbound.errors import UserError
 from tightbound.recipes.dlm import (
+    CELLS,
     LanguageModelSettings,
     LatentSettings,
     language_model,
@@ -19,16 +20,15 @@ if TYPE_CHECKING:  # a recipe is looked up without JAX; only building a pair nee
     from tightbound.models.language.sequence_vae import AbstractDecoder, SequenceVAE
     from tightbound.nn.outputs import AbstractOutput
 
-_DISCRETE = ("bernoulli", "ternary")
+DISCRETE = ("bernoulli", "ternary")  # kinds of latent that are whole numbers
 _SCORE_FUNCTION = ("vimco", "wake-sleep")  # estimators that need no gradient of the draw
-_CELLS = ("tanh", "gru", "lstm", "single-gate", "mgru")
 _FLOOR = 1e-3  # of Gaussian scales, part of the laws
 _WIDENING = 10  # hidden units of a two-layer network per unit of `size`
 
 
 def check_latent_objective(latent: LatentSettings, objective: ObjectiveSettings) -> None:
     """UserError for what would leave discrete latents without a gradient, or without a meaning."""
-    if latent.kind not in _DISCRETE:
+    if latent.kind not in DISCRETE:
         return
     if objective.estimator not in _SCORE_FUNCTION:
         raise UserError(
@@ -86,10 +86,10 @@ def _check(settings: LanguageModelSettings) -> None:
             f"`latent.global_scale` was set for the latent {latent.kind!r}, which has no scale for "
             "each dimension. Use 'gaussian', or leave it off."
         )
-    if settings.context not in _CELLS:
+    if settings.context not in CELLS:
         raise UserError(
             f"A latent for the whole sequence was asked for with the context {settings.context!r}, "
-            f"which has no state to start or to end at. Use one of {', '.join(_CELLS)}."
+            f"which has no state to start or to end at. Use one of {', '.join(CELLS)}."
         )
     if settings.num_starts is not None:
         raise UserError(

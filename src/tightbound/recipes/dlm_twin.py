@@ -7,20 +7,20 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from tightbound.recipes.dlm import LanguageModelSettings
+from tightbound.recipes.dlm_latents import DISCRETE
 
 if TYPE_CHECKING:  # a recipe is looked up without JAX; only building needs it
     from jaxtyping import PRNGKeyArray
 
     from tightbound.train.setup import Twin
 
-_DISCRETE = ("bernoulli", "ternary")
 _LENGTH = 3
 _EXPERTS = 32  # components of a product of experts: two experts, since one alone is its own bound
 
 
 def twin_of(settings: LanguageModelSettings) -> "Callable[[PRNGKeyArray], Twin] | None":
     """What makes the twin of these settings; None for discrete latents, whose sums are no integrals."""
-    if settings.latent.kind in _DISCRETE:
+    if settings.latent.kind in DISCRETE:
         return None
     return partial(language_twin, settings)
 

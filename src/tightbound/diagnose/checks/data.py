@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from tightbound.diagnose.evidence import Data, Transform
+from tightbound.diagnose.evidence import Data, Symbols, Transform
 from tightbound.diagnose.finding import Cause, Finding, Verdict, not_run
 
 BAD_VALUES = Cause(
@@ -65,6 +65,12 @@ EMPTY_ROW = Cause(
     "row_without_steps",
     "A row has no real step: sequences were cut at the wrong places, and another row then holds two.",
     "Cut at the cumulative lengths from index 0 on, and compare the lengths with the file's.",
+)
+VOCABULARY_OF_HELD_OUT = Cause(
+    "vocabulary_made_from_held_out_rows",
+    "The vocabulary has words that stand in held-out rows alone: it was made from all splits, and a "
+    "model is asked for words that it was told of and never shown.",
+    "Make the vocabulary from the training split; what it does not have is one unknown symbol.",
 )
 
 
@@ -313,4 +319,29 @@ def rows_have_steps(data: Data | None) -> Finding:
         where or "all splits",
         f"There is no real step in {where}." if where else "Every row has a real step.",
         (EMPTY_ROW,) if empty.any() else (),
+    )
+
+
+def symbols_stand_in_training(symbols: Symbols | None) -> Finding:
+    """TB510. Has the training split every symbol of the vocabulary that a held-out split has, the
+    unknown one and marks aside?  Measured: the largest share of a split's words that are new."""
+    code, check = "TB510", "symbols_stand_in_training"
+    if symbols is None or len(symbols.split_names) < 2:
+        return not_run(code, check, "the data are no sequences of symbols, or one split only")
+    worst = int(np.argmax(symbols.new_share))  # a NaN counts as the largest
+    measured, name = float(symbols.new_share[worst]), symbols.split_names[worst]
+    fault = not measured <= 0.0
+    return Finding(
+        code,
+        check,
+        Verdict.FAULT if fault else Verdict.OK,
+        measured,
+        0.0,
+        "of words",
+        f"the {name} split" if fault else "all splits",
+        f"{symbols.num_new[worst]} symbols stand in {name} and never in training: {measured:.2%} of "
+        "its words."
+        if fault
+        else "Every symbol of a held-out split stands in training, or is the unknown one.",
+        (VOCABULARY_OF_HELD_OUT,) if fault else (),
     )

@@ -1,10 +1,12 @@
-"""TB6xx: is the reported number the one it is called, and worth reporting?"""
+"""TB6xx: is the reported number the one it is called, possible, and worth reporting?"""
 
 from collections.abc import Mapping
 
 import numpy as np
 from jaxtyping import Float
 
+from tightbound.diagnose.checks.data import OVERLAP
+from tightbound.diagnose.checks.steps import FUTURE_READ
 from tightbound.diagnose.evidence import Evaluator
 from tightbound.diagnose.finding import Cause, Finding, Verdict, not_run
 from tightbound.estimators.estimate import Estimate
@@ -18,6 +20,18 @@ EVALUATED_SCALE = Cause(
     "evaluation_reduced_differently",
     "The evaluator's scores are a multiple of the true ones: averaged over pixels, or per batch.",
     "Sum per sequence; divide by units only in the unit's name.",
+)
+AVERAGED_PER_SEQUENCE = Cause(
+    "averaged_per_sequence",
+    "Every sequence's score is divided by its own number of units before the mean is taken: a mean of "
+    "means, in which a unit of a short sequence weighs more than one of a long sequence.",
+    "Divide the sum of all nats by the sum of all units, once.",
+)
+EVALUATED_UNITS = Cause(
+    "evaluation_counts_other_units",
+    "Nats per unit divide by another number of units than the data state: an end that is scored and "
+    "not counted, padding that is counted.",
+    "Count exactly what is scored: the real units, the end among them where it is scored.",
 )
 EVALUATED_CONSTANT = Cause(
     "evaluation_constant",
@@ -62,13 +76,15 @@ def evaluator_is_plain(evidence: Evaluator | None, *, tolerance: float = 1e-3) -
     """TB601. Does the run's evaluator report what plain evaluation reports?
 
     Oracle: `evaluate` on the same rows and draws. Measured: the largest difference of a site's
-    score, relative to the scores' size. Undecided where plain evaluation is not finite.
+    score, relative to the scores' size, or of a row's number of units, relative to that. Undecided
+    where plain evaluation is not finite.
     """
     code, check = "TB601", "evaluator_is_plain"
     if evidence is None or evidence.expected.size == 0:
         return not_run(code, check, "the evaluator was not called")
     off = _differences(evidence.reported, evidence.expected)
-    measured = float(off.max())
+    units_off = _units_difference(evidence)
+    measured = float(np.maximum(off.max(), units_off))
     if not np.isfinite(evidence.expected).all():
         verdict = Verdict.UNDECIDED
     else:
@@ -84,9 +100,18 @@ def evaluator_is_plain(evidence: Evaluator | None, *, tolerance: float = 1e-3) -
         "of the scores' size",
         f"site {where}" if where else "all sites",
         f"The evaluator reports {evidence.reported.sum(0).mean():.5g} nats per sequence where the same "
-        f"draws give {evidence.expected.sum(0).mean():.5g}.",
+        f"draws give {evidence.expected.sum(0).mean():.5g}."
+        if where or not units_off
+        else f"The evaluator counts {evidence.reported_units.mean():.5g} units per sequence where there "
+        f"are {evidence.expected_units.mean():.5g}.",
         _evaluation_causes(evidence, tolerance) if fault else (),
     )
+
+
+def _units_difference(evidence: Evaluator) -> float:
+    """Largest difference of a row's number of units, relative to that number (at least 1)."""
+    off = np.abs(evidence.reported_units - evidence.expected_units)
+    return float((off / np.maximum(evidence.expected_units, 1)).max(initial=0.0))
 
 
 def _differences(
@@ -100,6 +125,8 @@ def _differences(
 def _evaluation_causes(evidence: Evaluator, tolerance: float) -> tuple[Cause, ...]:
     """Which wrong evaluation explains the differences, tried from the most to the least specific."""
     off = ~(_differences(evidence.reported, evidence.expected) <= tolerance)
+    if not off.any():
+        return (EVALUATED_UNITS, EVALUATED_NETWORK)
     got, want = evidence.reported[off], evidence.expected[off]
     if not np.isfinite(got).all():
         return (EVALUATED_NETWORK,)
@@ -115,6 +142,10 @@ def _evaluation_causes(evidence: Evaluator, tolerance: float) -> tuple[Cause, ..
     residual = np.abs(got - scale[:, None] * want).max(1)
     proportional = bool((residual < 0.01 * np.abs(want).max(1)).all())
     causes = []
+    units = np.maximum(evidence.expected_units, 1)
+    times_units = np.abs(got * units - want).max(1)
+    if units.max() > 1 and (times_units < 1e-3 * np.abs(want).max(1)).all():
+        causes.append(AVERAGED_PER_SEQUENCE)
     if (got == 0).all():
         causes.append(EVALUATED_SITE)
     elif proportional and (np.abs(scale - 1) > 0.01).all():
@@ -222,4 +253,39 @@ def bound_beats_the_baselines(
         f"held out, against {name}",
         f"The held-out bound is {bound.value:.5g} nats per sequence; {name} has {best.value:.5g}.",
         (UNDER_BASELINE,) if verdict is Verdict.FAULT else (),
+    )
+
+
+def bound_is_possible(
+    bound: Estimate | None, source: Estimate | None, *, num_errors: float = 4.0
+) -> Finding:
+    """TB605. Is the held-out bound at most what the source of the data itself would reach?
+
+    `source` is the mean log p(x) of held-out rows under the law that drew them, minus its entropy:
+    no model is better on average. Fault beyond `num_errors` standard errors of both, finished or not.
+    Undecided where the bound or its error is not known.
+    """
+    code, check = "TB605", "bound_is_possible"
+    if bound is None or source is None:
+        return not_run(code, check, "there is no held-out bound, or the data's source is not known")
+    if bound.bound not in ("lower", "exact"):
+        return not_run(code, check, "what is reported of held-out rows is no bound on log p(x)")
+    own_error = np.nan if bound.standard_error is None else bound.standard_error
+    margin = num_errors * float(np.hypot(own_error, source.standard_error or 0.0))
+    excess = bound.value - source.value
+    if not np.isfinite([excess, margin]).all():
+        verdict = Verdict.UNDECIDED
+    else:
+        verdict = Verdict.FAULT if excess > margin else Verdict.OK
+    return Finding(
+        code,
+        check,
+        verdict,
+        bound.value,
+        source.value + margin,
+        bound.unit,
+        "held out, against the source of the data",
+        f"The held-out bound is {bound.value:.5g} nats per sequence; the source itself has "
+        f"{source.value:.5g}.",
+        (FUTURE_READ, OVERLAP) if verdict is Verdict.FAULT else (),
     )

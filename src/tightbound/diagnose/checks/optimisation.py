@@ -60,7 +60,7 @@ INITIAL_SCALE = Cause(
 
 
 def updates_do_not_overshoot(
-    history: Sequence[Evidence], *, share: float = 0.1, num_errors: float = 5.0
+    history: Sequence[Evidence], *, share: float = 0.1, num_errors: float = 5.0, fall: float = 0.5
 ) -> Finding:
     """TB210. Does an update make its own batch much worse while a fraction of it makes it better?
 
@@ -69,6 +69,9 @@ def updates_do_not_overshoot(
     a fifth or less gains, beyond `num_errors` standard errors over rows. An update that ends where
     the bound is not finite loses everything. Undecided where the bound before an update is not
     finite, or that of every fraction of it.
+
+    Fault also where a model without latents, whose bound is what is trained, is worse at the last probe
+    than untrained by more than `fall` of the bound's size: each update then mends what others broke.
     """
     code, check = "TB210", "updates_do_not_overshoot"
     losses = {step: _loss_of_a_whole_update(line, num_errors) for step, line in _lines(history)}
@@ -76,8 +79,14 @@ def updates_do_not_overshoot(
         return not_run(code, check, "the bound along the update was not gathered")
     step, worst = max(losses.items(), key=lambda item: np.nan_to_num(item[1], nan=-1.0))
     unknown = [step for step, loss in losses.items() if np.isnan(loss)]
-    fault = worst > share
-    if fault:
+    fallen = _fall_since_the_start(history)
+    fault = worst > share or fallen > fall
+    if fallen > fall and not worst > share:
+        verdict, where, worst, share = Verdict.FAULT, f"step {history[-1].step}", fallen, fall
+        meaning = (
+            f"At {where} the bound is {fallen:.0%} of its size below that of the untrained model."
+        )
+    elif fault:
         verdict, where = Verdict.FAULT, f"step {step}"
         meaning = f"The update after {where} loses {worst:.0%} of the bound on its own batch; a "
         meaning += "fraction of it gains."
@@ -91,6 +100,24 @@ def updates_do_not_overshoot(
     return Finding(
         code, check, verdict, worst, share, "of the bound's size", where, meaning, causes
     )
+
+
+def _fall_since_the_start(history: Sequence[Evidence]) -> float:
+    """How far the bound of the probe's training rows is below that at step 0, as a share of its size (at
+    least 1 nat), of a model whose sites are all observed; 0 of any other, which may be annealed."""
+    first, last = history[0], history[-1]
+    if first.step != 0 or first.sites is None or not first.sites.observed.all():
+        return 0.0
+    if (
+        first.line is None
+        or last.line is None
+        or not min(first.line.same.size, last.line.same.size)
+    ):
+        return 0.0
+    before, after = float(first.line.same[0].mean()), float(last.line.same[0].mean())
+    if not np.isfinite([before, after]).all():
+        return 0.0
+    return (before - after) / max(1.0, abs(before))
 
 
 def updates_help_other_rows(
@@ -229,24 +256,32 @@ def every_module_moves(optimiser: Optimiser | None) -> Finding:
     )
 
 
-def gradients_are_forgotten(optimiser: Optimiser | None, *, threshold: float = 0.1) -> Finding:
+def gradients_are_forgotten(
+    optimiser: Optimiser | None, *, threshold: float = 0.1, held: float = 0.3
+) -> Finding:
     """TB213. After one gradient and 60 zero ones, has the motion died away?
 
     Measured: the last update's size over the largest one's. Momentum and Adam leave far below 1 %.
+    Fault also where an update 29 zero gradients later is more than `held` of that by the same gradient
+    at every step, which then is what is measured: sums that are cleared now and then, once an epoch.
     """
     code, check = "TB213", "gradients_are_forgotten"
     if optimiser is None:
         return not_run(code, check, "the optimiser was not asked")
-    fault = not optimiser.late_motion <= threshold
+    late, still = optimiser.late_motion, optimiser.held_motion
+    by_late = not late <= threshold
+    fault = by_late or not still <= held
+    zeros = 29 if fault and not by_late else 60
     return Finding(
         code,
         check,
         Verdict.FAULT if fault else Verdict.OK,
-        optimiser.late_motion,
-        threshold,
-        "of the first updates' size",
-        "the optimiser, 60 zero gradients after one that was not",
-        f"Sixty zero gradients later the update is still {optimiser.late_motion:.1%} of the first.",
+        late if zeros == 60 else still,
+        threshold if zeros == 60 else held,
+        "of the first updates' size" if zeros == 60 else "of the update by constant gradients",
+        f"the optimiser, {zeros} zero gradients after one that was not",
+        f"{zeros} zero gradients later the update is still {late if zeros == 60 else still:.1%} of the "
+        f"{'first' if zeros == 60 else 'one that the gradient makes when it stays'}.",
         (NOT_RESET,) if fault else (),
     )
 

@@ -169,7 +169,7 @@ def weights_average_to_the_marginal(
     """
     code, check = "TB104", "weights_average_to_the_marginal"
     if twin is None or len(twin.relative_weight) == 0:
-        return not_run(code, check, "the setup has no shrunken twin, so p(x) was not integrated")
+        return not_run(code, check, "the setup has no shrunken twin with latents to integrate over")
     weight, error = twin.relative_weight, twin.relative_error
     off = np.abs(weight - 1.0)
     usable = np.isfinite(off) & (error > 0) & (error <= precision * np.maximum(weight, 1.0))

@@ -78,12 +78,16 @@ def weights_keep_the_evidence(
     )
 
 
-def draws_differ(log_weights: Float[np.ndarray, "samples rows"] | None) -> Finding:
+def draws_differ(
+    log_weights: Float[np.ndarray, "samples rows"] | None, *, has_latents: bool = True
+) -> Finding:
     """TB303. Do the draws of a row have different weights?  Measured: the largest range, in nats.
 
-    Undecided where none differ: an exact posterior does that too.
+    Undecided where none differ: an exact posterior does that too. Not run where nothing is drawn.
     """
     code, check = "TB303", "draws_differ"
+    if not has_latents:
+        return not_run(code, check, "the model has no latents: every weight is log p(x) itself")
     if log_weights is None or len(log_weights) < 2:
         return not_run(code, check, "needs at least two samples per row")
     if not (log_weights < np.inf).all():
