@@ -2,6 +2,7 @@
 
 import tempfile
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +49,35 @@ REPORTED: dict[str, dict[str, tuple[float | None, float | None]]] = {
 }
 AUTO_ENCODERS = ("dlm/53", "dlm/54", "dlm/55", "dlm/56")
 MEAN = "nats per unit, mean over sequences"  # the study's average
+
+
+def causality() -> dict[str, Any]:
+    """Every recipe, shrunken, on the toy grammar: whether another future moves the past (TB113), and of
+    the arms as first run what `check` names first."""
+    import jax
+
+    from tightbound.diagnose.checks.steps import past_ignores_the_future
+    from tightbound.diagnose.finding import Verdict
+    from tightbound.diagnose.laws import jit_once
+    from tightbound.diagnose.probes import probe_batches
+    from tightbound.diagnose.step_laws import steps
+    from tightbound.diagnose.watch import check
+    from tightbound.recipes.dlm import RECIPES, TokenData
+
+    found: dict[str, Any] = {"pass": [], "fail": [], "named first": {}}
+    for name, recipe in RECIPES.items():
+        small = replace(
+            recipe.model, size=16, num_components=32, latent=replace(recipe.model.latent, size=4)
+        )
+        setup = replace(recipe, model=small, data=TokenData("toy-grammar")).build(0)
+        pair, batch = (setup.model, setup.proposal), probe_batches(setup)[0]
+        evidence = steps(setup, pair, batch, jax.random.key(0), jit_once)
+        leaks = past_ignores_the_future(evidence).verdict is Verdict.FAULT
+        found["fail" if leaks else "pass"].append(name)
+        if name.endswith("-original"):
+            faults = [finding.code for finding in check(setup).faults]
+            found["named first"][name] = faults[0] if faults else "nothing"
+    return found
 
 
 def as_run(

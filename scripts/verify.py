@@ -162,6 +162,7 @@ CHECKS: Mapping[str, Callable[[], Any]] = {
     "ssm/stochastic-volatility": lambda: figures_vrnn.series(
         tightbound, runs_here(), "ssm/stochastic-volatility"
     ),
+    "dlm/causality": figures_dlm.causality,
     "dlm/iid-residues": lambda: figures_dlm.residues(tightbound, runs_here()),
     "dlm/case study": lambda: figures_dlm.case_study(tightbound, runs_here(), 904),
     "dlm/domains of 20": lambda: figures_dlm.domains(tightbound, runs_here(), 20, 1200),

@@ -190,7 +190,10 @@ def test_a_text_is_written_with_log_p_of_every_token():
     """Identity: the total is their sum; a begin symbol is neither counted nor called given."""
     text = ShownText("drawn", ("<bos>", "the", "cat"), (None, -1.25, -0.5), 2)
     written = as_written([text], ["A note."])
-    assert written == "A note.\n\ndrawn, 1 given, log p -1.75 nats\n  <bos>  the -1.25  cat -0.50\n"
+    first = "drawn, 1 given, without an end, log p -1.75 nats"
+    assert written == f"A note.\n\n{first}\n  <bos>  the -1.25  cat -0.50\n"
+    ended = ShownText("drawn", ("cat", "<eos>"), (-1.25, -0.5), 0)
+    assert as_written([ended], []) == "drawn, log p -1.75 nats\n  cat -1.25  <eos> -0.50\n"
     assert text.to_json()["nats"] == [None, 1.25, 0.5]
 
 

@@ -3,6 +3,9 @@
 Oracle: the library functions the commands stand for, and identities between their numbers.
 """
 
+import json
+import shutil
+
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose
@@ -37,6 +40,20 @@ def test_a_filter_of_one_particle_is_the_elbo_and_its_sites_sum_to_it(tightbound
     elbo = tightbound("evaluate", run, *FEW, "--num-samples", "8", "--json").document
     one = elbo["estimates"][0]
     assert abs(estimate["value"] - one["value"]) < 6 * one["standard_error"]
+
+
+def test_runs_with_the_same_sites_on_other_rows_are_no_pair(tightbound, run, tmp_path):
+    """Planted: a copy of the run that reads fewer words."""
+    other = tmp_path / "other"
+    shutil.copytree(run, other)
+    document = json.loads((other / "recipe.json").read_text())
+    document["settings"]["data"]["max_rows"] = 16
+    (other / "recipe.json").write_text(json.dumps(document))
+    few = ("--split", "valid", "--bound", "elbo", "--num-samples", "1")
+    compared = tightbound("compare", run, other, *few)
+    assert compared.code == 2
+    assert "the second alone 0" in compared.err
+    assert "Evaluate both on the same rows" in compared.err
 
 
 def test_figures_of_strokes_stand_beside_those_of_a_pen_that_knows_nothing(tightbound, run):

@@ -233,8 +233,8 @@ def test_n_grams_of_five_do_not_know_the_grammar():
     assert per_unit > corpus.entropy.value + 0.2
 
 
-def own(tmp_path, text):
-    path = tmp_path / "own.txt"
+def own(tmp_path, text, name="own.txt"):
+    path = tmp_path / name
     path.write_bytes(text if isinstance(text, bytes) else text.encode())
     return str(path)
 
@@ -258,7 +258,31 @@ def test_fasta_of_ones_own_is_known_by_its_content(tmp_path):
     corpus = load("file", path=own(tmp_path, records), max_length=8)
     assert {text[:7] for name in SPLITS for text in texts(corpus, name)} == {"ACDEFGH"}
     assert "10 sequences of FASTA; 90 lower-case residues raised" in corpus.notes[0]
-    assert corpus.splits["train"].law == "residues, first 8, end counted"
+    assert corpus.splits["train"].law == "residues, first 8, end counted, vocabulary of 11"
+
+
+def test_figures_of_two_vocabularies_are_under_two_laws(tmp_path):
+    """Planted: the rarer words that are unknown, the better the figure; such runs are no pair."""
+    path = own(
+        tmp_path, "".join(f"the cat {number} sees the dog {number % 5}\n" for number in range(40))
+    )
+    laws = [load("file", path=path, min_count=count).splits["test"].law for count in (1, 5)]
+    assert laws[0] != laws[1]
+
+
+@pytest.mark.parametrize("name", ["own.fasta", "OWN.FAA.gz"])
+def test_a_file_named_fasta_is_no_text_when_its_first_header_is_missing(tmp_path, name):
+    """Read as a text, its headers would be sequences."""
+    records = "ACD\n" + "".join(f">{number}\nACD\n" for number in range(10))
+    with pytest.raises(DataError, match=r"Line 1 of .* comes before any header"):
+        load("file", path=own(tmp_path, records, name))
+
+
+def test_a_path_at_which_no_file_is_says_what_is_there_instead(tmp_path):
+    with pytest.raises(DataError, match=r"none\.txt cannot be read: there is no such file, seen"):
+        load("file", path=str(tmp_path / "none.txt"))
+    with pytest.raises(DataError, match=r"cannot be read: it is a folder\. Give the path of a"):
+        load("file", path=str(tmp_path))
 
 
 @pytest.mark.parametrize(
@@ -279,8 +303,11 @@ def test_a_line_is_cut_into_the_units_asked_for(units, tokens):
         (b"a\nb\0\n", r"Line 2 of .* holds a zero byte"),
         (b"a\n\nb \xff\n", r"Line 3 of .* is not UTF-8"),
         ("\n  \n", r"has no line with text\. Give one sequence a line"),
-        ("a b\nc\n", r"has 2 sequences in 2 groups .* too few"),
-        ("aa\n" * 12, r"training split of 'file' has one symbol only, so there is nothing to pre"),
+        ("a b\nc\n", r"own\S* has 2 sequences: too few"),
+        (
+            "aa\n" * 12,
+            r"training split of \S*own\S* has one symbol only, so there is nothing to pre",
+        ),
     ],
 )
 def test_text_of_which_no_corpus_can_be_made_is_refused(tmp_path, text, sentence):

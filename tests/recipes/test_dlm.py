@@ -9,7 +9,14 @@ import pytest
 
 from tightbound.data.sequences import Sequence
 from tightbound.errors import UserError
-from tightbound.recipes.dlm import RECIPES, LanguageRecipe, TokenData, model_and_proposal
+from tightbound.recipes.dlm import (
+    RECIPES,
+    LanguageRecipe,
+    LatentSettings,
+    StructureSettings,
+    TokenData,
+    model_and_proposal,
+)
 from tightbound.terms import Kind
 from tightbound.train.lower_bound import OnLowerBound
 
@@ -81,9 +88,20 @@ def test_settings_choose_the_objective():
     ).build(0)
     assert isinstance(setup.objective, OnLowerBound)
     setup = changed(model_size=8).build(0)
-    assert setup.objective.estimator == "elbo"
+    assert setup.claim is not None
+    assert setup.claim.estimator == "elbo"
     assert setup.entropy is not None
-    assert set(setup.baselines) == {"uniform", "unigram", *(f"kneser-ney-{n}" for n in (2, 3, 4, 5))}
+    assert set(setup.baselines) == {
+        "uniform",
+        "unigram",
+        *(f"kneser-ney-{n}" for n in (2, 3, 4, 5)),
+    }
+
+
+def test_a_recipe_without_a_latent_says_nothing_of_one():
+    """Planted once: a row's `size` went to the latent, which was not there, and not to the model."""
+    latents = [recipe.model.latent for recipe in RECIPES.values()]
+    assert all(latent == LatentSettings() for latent in latents if latent.kind == "none")
 
 
 def test_an_auto_encoder_claims_nothing_and_has_nothing_to_beat():
@@ -101,6 +119,13 @@ def test_an_auto_encoder_claims_nothing_and_has_nothing_to_beat():
         ({"model_context": "mgru", "model_mutations": (7,)}, "6"),
         ({"model_context": "single-gate", "model_mutations": (8,)}, "from 0 to 7"),
         ({"model_context": "window", "model_window": 0}, "A window of 0 words was asked for"),
+        (
+            {"model_structure": StructureSettings("permutations")},
+            "with the context 'lstm', which is none",
+        ),
+        ({"model_size": 0}, r"`model\.size` is 0, but it counts something: give at least 1"),
+        ({"model_context": "gpt", "model_num_heads": 0}, r"`model\.num_heads` is 0"),
+        ({"model_context": "gpt", "model_num_layers": -1}, r"`model\.num_layers` is -1"),
         ({"data_path": "text.txt"}, "but a path belongs to the source 'file'"),
         ({"data_source": "file"}, "Give both, or neither"),
         ({"objective_latent_noise": False}, "no latent for the whole sequence"),

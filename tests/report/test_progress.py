@@ -65,6 +65,15 @@ def test_an_older_evaluation_says_its_step(made_records):
     assert dict(standing_entries(standing, 2000, None))["held-out"].endswith("at step 200")
 
 
+def test_a_model_without_latents_has_no_reconstruction_beside_its_bound(made_records):
+    """Identity: where all sites are observed, their sum is the bound and would be said twice."""
+    record = next(record for record in made_records if "held_out" in record)
+    assert "reconstruction" in dict(standing_entries(observe(Standing(), record), 2000, None))
+    sites = record["held_out"]["sites"]
+    record["held_out"]["sites"] = {name: s for name, s in sites.items() if "log_q" not in s}
+    assert "reconstruction" not in dict(standing_entries(observe(Standing(), record), 2000, None))
+
+
 @pytest.mark.parametrize(
     ("seconds", "text"), [(0.0, "0:00"), (59.6, "1:00"), (125.0, "2:05"), (3723.0, "1:02:03")]
 )

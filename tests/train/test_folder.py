@@ -135,3 +135,17 @@ def test_a_run_folder_names_its_parts(tmp_path):
         "evidence",
         "samples",
     ]
+
+
+def test_a_folder_in_which_nothing_came_to_be_is_taken_away(tmp_path):
+    """A refused call leaves nothing behind; a folder with a file in it, or made by others, stays."""
+    refused, kept, given = (tmp_path / name for name in ("refused", "kept", "given"))
+    given.mkdir()
+    for path in (refused, kept, given):
+        with pytest.raises(UserError, match="refused"), RunFolder(path).locked():
+            if path == kept:
+                (path / "recipe.json").write_text("{}")
+            raise UserError("refused")
+    assert not refused.exists()
+    assert (kept / "recipe.json").exists()
+    assert given.exists()

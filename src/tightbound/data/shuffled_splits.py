@@ -26,8 +26,9 @@ def shuffled_splits(
         rows[name] += groups[index]
         before += len(groups[index])
     if not all(rows.values()):
+        stays = f" in {len(groups):,} groups that stay together" if len(groups) < total else ""
         raise DataError(
-            f"{source} has {total:,} sequences in {len(groups):,} groups that stay together: too few "
-            "to make training, validation and test of them. Give at least 10, or read more rows."
+            f"{source} has {total:,} sequences{stays}: too few to make training, validation and test "
+            "of them. Give at least 10, or read more rows."
         )
     return rows

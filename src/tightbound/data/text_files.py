@@ -13,6 +13,8 @@ from tightbound.data.text_lines import numbered_lines
 TokenUnits = Literal["words", "raw-words", "characters"]
 
 _WORD = re.compile(r"\w+(?:['’-]\w+)*|[^\w\s]")  # letters and digits, or one other sign
+# `.fa` is also the language code of Persian, so such a file is known by its content alone.
+_FASTA_NAME = re.compile(r"\.(?:fasta|fas|faa|fna)(?:\.gz|\.xz)?$", re.IGNORECASE)
 
 
 def units_of(text: str, units: TokenUnits) -> Sequence[str]:
@@ -47,7 +49,9 @@ def text_rows(
 
 
 def is_fasta(path: str | os.PathLike[str]) -> bool:
-    """Whether the first line that is not blank begins with `>`."""
+    """Whether a file is named so, or its first line that is not blank begins with `>`."""
+    if _FASTA_NAME.search(os.fspath(path)):
+        return True
     first = next((line for _, line in numbered_lines(path) if line.strip()), "")
     return first.startswith(">")
 

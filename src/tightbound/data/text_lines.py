@@ -54,6 +54,14 @@ def _byte_lines(path: Path) -> Iterator[bytes]:
             with _unpacked(raw, magic) as stream:
                 while line := stream.readline(_LONGEST + 1):
                     yield line
+    except FileNotFoundError as error:
+        raise DataError(
+            f"{path} cannot be read: there is no such file, seen from {Path.cwd()}. Give its path."
+        ) from error
+    except IsADirectoryError as error:
+        raise DataError(
+            f"{path} cannot be read: it is a folder. Give the path of a file in it."
+        ) from error
     except (OSError, EOFError, zlib.error, lzma.LZMAError) as error:
         raise DataError(
             f"{path} cannot be read: {error}. Get the file again; a text may be plain, .gz or .xz."

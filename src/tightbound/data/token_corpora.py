@@ -1,5 +1,6 @@
 """A corpus for language models: splits of tokens, their vocabulary, and what must be known of them."""
 
+import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -72,9 +73,9 @@ def load_tokens(
         vocabulary = _vocabulary(known, texts.unit, min_count)
     splits = token_splits(
         {name: _rows(part, texts, vocabulary) for name, part in texts.rows.items()},
-        law=_law(texts, rules),
+        law=_law(texts, rules, vocabulary),
     )
-    _check_alphabet(splits["train"], source)
+    _check_alphabet(splits["train"], source if path is None else path)
     notes = (*texts.notes, *_length_notes(texts))
     if texts.vocabulary is None:
         notes = (*notes, _unknown_note(splits, vocabulary, texts.unit, min_count, vocabulary_from))
@@ -95,8 +96,9 @@ def _rows(part: Iterable[Sequence[str]], texts: Texts, vocabulary: Vocabulary) -
     ]
 
 
-def _law(texts: Texts, rules: str) -> str:
-    """What a number on the split is about: "words, at most 20, end counted"."""
+def _law(texts: Texts, rules: str, vocabulary: Vocabulary) -> str:
+    """What a number on the split is about: "words, at most 20, end counted, vocabulary of 8,012". Of
+    another vocabulary other words are one symbol, unknown, so its figures are about other events."""
     layout = texts.layout
     extent = {"drop": "at most", "cut": "first", "windows": "windows of"}[layout.excess]
     parts = [
@@ -105,6 +107,7 @@ def _law(texts: Texts, rules: str) -> str:
         "whole" if layout.max_length is None else f"{extent} {layout.max_length}",
         "begin given" if layout.begin else "",
         "end counted" if layout.end else "no end",
+        f"vocabulary of {len(vocabulary):,}",
     ]
     return ", ".join(part for part in parts if part)
 
@@ -168,10 +171,10 @@ def _check_call(max_length: int | None, min_count: int, max_rows: int | None) ->
             raise UserError(f"`{name}` is {value}, but it counts something: give at least 1.")
 
 
-def _check_alphabet(train: Split, source: str) -> None:
+def _check_alphabet(train: Split, source: str | os.PathLike[str]) -> None:
     symbols = np.unique(train.x.values[scored(train)])
     if (symbols >= NUM_MARKS).sum() < 2:
         raise DataError(
-            f"The training split of {source!r} has one symbol only, so there is nothing to predict. "
+            f"The training split of {source} has one symbol only, so there is nothing to predict. "
             "Lower `min_count`, take other units, or give another text."
         )

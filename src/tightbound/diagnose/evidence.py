@@ -112,7 +112,7 @@ class Steps:
     relative to their size."""
 
     future_change: Float[np.ndarray, " rows"]  # of earlier steps, when later observations change
-    padding_change: Float[np.ndarray, " rows"]  # of the objective's log-weights, by more padding
+    padding_change: Float[np.ndarray, " padded"]  # of the objective's log-weights, by more padding
     padding_counted: int  # padded positions that the objective's record calls real
     # A particle's steps against its whole history; of no row where no particle goes step by step.
     descent_change: Float[np.ndarray, " followed"]

@@ -55,11 +55,13 @@ def steps(
     if has_lines:
         descent = np.asarray(compile_once(descent_changes)(model, proposal, batch, draw_key))
     whole = without_padding(batch)
-    padded = with_padding(whole, _PADDING)
+    room = min(_PADDING, batch.mask.shape[1] - whole.mask.shape[1])
+    padded = with_padding(whole, room)
     plain, appended = objective_terms(pair, whole), objective_terms(pair, padded)
+    moved = relative_change(appended.log_weights, plain.log_weights)
     return ev.Steps(
         future_change=np.asarray(compile_once(future_changes)(model, proposal, batch, draw_key)),
-        padding_change=np.asarray(relative_change(appended.log_weights, plain.log_weights)),
+        padding_change=np.asarray(moved)[: None if room else 0],  # sequences of one have no padding
         padding_counted=int(_counted(appended, padded)),
         descent_change=descent,
         lag_change=np.asarray(compile_once(lag_changes)(model, proposal, batch, draw_key)),

@@ -48,9 +48,9 @@ def weigh(
 
     The key of a draw is made from `key`, the row of its sequence and the index of the sample, so
     neither padding nor neighbours change it. With `training`, a model that is noisy in training
-    (`AbstractRegularised`) is scored under that noise, one draw of it per sequence. A model whose own choices a filter sums out
-    (`AbstractFiltered`) has one path: its draws are discrete. A stepwise proposal has all but
-    "doubly".
+    (`AbstractRegularised`) is scored under that noise, one draw of it per sequence. A model whose
+    own choices a filter sums out (`AbstractFiltered`) has one path: its draws are discrete. A
+    stepwise proposal has all but "doubly".
     """
     if num_samples < 1:
         raise ValueError(

@@ -1,7 +1,5 @@
 """The proposal of a model that has nothing to propose: all its latents are summed out."""
 
-from typing import Any
-
 import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
@@ -22,5 +20,5 @@ class Nothing(eqx.Module):
     def sample(self, key: PRNGKeyArray) -> Float[Array, "0"]:
         return jnp.zeros(0)
 
-    def log_prob(self, value: Any) -> dict[str, Array]:
+    def log_prob(self, value: Float[Array, "0"]) -> dict[str, Array]:
         return {}

@@ -506,10 +506,11 @@ def _model(
     context: ContextKind, emission: EmissionKind = "mixture", **choices: Any
 ) -> LanguageModelSettings:
     """A row of the table: context and emission first, then whatever else is chosen, the fields of the
-    structure and of the latent by their own names."""
+    structure and of the latent by their own names; `size` is the model's."""
     parts: dict[str, Any] = {}
     for part, kind in (("structure", StructureSettings), ("latent", LatentSettings)):
-        fields = {name: choices.pop(name) for name in kind.__dataclass_fields__ if name in choices}
+        own = kind.__dataclass_fields__.keys() - {"size"}
+        fields = {name: choices.pop(name) for name in own & choices.keys()}
         if part in choices:
             fields["kind"] = choices.pop(part)
         parts[part] = kind(**fields)
@@ -725,7 +726,7 @@ _RESIDUES = LanguageRecipe(
     "dlm/iid-residues",
     "LSTM on residues drawn independently: nothing to learn but their frequencies",
     data=TokenData("iid-residues"),
-    model=_model("lstm", "vector", size=64, normalise_contexts=True),
+    model=_model("lstm", "vector", normalise_contexts=True),
     optimiser=_OPTIMISER,
     run=replace(_RUN, steps=4000, evaluate_every=500, checkpoint_every=500),
 )
@@ -733,7 +734,7 @@ _TOY = LanguageRecipe(
     "dlm/toy-grammar",
     "LSTM, mixture, on a small grammar that is drawn: no download",
     data=TokenData("toy-grammar"),
-    model=_model("lstm", num_components=32, size=32, normalise_contexts=True),
+    model=_model("lstm", num_components=32, normalise_contexts=True),
     optimiser=replace(_OPTIMISER, learning_rate=5e-3),
     run=replace(_RUN, steps=600, batch_size=64, evaluate_every=100, checkpoint_every=200),
 )

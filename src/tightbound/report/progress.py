@@ -62,9 +62,10 @@ def observe(standing: Standing, record: Mapping[str, Any]) -> Standing:
 
 
 def _reconstruction(sites: Mapping[str, Mapping[str, Any]]) -> float | None:
-    """Mean log p(x | z): the sites that were not drawn, so have no log q. None where all were."""
+    """Mean log p(x | z): the sites that were not drawn, so have no log q. None where all were, or none
+    was: then it is the bound itself."""
     observed = [float(scores["log_p"]) for scores in sites.values() if "log_q" not in scores]
-    return sum(observed) if observed else None
+    return sum(observed) if 0 < len(observed) < len(sites) else None
 
 
 class TrainingDisplay:

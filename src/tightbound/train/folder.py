@@ -4,6 +4,7 @@ import fcntl
 import json
 import os
 import platform
+import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -54,7 +55,9 @@ class RunFolder:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Hold the folder for this process. The kernel lets go of it however the process ends."""
+        """Hold the folder for this process. The kernel lets go of it however the process ends. A folder
+        made here in which nothing came to be is taken away again."""
+        is_new = not self.path.exists()
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             file = open(self.path / "lock", "a+")  # noqa: SIM115 (closed below)
@@ -76,7 +79,11 @@ class RunFolder:
             file.truncate(0)
             file.write(f"process {os.getpid()} on {platform.node()}")
             file.flush()
-            yield
+            try:
+                yield
+            finally:
+                if is_new and [entry.name for entry in self.path.iterdir()] == ["lock"]:
+                    shutil.rmtree(self.path)
 
     def append_step(self, record: dict[str, Any]) -> None:
         """Add a record to `steps.jsonl`, where others can read it at once."""

@@ -5,7 +5,6 @@ A cell projects all inputs at once, where the product with a matrix is cheapest,
 
 from abc import abstractmethod
 from collections.abc import Sequence
-from typing import Any
 
 import equinox as eqx
 import jax
@@ -169,7 +168,10 @@ class SingleGate(AbstractCell):
         self.candidate_bias = jnp.zeros(size)
         self.size = size
 
-    def project(self, inputs: Float[Array, "time inputs"]) -> tuple[Array, Array]:
+    def project(
+        self, inputs: Float[Array, "time inputs"]
+    ) -> tuple[Float[Array, "time size"], Float[Array, "time size"]]:
+        """What goes into the gate, and into the candidate."""
         zeros = jnp.zeros((len(inputs), self.size), inputs.dtype)
         gate = zeros if 0 in self.mutations else inputs @ self.input_to_gate.T
         candidate = zeros if 3 in self.mutations else inputs @ self.input_to_candidate.T
@@ -182,7 +184,11 @@ class SingleGate(AbstractCell):
     def init(self) -> Float[Array, " size"]:
         return jnp.zeros(self.size)
 
-    def step(self, state: Float[Array, " size"], projected: Any) -> Float[Array, " size"]:
+    def step(
+        self,
+        state: Float[Array, " size"],
+        projected: tuple[Float[Array, " size"], Float[Array, " size"]],
+    ) -> Float[Array, " size"]:
         gate, candidate = projected
         if 1 not in self.mutations:
             gate = gate + self.state_to_gate @ state

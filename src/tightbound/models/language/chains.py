@@ -61,9 +61,7 @@ class WordChain(AbstractStructure):
     words, 128 features and K = 64 in 32 bits 0.3 MB a sequence and 2 MB, with K = 400 13 MB and 82 MB.
     """
 
-    weights: Float[
-        Array, "states states features"
-    ]  # W, indexed by the state before and the state after
+    weights: Float[Array, "states states features"]  # W, by the state before and the one after
     bias: Float[Array, "states states"]  # b
     components: Components
     num_words: int = eqx.field(static=True)  # N

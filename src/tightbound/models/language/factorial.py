@@ -1,5 +1,6 @@
 """States that are independent a priori and all have their say: a product of small mixtures."""
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PRNGKeyArray
@@ -36,7 +37,9 @@ class Factorial(AbstractBounded):
         shape = (max(num_states // _GROUP, 1), min(num_states, _GROUP))
         self.weights = jax.random.normal(key, (*shape, num_features)) / num_features**0.5
         self.weight_bias = jnp.zeros(shape)
-        self.components = components
+        # Logits of a product add up: scaled down, so that it starts as near to uniform as one expert.
+        scale = shape[0] ** -0.5
+        self.components = eqx.tree_at(lambda c: c.vectors, components, scale * components.vectors)
 
     def lower_bound(self) -> "FactorialBound":
         return FactorialBound(self)

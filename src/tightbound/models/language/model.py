@@ -6,7 +6,7 @@ from typing import ClassVar
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree
 
 from tightbound.data.sentences import BOS, EOS, PAD
 from tightbound.data.sequences import Sequence
@@ -71,6 +71,10 @@ class LanguageModel(AbstractRegularised):
         """How many symbols can come next."""
         return len(self.embedding) - EOS
 
+    def classes(self, tokens: Int[Array, " time"]) -> Int[Array, " time"]:
+        """The class of every symbol; some class where the symbol is never predicted."""
+        return jnp.clip(tokens - EOS, 0, self.num_classes - 1)
+
     def contexts(
         self, tokens: Int[Array, " time"], key: PRNGKeyArray | None = None
     ) -> Float[Array, "starts time size"]:
@@ -123,10 +127,8 @@ class LanguageModel(AbstractRegularised):
     ) -> dict[str, Float[Array, " time"]]:
         """log p(x_t | x_<t), in nats; 0 at padding and where a begin symbol stands."""
         tokens = jnp.asarray(x.values)
-        scored = x.mask & (tokens != BOS)
-        classes = jnp.clip(tokens - EOS, 0, self.num_classes - 1)
-        log_p = self.log_probs(self.contexts(tokens, key), classes)
-        log_p = jnp.where(scored[None], log_p, 0.0)
+        log_p = self.log_probs(self.contexts(tokens, key), self.classes(tokens))
+        log_p = jnp.where(is_scored(x)[None], log_p, 0.0)
         if len(log_p) == 1:
             return {"token": log_p[0]}
         so_far = self._of_prefixes(log_p)
@@ -138,9 +140,9 @@ class LanguageModel(AbstractRegularised):
         log_p = self.all_log_probs(self.contexts(tokens))
         if len(log_p) == 1:
             return log_p[0]
-        classes = jnp.clip(tokens - EOS, 0, self.num_classes - 1)
-        seen = jnp.take_along_axis(log_p, classes[None, :, None], axis=2)[:, :, 0]
-        seen = jnp.where((x.mask & (tokens != BOS))[None], seen, 0.0)
+        asked = self.classes(tokens)[None, :, None]
+        seen = jnp.take_along_axis(log_p, asked, axis=2)[:, :, 0]
+        seen = jnp.where(is_scored(x)[None], seen, 0.0)
         before = jnp.pad(jnp.cumsum(seen, axis=1), ((0, 0), (1, 0)))[:, :-1]
         log_start = jax.nn.log_softmax(before + self.start_logits[:, None], axis=0)
         return jax.nn.logsumexp(log_start[:, :, None] + log_p, axis=0)
@@ -184,6 +186,11 @@ class LanguageModel(AbstractRegularised):
         keys = jax.random.split(token_key, self.num_positions)
         (tokens, _), real = jax.lax.scan(step, first, (jnp.arange(self.num_positions), keys))
         return Sequence(tokens, real)
+
+
+def is_scored(x: Sequence) -> Bool[Array, " time"]:
+    """Which symbols are predicted: the real ones that are not a begin symbol."""
+    return jnp.asarray(x.mask) & (jnp.asarray(x.values) != BOS)
 
 
 def _over_starts(function):

@@ -9,7 +9,7 @@ from tightbound.models.language.emissions import AbstractEmission, Components, T
 from tightbound.models.language.mixtures import mixed_log_probs
 from tightbound.models.language.structure import AbstractStructure
 
-_EXCLUDED = -1e30  # added to the log prior of a position that is not there yet
+_EXCLUDED = -1e30  # the logit of a position that is not there yet
 _MOST_POSITIONS = 64  # of two parents
 
 

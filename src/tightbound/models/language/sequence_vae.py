@@ -8,13 +8,13 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
-from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
+from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from tightbound.data.sentences import BOS, EOS, UNKNOWN
+from tightbound.data.sentences import EOS, UNKNOWN
 from tightbound.data.sequences import Sequence
 from tightbound.models.base import AbstractRegularised
 from tightbound.models.language.contexts import AbstractContext, Recurrent
-from tightbound.models.language.model import LanguageModel
+from tightbound.models.language.model import LanguageModel, is_scored
 from tightbound.models.language.sequence_latents import Prior
 from tightbound.terms import Kind
 
@@ -131,17 +131,15 @@ class SequenceVAE(AbstractRegularised):
         if key is not None:
             word_key, key = jax.random.split(key)
             read = self._with_words_left_out(tokens, word_key)
-        classes = jnp.clip(tokens - EOS, 0, given.num_classes - 1)
-        log_p = given.log_probs(given.contexts(read, key), classes)[0]
+        log_p = given.log_probs(given.contexts(read, key), given.classes(tokens))[0]
         return {
             "z": jnp.atleast_1d(self.prior().log_prob(z)),
-            "token": jnp.where(jnp.asarray(x.mask) & (tokens != BOS), log_p, 0.0),
+            "token": jnp.where(is_scored(x), log_p, 0.0),
         }
 
     def sample_likelihood(self, z: Latent, key: PRNGKeyArray) -> Sequence:
         """One x, word by word, to its end or to as many symbols as the model has positions."""
-        nothing: PyTree[Array] = jnp.zeros(0)
-        return self.given(z).sample_likelihood(nothing, key)
+        return self.given(z).sample_likelihood(jnp.zeros(0), key)
 
     def _with_words_left_out(
         self, tokens: Int[Array, " time"], key: PRNGKeyArray
