@@ -141,11 +141,16 @@ def test_a_folder_in_which_nothing_came_to_be_is_taken_away(tmp_path):
     """A refused call leaves nothing behind; a folder with a file in it, or made by others, stays."""
     refused, kept, given = (tmp_path / name for name in ("refused", "kept", "given"))
     given.mkdir()
-    for path in (refused, kept, given):
-        with pytest.raises(UserError, match="refused"), RunFolder(path).locked():
-            if path == kept:
+
+    def refuse(path, *, after_writing):
+        with RunFolder(path).locked():
+            if after_writing:
                 (path / "recipe.json").write_text("{}")
             raise UserError("refused")
+
+    for path in (refused, kept, given):
+        with pytest.raises(UserError, match="refused"):
+            refuse(path, after_writing=path == kept)
     assert not refused.exists()
     assert (kept / "recipe.json").exists()
     assert given.exists()
