@@ -261,6 +261,16 @@ def test_fasta_of_ones_own_is_known_by_its_content(tmp_path):
     assert corpus.splits["train"].law == "residues, first 8, end counted, vocabulary of 11"
 
 
+def test_a_word_of_dropped_sentences_alone_is_not_in_the_vocabulary(tmp_path):
+    """Else it would be known and never trained on. Planted: a word that only long sentences have."""
+    long = " ".join(["rare"] * 9)
+    path = own(tmp_path, "".join(f"the cat sees the dog\n{long}\n" for _ in range(20)))
+    corpus = load("file", path=path, max_length=8)
+    assert "rare" not in corpus.vocabulary.symbols
+    assert "cat" in corpus.vocabulary.symbols
+    assert "rare" in load("file", path=path, max_length=None).vocabulary.symbols
+
+
 def test_figures_of_two_vocabularies_are_under_two_laws(tmp_path):
     """Planted: the rarer words that are unknown, the better the figure; such runs are no pair."""
     path = own(

@@ -69,7 +69,13 @@ def load_tokens(
     vocabulary = texts.vocabulary
     if vocabulary is None:
         names = ("train",) if vocabulary_from == "train" else tuple(texts.rows)
-        known = [row for name in names for row in texts.rows.get(name, [])]
+        # From what is trained on: a word of a sentence that is left out would never be seen.
+        known = [
+            piece
+            for name in names
+            for text in texts.rows.get(name, [])
+            for piece, _ in texts.layout.pieces(text)
+        ]
         vocabulary = _vocabulary(known, texts.unit, min_count)
     splits = token_splits(
         {name: _rows(part, texts, vocabulary) for name, part in texts.rows.items()},
