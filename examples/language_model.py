@@ -1,6 +1,6 @@
 """A language model from its parts, on any text: context, structure, emission. Two minutes.
 
-    python examples/language_model.py [TEXT]      one sentence a line; without it a small made-up grammar
+python examples/language_model.py [TEXT]      one sentence a line; without it a small made-up grammar
 """
 
 import sys
