@@ -77,6 +77,7 @@ def causality() -> dict[str, Any]:
         if name.endswith("-original"):
             faults = [finding.code for finding in check(setup).faults]
             found["named first"][name] = faults[0] if faults else "nothing"
+        jax.clear_caches()  # programs of seventy models are more than a process can map
     return found
 
 
