@@ -15,7 +15,7 @@ from tightbound.models.base import AbstractModel, AbstractProposal
 from tightbound.models.sequential import AbstractFiltered
 from tightbound.models.stateful import constant
 from tightbound.terms import Kind, LogTerms, Site
-from tightbound.train.objective import always_one
+from tightbound.train.objective import InnerClaim, always_one
 
 
 def total_score(score: dict[str, Float[Array, "batch time"]]) -> Float[Array, ""]:
@@ -103,26 +103,11 @@ class Supervised:
 
 
 @dataclass(frozen=True)
-class Exchangeable:
+class Exchangeable(InnerClaim):
     """Another objective, with the words' embeddings drawn afresh for every batch, so that a word
     never seen is no different from one that was: what is learned cannot be about a word."""
 
     inner: Any
-
-    @property
-    def estimator(self) -> str:
-        return self.inner.estimator
-
-    @property
-    def path(self) -> str:
-        return self.inner.path
-
-    @property
-    def num_samples(self) -> int:
-        return self.inner.num_samples
-
-    def kl_weight(self, step: Int[Array, ""]) -> Array:
-        return self.inner.kl_weight(step)
 
     def __call__(
         self,

@@ -8,31 +8,15 @@ from tightbound.data.batch import Batch
 from tightbound.models.base import AbstractModel, AbstractProposal
 from tightbound.models.language.model import LanguageModel
 from tightbound.terms import LogTerms
-from tightbound.train.objective import Objective
+from tightbound.train.objective import InnerClaim, Objective
 
 
 @dataclass(frozen=True)
-class OnLowerBound:
+class OnLowerBound(InnerClaim):
     """`inner`, with `model.lower_bound()` in place of the model. Held-out numbers do not see it:
     they are of the model itself. ValueError for a model without such a bound."""
 
     inner: Objective
-
-    @property
-    def estimator(self) -> str:
-        return self.inner.estimator
-
-    @property
-    def path(self) -> str:
-        return self.inner.path
-
-    @property
-    def num_samples(self) -> int:
-        return self.inner.num_samples
-
-    def kl_weight(self, step: Int[Array, ""], /) -> Float[Array, ""]:
-        """That of the inner objective."""
-        return self.inner.kl_weight(step)
 
     def __call__(
         self,

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
@@ -70,6 +70,27 @@ class Claim(AbstractObjective, Protocol):
     def num_samples(self) -> int: ...
 
     def kl_weight(self, step: Int[Array, ""], /) -> Float[Array, ""]: ...
+
+
+class InnerClaim:
+    """What a wrapped objective says of itself: all that its `inner` one says."""
+
+    inner: Any
+
+    @property
+    def estimator(self) -> str:
+        return self.inner.estimator
+
+    @property
+    def path(self) -> str:
+        return self.inner.path
+
+    @property
+    def num_samples(self) -> int:
+        return self.inner.num_samples
+
+    def kl_weight(self, step: Int[Array, ""], /) -> Float[Array, ""]:
+        return self.inner.kl_weight(step)
 
 
 def always_one(step: Int[Array, ""]) -> Float[Array, ""]:

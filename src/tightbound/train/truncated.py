@@ -18,11 +18,11 @@ from tightbound.models.sequential import AbstractSequential, StepScores
 from tightbound.models.stateful import Guide, Guided, constant
 from tightbound.terms import Kind, LogTerms, Site
 from tightbound.train.filtering import FilteringObjective
-from tightbound.train.objective import Objective
+from tightbound.train.objective import InnerClaim, Objective
 
 
 @dataclass(frozen=True)
-class Truncated:
+class Truncated(InnerClaim):
     """An ELBO or a filtering bound, raised window by window (truncated backpropagation through time).
 
     A window has `span` steps (k2) and begins `stride` (k1) after the one before it. Its last `stride`
@@ -69,21 +69,6 @@ class Truncated:
                 "The gradient of resampling was asked for ('kept'): it needs all that comes after, "
                 "but a window ends before. Use 'dropped', or whole sequences."
             )
-
-    @property
-    def estimator(self) -> str:
-        return self.inner.estimator
-
-    @property
-    def path(self) -> str:
-        return self.inner.path
-
-    @property
-    def num_samples(self) -> int:
-        return self.inner.num_samples
-
-    def kl_weight(self, step: Int[Array, ""], /) -> Float[Array, ""]:
-        return self.inner.kl_weight(step)
 
     def __call__(
         self,
