@@ -9,6 +9,7 @@ import signal
 import subprocess
 import threading
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -73,12 +74,10 @@ def start(job: Job, cores: Sequence[int] = ()) -> "subprocess.Popen[bytes]":
 
 def ask_to_stop(process: "subprocess.Popen[bytes]") -> None:
     """Ask for a clean stop: what it has done is saved."""
-    try:
-        assert process.stdin is not None
+    assert process.stdin is not None
+    with suppress(BrokenPipeError):  # it has ended by itself
         process.stdin.write(b".")
         process.stdin.flush()
-    except BrokenPipeError:
-        pass  # it has ended by itself
 
 
 def last_line(log: Path) -> str:
