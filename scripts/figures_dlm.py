@@ -62,7 +62,8 @@ def causality() -> dict[str, Any]:
     from tightbound.diagnose.probes import probe_batches
     from tightbound.diagnose.step_laws import steps
     from tightbound.diagnose.watch import check
-    from tightbound.recipes.dlm import RECIPES, TokenData
+    from tightbound.recipes.dlm import RECIPES
+    from tightbound.recipes.dlm_settings import TokenData
 
     found: dict[str, Any] = {"pass": [], "fail": [], "named first": {}}
     for name, recipe in RECIPES.items():

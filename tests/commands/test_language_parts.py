@@ -30,7 +30,8 @@ from tightbound.data.sentences import EOS
 from tightbound.data.sequences import Sequence
 from tightbound.data.token_split import token_splits
 from tightbound.models.language.inputs import shifted
-from tightbound.recipes.dlm import LanguageModelSettings, StructureSettings, language_model
+from tightbound.recipes.dlm_models import language_model
+from tightbound.recipes.dlm_settings import LanguageModelSettings, StructureSettings
 
 SYMBOLS, LENGTH = 7, 4
 X = Sequence(np.array([4, 6, 3, EOS], np.int32), np.ones(LENGTH, bool))

@@ -30,12 +30,9 @@ from tightbound.data.vocabulary import Vocabulary, character_vocabulary, word_vo
 from tightbound.errors import UserError
 from tightbound.models.wrappers import Noiseless
 from tightbound.recipes.catalogue import find_recipe
-from tightbound.recipes.dlm import (
-    LanguageModelSettings,
-    LatentSettings,
-    language_model,
-)
 from tightbound.recipes.dlm_latents import sequence_vae
+from tightbound.recipes.dlm_models import language_model
+from tightbound.recipes.dlm_settings import LanguageModelSettings, LatentSettings
 from tightbound.report.contents import read_contents
 from tightbound.report.html import page
 from tightbound.train.folder import RunFolder

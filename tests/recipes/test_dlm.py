@@ -9,14 +9,9 @@ import pytest
 
 from tightbound.data.sequences import Sequence
 from tightbound.errors import UserError
-from tightbound.recipes.dlm import (
-    RECIPES,
-    LanguageRecipe,
-    LatentSettings,
-    StructureSettings,
-    TokenData,
-    model_and_proposal,
-)
+from tightbound.recipes.dlm import RECIPES, LanguageRecipe
+from tightbound.recipes.dlm_models import model_and_proposal
+from tightbound.recipes.dlm_settings import LatentSettings, StructureSettings, TokenData
 from tightbound.terms import Kind
 from tightbound.train.lower_bound import OnLowerBound
 

@@ -6,12 +6,8 @@ from typing import Any
 
 from tightbound.recipes import dlm, edits, vae, vrnn
 from tightbound.recipes.catalogue import Recipe
-from tightbound.recipes.dlm import (
-    DropoutSettings,
-    LanguageRecipe,
-    LatentSettings,
-    StructureSettings,
-)
+from tightbound.recipes.dlm import LanguageRecipe
+from tightbound.recipes.dlm_settings import DropoutSettings, LatentSettings, StructureSettings
 from tightbound.recipes.edits import EditRecipe, EditTraining, NoisingSettings, TextData
 from tightbound.recipes.step_objective import StepObjective
 from tightbound.recipes.vae import ImageData, VAERecipe

@@ -2,146 +2,26 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import tyro
 
 from tightbound.errors import UserError
+from tightbound.recipes.dlm_settings import (
+    ContextKind,
+    EmissionKind,
+    LanguageModelSettings,
+    LatentSettings,
+    StructureSettings,
+    TokenData,
+)
 from tightbound.train.settings import ObjectiveSettings, OptimiserSettings, RunSettings
 
 if TYPE_CHECKING:  # a recipe is looked up without JAX; only `build` needs it
-    from jaxtyping import PRNGKeyArray
-
     from tightbound.data.batch import Split
     from tightbound.data.token_corpora import Corpus
-    from tightbound.models.base import AbstractModel, AbstractProposal
-    from tightbound.models.language.cells import AbstractCell
-    from tightbound.models.language.contexts import AbstractContext
-    from tightbound.models.language.emissions import AbstractEmission, Components
-    from tightbound.models.language.structure import AbstractStructure
     from tightbound.train.objective import Claim
     from tightbound.train.setup import Setup
-
-ContextKind = Literal[
-    "nothing", "previous", "window", "tanh", "gru", "lstm", "single-gate", "mgru", "gpt"
-]
-EmissionKind = Literal["vector", "matrix", "mixture"]
-
-CELLS: tuple[ContextKind, ...] = ("tanh", "gru", "lstm", "single-gate", "mgru")
-"""Contexts with a recurrent state."""
-
-
-@dataclass(frozen=True)
-class TokenData:
-    """Which text, in which symbols, by whose rules."""
-
-    source: Literal[
-        "multi30k", "cath", "wikitext2", "tiny-shakespeare", "iid-residues", "toy-grammar", "file"
-    ] = "multi30k"
-    """iid-residues and toy-grammar are drawn, and need no download."""
-    path: str | None = None
-    """file: any text, one sequence a line, or FASTA."""
-    language: Literal["en", "de"] = "en"
-    """multi30k."""
-    units: Literal["words", "raw-words", "characters"] = "words"
-    """raw-words: separated by spaces, punctuation glued to them."""
-    rules: Literal["ours", "original"] = "ours"
-    """original: the split, the vocabulary and the averaging of the first study of these models."""
-    vocabulary_from: Literal["train", "all-splits"] = "train"
-    """all-splits: no word of the test split is unknown, and the figure means less."""
-    max_length: int | None = 20
-    """Symbols of the longest sequence, its end among them."""
-    min_count: int = 2
-    """Words or characters rarer than this in the training split are one symbol, unknown; the
-    original's rules know all."""
-    max_rows: int | None = None
-    """Read only the first sequences: of each split, or of a file that is split here."""
-
-
-@dataclass(frozen=True)
-class DropoutSettings:
-    """Probabilities with which entries are dropped in training."""
-
-    input: float = 0.0
-    output: float = 0.0
-    state: float = 0.0
-    """Of a recurrent state, with one mask for the whole sequence; gpt: of every branch."""
-    shared: bool = False
-    """One mask for all positions at input and output too: variational dropout."""
-
-
-@dataclass(frozen=True)
-class StructureSettings:
-    """What lies between context and token, summed out."""
-
-    kind: Literal[
-        "direct", "parents", "two-parents", "permutations", "maps", "gate", "local-hmm",
-        "word-chain", "factorial", "slots", "slot-chain",
-    ] = "direct"  # fmt: skip
-    learned_prior: bool = True
-    """parents: a learned P(parent | position); False is uniform."""
-    num_maps: int = 1
-    """maps: parallel maps; parents: kinds of transition."""
-    unigram: bool = False
-    """maps: one more component, which reads no context."""
-    learned_weights: bool = True
-    """maps: False weighs all alike."""
-    num_words: int = 1
-    """word-chain: words whose transitions follow each other."""
-    num_slots: int = 4
-    """slots, slot-chain."""
-    affinity: Literal["linear", "log-softmax", "states", "log-softmax-states"] = "linear"
-    """slot-chain: how a slot finds its word."""
-    reads_slots: Literal["last", "lstm"] = "last"
-    """slot-chain: the word of the last slot, or an LSTM over the words of all."""
-
-
-@dataclass(frozen=True)
-class LatentSettings:
-    """One latent for the whole sequence, at which the decoder starts."""
-
-    kind: Literal["none", "gaussian", "full-gaussian", "bernoulli", "ternary"] = "none"
-    size: int = 128
-    encoder: Literal["recurrent", "linear", "two-layer"] = "recurrent"
-    decoder: Literal["recurrent", "linear", "two-layer"] = "recurrent"
-    """linear and two-layer write all words at once and are given none of them."""
-    global_scale: bool = False
-    """gaussian: the proposal's scale is the same for all sequences, one number per dimension."""
-    word_dropout: float = 0.0
-    """Probability with which a word that the decoder is given is left out in training."""
-
-
-@dataclass(frozen=True)
-class LanguageModelSettings:
-    """A context, a structure, an emission."""
-
-    context: ContextKind = "lstm"
-    structure: StructureSettings = field(default_factory=StructureSettings)
-    emission: EmissionKind = "mixture"
-    """softmax(E y) with the embedding E; with a matrix of its own; a mixture of few softmaxes."""
-    components: Literal["tied", "scaled", "free"] = "scaled"
-    """mixture: softmax(E v); softmax(e^s E v / std(v)); softmax(m)."""
-    num_components: int = 400
-    """mixture, and states of the structures that have them."""
-    normalisation: Literal["none", "feature", "running", "time"] = "feature"
-    """Of the inputs. time divides by a statistic over all positions, those to come among them: a leak."""
-    normalise_contexts: bool = False
-    """Divide every context by the standard deviation of its entries."""
-    size: int = 128
-    """Of embeddings and of states."""
-    window: int = 5
-    """window: words; permutations: up to 5."""
-    decay: bool = False
-    """window: every word counts half as much as the one after it."""
-    num_starts: int | None = None
-    """Learned first states, a mixture over whole sequences; None starts at zero."""
-    num_heads: int = 4
-    num_layers: int = 2
-    """gpt."""
-    mutations: tuple[int, ...] = ()
-    """single-gate, mgru: parts to leave out or change (docs/dlm.md lists them)."""
-    dropout: DropoutSettings = field(default_factory=DropoutSettings)
-    latent: LatentSettings = field(default_factory=LatentSettings)
 
 
 @dataclass(frozen=True)
@@ -162,6 +42,7 @@ class LanguageRecipe:
 
         from tightbound.data.sequence_baselines import baseline_estimates
         from tightbound.data.token_references import token_references
+        from tightbound.recipes.dlm_models import model_and_proposal
         from tightbound.recipes.dlm_twin import twin_of
         from tightbound.train.run import run_keys
         from tightbound.train.schedules import optimiser
@@ -251,242 +132,6 @@ def _objective(settings: ObjectiveSettings, model: LanguageModelSettings) -> "Cl
     check_latent_objective(model.latent, settings)
     raised = objective(settings)
     return OnLowerBound(raised) if model.structure.kind == "factorial" else raised
-
-
-def model_and_proposal(
-    settings: LanguageModelSettings,
-    num_symbols: int,
-    num_positions: int,
-    latent_noise: bool,
-    key: "PRNGKeyArray",
-) -> "tuple[AbstractModel, AbstractProposal]":
-    """The model and its proposal."""
-    _check_sizes(settings)
-    if settings.latent.kind == "none":
-        from tightbound.models.no_latents import NoLatents
-
-        return language_model(settings, num_symbols, num_positions, key), NoLatents()
-    from tightbound.models.wrappers import Noiseless
-    from tightbound.recipes.dlm_latents import sequence_vae
-
-    model, proposal = sequence_vae(settings, num_symbols, num_positions, key)
-    return model, proposal if latent_noise else Noiseless(proposal)
-
-
-def _check_sizes(settings: LanguageModelSettings) -> None:
-    """UserError for a model without features. What else is counted, the parts check themselves."""
-    for name in ("size", "num_heads", "num_layers"):
-        value = getattr(settings, name)
-        if value < 1:
-            raise UserError(f"`model.{name}` is {value}, but it counts something: give at least 1.")
-
-
-def language_model(
-    settings: LanguageModelSettings, num_symbols: int, num_positions: int, key: "PRNGKeyArray"
-) -> "AbstractModel":
-    """The model of a sequence without a latent of its own."""
-    import jax
-
-    from tightbound.models.language.model import LanguageModel
-    from tightbound.nn.dropout import Dropout
-
-    if settings.mutations and settings.context not in ("single-gate", "mgru"):
-        raise UserError(
-            f"The mutations {list(settings.mutations)} were asked for with the context "
-            f"{settings.context!r}, which has none. Use 'single-gate' or 'mgru'."
-        )
-    if settings.num_starts is not None and settings.context not in CELLS:
-        raise UserError(
-            f"{settings.num_starts} learned starts were asked for with the context "
-            f"{settings.context!r}, which has no state. Use one of {', '.join(CELLS)}."
-        )
-    model_key, context_key, structure_key = jax.random.split(key, 3)
-    context = _context(settings, num_positions, context_key)
-    structure = _structure(settings, context.size, num_symbols, num_positions, structure_key)
-    rates = settings.dropout
-    return LanguageModel(
-        num_symbols,
-        settings.size,
-        context,
-        structure,
-        num_positions=num_positions,
-        num_starts=settings.num_starts or 1,
-        normalisation=settings.normalisation,
-        normalise_contexts=settings.normalise_contexts,
-        dropout=Dropout(rates.input, rates.output, rates.state, rates.shared),
-        key=model_key,
-    )
-
-
-def _context(
-    settings: LanguageModelSettings, num_positions: int, key: "PRNGKeyArray"
-) -> "AbstractContext":
-    """What is known before a token."""
-    import jax
-
-    from tightbound.models.language.contexts import GPT, Nothing, Recurrent, Window
-
-    cell_key, start_key = jax.random.split(key)
-    match settings.context:
-        case "nothing":
-            return Nothing()
-        case "previous":
-            return Window(settings.size, 1)
-        case "window":
-            return Window(settings.size, settings.window, decay=settings.decay)
-        case "gpt":
-            return GPT(
-                settings.size,
-                num_positions,
-                num_heads=settings.num_heads,
-                num_layers=settings.num_layers,
-                dropout=settings.dropout.state,
-                key=key,
-            )
-        case _:
-            cell = recurrent_cell(settings, num_positions, cell_key)
-            return Recurrent(cell, settings.num_starts, key=start_key)
-
-
-def recurrent_cell(
-    settings: LanguageModelSettings, num_positions: int, key: "PRNGKeyArray"
-) -> "AbstractCell":
-    from tightbound.models.language.cells import GRU, LSTM, SingleGate, TanhCell
-    from tightbound.models.language.mgru import MGRU
-
-    sizes = (settings.size, settings.size)
-    match settings.context:
-        case "tanh":
-            return TanhCell(*sizes, key=key)
-        case "gru":
-            return GRU(*sizes, key=key)
-        case "single-gate":
-            return SingleGate(*sizes, mutations=settings.mutations, key=key)
-        case "mgru":
-            return MGRU(*sizes, mutations=settings.mutations, num_positions=num_positions, key=key)
-        case _:
-            return LSTM(*sizes, key=key)
-
-
-def _structure(
-    settings: LanguageModelSettings,
-    num_features: int,
-    num_symbols: int,
-    num_positions: int,
-    key: "PRNGKeyArray",
-) -> "AbstractStructure":
-    """What is summed out between a context and a token."""
-    import jax
-
-    from tightbound.models.language import chains, factorial, maps, parents, slots
-    from tightbound.models.language.structure import Direct
-
-    asked = settings.structure
-    emission_key, components_key, key = jax.random.split(key, 3)
-
-    def emission(num_features: int) -> "AbstractEmission":
-        return _emission(settings, num_features, num_symbols, emission_key)
-
-    def components() -> "Components":
-        return _components(settings, num_symbols, components_key)
-
-    match asked.kind:
-        case "direct":
-            return Direct(emission(num_features))
-        case "parents":
-            return parents.Parents(
-                num_features,
-                num_positions,
-                emission(num_features),
-                num_kinds=asked.num_maps,
-                learned_prior=asked.learned_prior,
-                key=key,
-            )
-        case "two-parents":
-            return parents.TwoParents(num_features, num_positions, components(), key=key)
-        case "permutations":
-            if settings.context != "window":
-                raise UserError(
-                    "All orders of a window were asked for with the context "
-                    f"{settings.context!r}, which is none. Use 'window'."
-                )
-            return maps.Permutations(
-                settings.window, settings.size, emission(settings.size), key=key
-            )
-        case "maps":
-            return maps.MapMixture(
-                num_features,
-                settings.size,
-                emission(settings.size),
-                num_maps=asked.num_maps,
-                unigram=asked.unigram,
-                learned_weights=asked.learned_weights,
-                key=key,
-            )
-        case "gate":
-            return maps.Gate(
-                num_features, settings.size, settings.num_components, num_symbols, key=key
-            )
-        case "local-hmm":
-            return chains.LocalHMM(num_features, components(), key=key)
-        case "word-chain":
-            return chains.WordChain(num_features, components(), num_words=asked.num_words, key=key)
-        case "factorial":
-            return factorial.Factorial(num_features, components(), key=key)
-        case "slots":
-            return slots.Slots(
-                num_features,
-                num_positions,
-                emission(asked.num_slots * num_features),
-                num_slots=asked.num_slots,
-                key=key,
-            )
-        case "slot-chain":
-            return slots.SlotChain(
-                num_features,
-                emission(num_features),
-                num_slots=asked.num_slots,
-                affinity=asked.affinity,
-                reads=asked.reads_slots,
-                num_states=settings.num_components,
-                key=key,
-            )
-
-
-def _emission(
-    settings: LanguageModelSettings, num_features: int, num_symbols: int, key: "PRNGKeyArray"
-) -> "AbstractEmission":
-    import jax
-
-    from tightbound.data.sentences import EOS
-    from tightbound.models.language.emissions import (
-        MatrixEmission,
-        MixtureEmission,
-        VectorEmission,
-    )
-
-    num_classes = num_symbols - EOS
-    key, components_key = jax.random.split(key)
-    match settings.emission:
-        case "vector":
-            return VectorEmission(num_features, settings.size, num_classes, key=key)
-        case "matrix":
-            return MatrixEmission(num_features, num_classes, key=key)
-        case "mixture":
-            components = _components(settings, num_symbols, components_key)
-            return MixtureEmission(num_features, components, key=key)
-
-
-def _components(
-    settings: LanguageModelSettings, num_symbols: int, key: "PRNGKeyArray"
-) -> "Components":
-    from tightbound.data.sentences import EOS
-    from tightbound.models.language.emissions import Components
-
-    num_classes = num_symbols - EOS
-    return Components(
-        settings.components, settings.num_components, settings.size, num_classes, key=key
-    )
 
 
 _RUN = RunSettings(

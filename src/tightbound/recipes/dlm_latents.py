@@ -3,13 +3,8 @@
 from typing import TYPE_CHECKING
 
 from tightbound.errors import UserError
-from tightbound.recipes.dlm import (
-    CELLS,
-    LanguageModelSettings,
-    LatentSettings,
-    language_model,
-    recurrent_cell,
-)
+from tightbound.recipes.dlm_models import language_model, recurrent_cell
+from tightbound.recipes.dlm_settings import CELLS, LanguageModelSettings, LatentSettings
 from tightbound.train.settings import ObjectiveSettings
 
 if TYPE_CHECKING:  # a recipe is looked up without JAX; only building a pair needs it

@@ -6,8 +6,8 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-from tightbound.recipes.dlm import LanguageModelSettings
 from tightbound.recipes.dlm_latents import DISCRETE
+from tightbound.recipes.dlm_settings import LanguageModelSettings
 
 if TYPE_CHECKING:  # a recipe is looked up without JAX; only building needs it
     from jaxtyping import PRNGKeyArray
@@ -38,7 +38,7 @@ def language_twin(settings: LanguageModelSettings, key: "PRNGKeyArray") -> "Twin
 
     from tightbound.data.sentences import EOS, UNKNOWN
     from tightbound.data.sequences import sequence_split
-    from tightbound.recipes.dlm import model_and_proposal
+    from tightbound.recipes.dlm_models import model_and_proposal
     from tightbound.train.setup import Twin
 
     words = (UNKNOWN, UNKNOWN + 1)

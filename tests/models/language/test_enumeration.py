@@ -15,7 +15,8 @@ from numpy.testing import assert_allclose, assert_array_equal
 from tightbound.data.sentences import EOS
 from tightbound.data.sequences import Sequence
 from tightbound.models.language.structure import AbstractStructure, Direct
-from tightbound.recipes.dlm import LanguageModelSettings, StructureSettings, language_model
+from tightbound.recipes.dlm_models import language_model
+from tightbound.recipes.dlm_settings import LanguageModelSettings, StructureSettings
 
 SMALL = LanguageModelSettings(
     context="previous", size=4, num_components=3, window=3, num_heads=2, num_layers=1

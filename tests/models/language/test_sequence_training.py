@@ -21,8 +21,8 @@ from tightbound.models.base import AbstractProposal
 from tightbound.models.language.sequence_latents import Prior
 from tightbound.models.wrappers import Noiseless
 from tightbound.nn.gaussian_outputs import DiagonalGaussianOutput
-from tightbound.recipes.dlm import LanguageModelSettings, LatentSettings, StructureSettings
 from tightbound.recipes.dlm_latents import check_latent_objective, sequence_vae
+from tightbound.recipes.dlm_settings import LanguageModelSettings, LatentSettings, StructureSettings
 from tightbound.train.loop import fit, init_state
 from tightbound.train.objective import Objective
 from tightbound.train.settings import ObjectiveSettings

@@ -20,8 +20,8 @@ from tightbound.inference.weigh import weigh
 from tightbound.models.language.encoders import AtOnceEncoder, RecurrentEncoder
 from tightbound.models.language.inputs import normalise, shifted
 from tightbound.models.language.sequence_vae import RecurrentDecoder
-from tightbound.recipes.dlm import LanguageModelSettings, LatentSettings
 from tightbound.recipes.dlm_latents import sequence_vae
+from tightbound.recipes.dlm_settings import LanguageModelSettings, LatentSettings
 from tightbound.recipes.dlm_twin import language_twin
 
 TOKENS = jnp.array([4, 3, 4, 5, EOS])
