@@ -12,7 +12,7 @@ from numpy.testing import assert_allclose
 
 from tightbound.commands import sample
 from tightbound.commands.language_profile import by_position, likeliest, rows_from
-from tightbound.commands.language_samples import draw_text, draw_texts_at
+from tightbound.commands.language_samples import draw_texts_at
 from tightbound.commands.options import with_settings
 from tightbound.commands.sample_language import (
     LanguageRequest,
@@ -73,7 +73,7 @@ def vae():
 
 @eqx.filter_jit
 def drawn(model, given, keys, temperature):
-    return jax.vmap(lambda key: draw_text(model, given, key, temperature))(keys)
+    return jax.vmap(lambda key: model.continued(given, key, temperature))(keys)
 
 
 @eqx.filter_jit

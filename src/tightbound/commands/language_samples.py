@@ -6,55 +6,9 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key, PRNGKeyArray, PyTree
 
 from tightbound.data.batch import Batch
-from tightbound.data.sentences import BOS, EOS, PAD
 from tightbound.models.base import AbstractModel, AbstractProposal
-from tightbound.models.language.model import LanguageModel
+from tightbound.models.language.model import DrawnTokens, LanguageModel
 from tightbound.models.language.sequence_vae import Latent, SequenceVAE
-
-
-class DrawnTokens(eqx.Module):
-    """A text and what the model says of every token, in nats; PAD and 0 after its end."""
-
-    tokens: Int[Array, "*num time"]
-    log_p: Float[Array, "*num time"]  # at temperature 1, given or drawn; 0 of a begin symbol
-
-
-def draw_text(
-    model: LanguageModel,
-    given: Int[Array, " time"],
-    key: PRNGKeyArray,
-    temperature: float | Float[Array, ""] = 1.0,
-) -> DrawnTokens:
-    """One text that begins with the tokens of `given` up to its padding, to its end or to as many
-    symbols as `given` has room for.
-
-        x_t ~ softmax(log p(. | x_<t) / temperature)
-
-    Learned starts are summed out at every token, so at temperature 1 this is a draw from p(x), or
-    from p(x | the given tokens).
-    """
-    every, table = jnp.arange(model.num_classes), model.embedding[EOS:]
-    num_given = (given != PAD).sum()
-
-    def step(state, inputs):
-        tokens, alive, log_starts = state
-        position, key = inputs
-        by_start = jax.vmap(lambda c: model.structure.log_probs(c, position, every, table))
-        log_p = by_start(model.contexts(tokens))
-        predicted = jax.nn.logsumexp(jax.nn.log_softmax(log_starts)[:, None] + log_p, axis=0)
-        drawn = EOS + jax.random.categorical(key, predicted / temperature).astype(given.dtype)
-        token = jnp.where(position < num_given, given[position], drawn)
-        token = jnp.where(alive, token, PAD)
-        scored = alive & (token != BOS)
-        asked = jnp.clip(token - EOS, 0)
-        log_starts = log_starts + jnp.where(scored, log_p[:, asked], 0.0)
-        told = jnp.where(scored, predicted[asked], 0.0)
-        return (tokens.at[position].set(token), alive & (token != EOS), log_starts), told
-
-    first = (jnp.full_like(given, PAD), jnp.array(True), model.start_logits)
-    keys = jax.random.split(key, len(given))
-    (tokens, _, _), log_p = jax.lax.scan(step, first, (jnp.arange(len(given)), keys))
-    return DrawnTokens(tokens, log_p)
 
 
 @eqx.filter_jit
@@ -65,7 +19,7 @@ def draw_texts(
     temperature: Float[Array, ""],
 ) -> DrawnTokens:
     """One text for each key."""
-    return jax.vmap(lambda key: draw_text(model, given, key, temperature))(keys)
+    return jax.vmap(lambda key: model.continued(given, key, temperature))(keys)
 
 
 @eqx.filter_jit
@@ -77,7 +31,7 @@ def draw_texts_at(
     temperature: Float[Array, ""],
 ) -> DrawnTokens:
     """One text for each latent, z with a leading axis; the same key for all is the same noise."""
-    draw = lambda z, key: draw_text(model.given(z), given, key, temperature)  # noqa: E731
+    draw = lambda z, key: model.given(z).continued(given, key, temperature)  # noqa: E731
     return jax.vmap(draw)(z, keys)
 
 

@@ -168,24 +168,53 @@ class LanguageModel(AbstractRegularised):
         return jnp.zeros(0)
 
     def sample_likelihood(self, z: PyTree[Array], key: PRNGKeyArray) -> Sequence:
-        """One x, word by word from one start, to its end or to `num_positions` symbols."""
-        start_key, token_key = jax.random.split(key)
-        start = jax.random.categorical(start_key, self.start_logits)
-        every = jnp.arange(self.num_classes)
-        table = self.embedding[EOS:]
+        """One x, to its end or to `num_positions` symbols."""
+        tokens = self.continued(jnp.full(self.num_positions, PAD, jnp.int32), key).tokens
+        return Sequence(tokens, tokens != PAD)
+
+    def continued(
+        self,
+        given: Int[Array, " time"],
+        key: PRNGKeyArray,
+        temperature: float | Float[Array, ""] = 1.0,
+    ) -> "DrawnTokens":
+        """One text that begins with the tokens of `given` up to its padding, to its end or to as many
+        symbols as `given` has room for.
+
+            x_t ~ softmax(log p(. | x_<t) / temperature)
+
+        Learned starts are summed out at every token, so at temperature 1 this is a draw from p(x), or
+        from p(x | the given tokens).
+        """
+        every, table = jnp.arange(self.num_classes), self.embedding[EOS:]
+        num_given = (given != PAD).sum()
 
         def step(state, inputs):
-            tokens, alive = state
+            tokens, alive, log_starts = state
             position, key = inputs
-            contexts = self.contexts(tokens)[start]
-            log_p = self.structure.log_probs(contexts, position, every, table)
-            drawn = jnp.where(alive, EOS + jax.random.categorical(key, log_p), PAD)
-            return (tokens.at[position].set(drawn), alive & (drawn != EOS)), alive
+            by_start = jax.vmap(lambda c: self.structure.log_probs(c, position, every, table))
+            log_p = by_start(self.contexts(tokens))
+            predicted = jax.nn.logsumexp(jax.nn.log_softmax(log_starts)[:, None] + log_p, axis=0)
+            drawn = EOS + jax.random.categorical(key, predicted / temperature).astype(given.dtype)
+            token = jnp.where(position < num_given, given[position], drawn)
+            token = jnp.where(alive, token, PAD)
+            scored = alive & (token != BOS)
+            asked = jnp.clip(token - EOS, 0)
+            log_starts = log_starts + jnp.where(scored, log_p[:, asked], 0.0)
+            told = jnp.where(scored, predicted[asked], 0.0)
+            return (tokens.at[position].set(token), alive & (token != EOS), log_starts), told
 
-        first = (jnp.full(self.num_positions, PAD), jnp.array(True))
-        keys = jax.random.split(token_key, self.num_positions)
-        (tokens, _), real = jax.lax.scan(step, first, (jnp.arange(self.num_positions), keys))
-        return Sequence(tokens, real)
+        first = (jnp.full_like(given, PAD), jnp.array(True), self.start_logits)
+        keys = jax.random.split(key, len(given))
+        (tokens, _, _), log_p = jax.lax.scan(step, first, (jnp.arange(len(given)), keys))
+        return DrawnTokens(tokens, log_p)
+
+
+class DrawnTokens(eqx.Module):
+    """A text and what the model says of every token, in nats; PAD and 0 after its end."""
+
+    tokens: Int[Array, "*num time"]
+    log_p: Float[Array, "*num time"]  # at temperature 1, given or drawn; 0 of a begin symbol
 
 
 def is_scored(x: Sequence) -> Bool[Array, " time"]:
