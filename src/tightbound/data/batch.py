@@ -9,6 +9,7 @@ import jax
 import numpy as np
 from jaxtyping import Array, Bool, Int, PRNGKeyArray, PyTree
 
+from tightbound.data.points import PointSet
 from tightbound.errors import UserError
 
 
@@ -48,6 +49,11 @@ class Split:
     # Widths that batches may be cut to, ascending, where every leaf of x has a time axis (as a
     # `Sequence` does): few shapes to compile, and little padding to compute. () cuts nothing.
     lengths: tuple[int, ...] = ()
+    # True where the rows are points of one data set and share its latents: a batch of them is then a
+    # single sequence, and a smaller one stands for them all.
+    pooled: bool = False
+    # The split whose posterior these rows are predicted from; "" where they are explained by their own.
+    given: str = ""
 
     def __post_init__(self):
         if self.lengths:
@@ -60,7 +66,9 @@ class Split:
         return len(self.mask)
 
     def take(self, rows: np.ndarray) -> Batch:
-        """The batch of these rows."""
+        """The batch of these rows; of a pooled split one sequence, each row in it for N / n of them."""
+        if self.pooled:
+            return _pooled(self, rows)
         return Batch(
             x=jax.tree.map(lambda leaf: leaf[rows], self.x),
             mask=self.mask[rows],
@@ -71,7 +79,22 @@ class Split:
     @property
     def description(self) -> str:
         """The split with its law, as an `Estimate` states it: "test (dynamic binarisation)"."""
-        return f"{self.name} ({self.law})" if self.law else self.name
+        name = f"{self.name} given {self.given}" if self.given else self.name
+        return f"{name} ({self.law})" if self.law else name
+
+
+def _pooled(split: Split, rows: np.ndarray) -> Batch:
+    """Points of one data set as the one sequence that they are."""
+    size = max(len(rows), 1)
+    return Batch(
+        x=PointSet(
+            points=jax.tree.map(lambda leaf: leaf[rows][None], split.x),
+            weight=np.full((1, len(rows)), len(split) / size, np.float32),
+        ),
+        mask=split.mask[rows].T,
+        num_units=np.array([len(split)], np.int32),
+        rows=np.zeros(1, np.int32),
+    )
 
 
 def images(name: str, x: Any, *, law: str = "", labels: np.ndarray | None = None) -> Split:
