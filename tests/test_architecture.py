@@ -48,7 +48,9 @@ ARROWS: Mapping[str, set[str]] = {
     "nn": {"data.strokes"},
     "estimators": {"terms"},
     "data": {"errors", "estimators.estimate"},
-    "models": {"terms", "nn", "data.labelled", "data.sentences", "data.sequences"},
+    "models": {
+        *("terms", "nn", "data.labelled", "data.points", "data.sentences", "data.sequences"),
+    },
     "inference": {"terms", "models", "data", "estimators.bounds"},
     "inference.exact": {"models", "data.sentences", "data.sequences"},
     "evaluation": {"errors", "terms", "inference", "estimators", "models", "data"},
@@ -71,6 +73,7 @@ ARROWS: Mapping[str, set[str]] = {
     },
     "sweep": {*("errors", "recipes", "train.folder"), *NUMPY_ESTIMATORS},
     "commands": {*TRAINING, "train", "diagnose", "report", "recipes", "sweep"},
+    "adapters": {*TRAINING, "diagnose"},
     "cli": {"errors", "commands", "recipes", "report", "train", "diagnose"},
 }
 

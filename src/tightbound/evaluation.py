@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import equinox as eqx
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, Integer, PRNGKeyArray
 
@@ -69,6 +70,11 @@ def evaluate(
 
     `noise` is drawn once per row from `key`, so two models evaluated with one key see the same
     data and can be compared pair by pair. Works in chunks of at most `max_draws` draws.
+
+    A pooled split is one data set, so there is one row: its log-weights bound log p(D). Where it is
+    `given` another split, every point is a row with log p(x_i | z), z from q as it was fitted to the
+    other: the mean over draws is a lower bound on the log predictive density, the log of the mean of
+    p (`iwae_bound`) its estimate.
     """
     if num_samples < 1:
         raise UserError(
@@ -78,6 +84,8 @@ def evaluate(
     at_once = num_samples if filtering is None else filtering.num_particles
     size = int(np.clip(max_draws // at_once, 1, len(split)))
     noise_key, draw_key = jax.random.split(key)
+    if split.pooled:
+        return _of_data_set(model, proposal, split, num_samples, size, noise_key, draw_key, noise)
     pieces = []
     for batch, real in chunks(split, size):
         totals = _site_totals(
@@ -95,6 +103,67 @@ def evaluate(
         split=split.description,
         groups=split.groups,
         num_particles=None if filtering is None else filtering.num_particles,
+    )
+
+
+def _of_data_set(
+    model: AbstractModel,
+    proposal: AbstractProposal,
+    split: Split,
+    num_samples: int,
+    size: int,
+    noise_key: PRNGKeyArray,
+    draw_key: PRNGKeyArray,
+    noise: Noise | None,
+) -> Evaluation:
+    """Chunk by chunk of the points, every chunk with the same draws of the latents."""
+    pieces = []
+    latent = []
+    for batch, real in chunks(split, size):
+        *latent, points = _point_scores(
+            model, proposal, batch, num_samples, noise_key, draw_key, noise
+        )
+        pieces.append({name: np.asarray(score)[:, :real] for name, score in points.items()})
+    observed = {name: np.concatenate([p[name] for p in pieces], axis=1) for name in pieces[0]}
+    log_p, log_q = jax.tree.map(np.asarray, latent)
+    if split.given:  # z was scored where it was fitted
+        log_p = {name: np.zeros((num_samples, len(split))) for name in log_p} | observed
+        log_q, num_units = {}, np.asarray(split.num_units)
+    else:
+        log_p |= {name: score.sum(1, keepdims=True) for name, score in observed.items()}
+        num_units = np.array([len(split)])
+    return Evaluation(
+        kinds=dict(model.kinds),
+        log_p={name: log_p[name] for name in model.kinds},
+        log_q=log_q,
+        num_units=num_units,
+        rows=np.arange(len(num_units)),
+        split=split.description,
+        groups=split.groups if split.given else None,
+    )
+
+
+@eqx.filter_jit
+def _point_scores(
+    model: AbstractModel,
+    proposal: AbstractProposal,
+    batch: Batch,
+    num_samples: int,
+    noise_key: PRNGKeyArray,
+    draw_key: PRNGKeyArray,
+    noise: Noise | None,
+) -> tuple[dict[str, Array], dict[str, Array], dict[str, Array]]:
+    """log p and log q of the latent sites, (samples, 1), and log p of every point, (samples, points)."""
+    if noise is not None:
+        batch = noise(batch, noise_key)
+    each_once = jnp.ones_like(jnp.asarray(batch.x.weight))
+    batch = eqx.tree_at(lambda b: b.x.weight, batch, each_once)
+    terms = weigh(model, proposal, batch, num_samples=num_samples, key=draw_key)
+    latent = [site for site in terms.sites if site.kind is not Kind.OBSERVED]
+    return (
+        {site.name: site.total_log_p for site in latent},
+        {site.name: site.total_log_q for site in latent if site.log_q is not None},
+        {s.name: s.log_p[:, 0] for s in terms.sites if s.kind is Kind.OBSERVED},
     )
 
 

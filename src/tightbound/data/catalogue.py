@@ -110,6 +110,10 @@ _NUTRIA_URL = (
     "https://raw.githubusercontent.com/nchopin/particles/"
     "8f2c4bfa85cc7a287c0fd36b13710bfe4bd41856/particles/datasets/nutria.txt"
 )
+_UCI_URL = (
+    "https://raw.githubusercontent.com/treforevans/uci_datasets/"
+    "f0737523712fe66a1640e4b980b927e8490b58eb/uci_datasets/"
+)
 
 
 def _idx_file(name: str, sha256: str, size: int) -> DataFile:
@@ -126,6 +130,24 @@ def _multi30k_file(name: str, sha256: str, size: int) -> DataFile:
 
 def _multi30k_raw_file(name: str, sha256: str, size: int) -> DataFile:
     return DataFile(f"multi30k/{name}.gz", sha256, size, (_MULTI30K_RAW_URL + name,))
+
+
+def _uci_set(name: str, title: str, data: tuple[str, int], masks: tuple[str, int]) -> DataSet:
+    """Both files of a regression set, each by its checksum and size."""
+    return DataSet(
+        name=f"uci-{name}",
+        title=f"{title}; 10 given folds",
+        licence="CC BY 4.0 (customary statement)",
+        origin="UCI repository, as in treforevans/uci_datasets, whose every column is centred",
+        files=tuple(
+            DataFile(
+                f"uci_regression/{name}.{part}.csv.gz",
+                *content,
+                (f"{_UCI_URL}{name}/{part}.csv.gz",),
+            )
+            for part, content in (("data", data), ("test_mask", masks))
+        ),
+    )
 
 
 CATALOGUE: dict[str, DataSet] = {
@@ -424,6 +446,36 @@ CATALOGUE: dict[str, DataSet] = {
                     668_231,
                 ),
             ),
+        ),
+        _uci_set(
+            "yacht",
+            "308 yacht hulls and their resistance, 6 inputs",
+            ("dc2871f60f28086c6b12738fc053647f13b29d770013baaf6d3f5806e219b3cb", 18_962),
+            ("f48e2ccd419d64e8da3079b127b0f5c8f0c5de7be5897acf6cf9c3607a05dd00", 6_160),
+        ),
+        _uci_set(
+            "energy",
+            "768 buildings and their heating load, 8 inputs",
+            ("2f7b51540e7300945f03a8fdcc2683ec941b21b1952bc08e8f9b37ebe833c6db", 47_664),
+            ("0543dfa433308f84d7ba10bc44375e0849b14ff9324bda783e504371e39f14c6", 15_360),
+        ),
+        _uci_set(
+            "concrete",
+            "1,030 concretes and their strength, 8 inputs",
+            ("f7210967a49a2adbf6d19ac3dd853f820941ff37351562cd1a48e8521af3d80b", 68_841),
+            ("49e0385a48bd0881197c0f057a126ec7d48bc1884be7cf3519a264327406691b", 20_600),
+        ),
+        _uci_set(
+            "wine",
+            "1,599 red wines, their quality and alcohol, 11 inputs",
+            ("573b29b56f82ee37960b87e0125cdc4da684611eb98536f8228ba12ed16fddf4", 168_310),
+            ("c06efd3b4a14155cafcce1386e48f4de232ead5286fda939126d3b93a9c95bed", 31_980),
+        ),
+        _uci_set(
+            "protein",
+            "45,730 decoys of protein structures, 9 inputs",
+            ("6ccb1a6bf7e7ba40febe2b8226779cb62e4ca2fa4d193bdec8538c6b5f991ec5", 3_707_040),
+            ("7745295a642503ea0ef994841cbf352492e8fbf38b37c34473bb456f3ff13703", 914_600),
         ),
     )
 }

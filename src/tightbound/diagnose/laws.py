@@ -39,6 +39,7 @@ from tightbound.diagnose.transform_laws import transform
 from tightbound.evaluation import evaluate
 from tightbound.inference.stepwise import filter_pair, stepwise_pair
 from tightbound.inference.weigh import proposal_score, site_mask, weigh
+from tightbound.models.mixture import is_mixture
 from tightbound.models.sequential import AbstractFiltered
 from tightbound.models.stateful import AbstractStateful, FromPrior, proposed
 from tightbound.terms import Kind
@@ -487,8 +488,8 @@ def _extreme(values: np.ndarray) -> np.ndarray:
 
 def optimiser(setup: Setup, pair: Pair) -> ev.Optimiser:
     """How the optimiser answers made-up gradients, from a fresh state, beyond what it does without
-    any (weight decay)."""
-    parameters = eqx.filter(pair, eqx.is_inexact_array)
+    any (weight decay). The components of a mixture are made equal: no force acts between them."""
+    parameters = _without_forces(eqx.filter(pair, eqx.is_inexact_array))
     flat, unravel = ravel_pytree(parameters)
     # sizes over six decades, both signs: whatever a clip's threshold is, some entries lie below
     sizes = 10.0 ** jax.random.uniform(jax.random.key(1), flat.shape, minval=-6.0, maxval=0.0)
@@ -545,6 +546,18 @@ def optimiser(setup: Setup, pair: Pair) -> ev.Optimiser:
         moved=np.array([max(float(leaf.max()) for leaf in leaves) > 0 for leaves in moved]),
         modules=np.array(module_names(parameters)),
     )
+
+
+def _without_forces(parameters: PyTree) -> PyTree:
+    """The same parameters with every component of a mixture the first."""
+
+    def of_node(node: Any) -> Any:
+        if not is_mixture(node):
+            return node
+        first = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf[:1], leaf.shape), node.components)
+        return eqx.tree_at(lambda mixture: mixture.components, node, first)
+
+    return jax.tree.map(of_node, parameters, is_leaf=is_mixture)
 
 
 # --- the data ------------------------------------------------------------------------------------

@@ -69,6 +69,18 @@ def kl_weighted(terms: LogTerms, kl_weight: ScalarLike) -> Float[Array, ""]:
     return (terms.log_likelihood - kl_weight * kl).mean()
 
 
+def tempered(terms: LogTerms, temperature: ScalarLike) -> Float[Array, ""]:
+    """ELBO with log p scaled, prior and all; the draw is reparameterised.
+
+        1/K sum_k temperature log p(x, z_k) - log q(z_k | x)
+
+    Its maximum over q is the posterior to that power. Temperature 1 is `pathwise_elbo`; any other has
+    a value that is no bound. With 1 / m on particles without a density it is SVGD (Liu & Wang 2016,
+    arXiv:1608.04471, eq. 8); in cycles, annealed SVGD (D'Angelo & Fortuin 2021, arXiv:2101.09815).
+    """
+    return (temperature * terms.log_joint - terms.log_proposal).mean()
+
+
 def free_bits(terms: LogTerms, floor: ScalarLike) -> Float[Array, ""]:
     """ELBO in which a latent pays for its KL only above `floor` nats; the draw is reparameterised.
 

@@ -15,6 +15,7 @@ from tightbound.models.base import (
     AbstractProposal,
     AbstractRegularised,
     Distribution,
+    Stratified,
 )
 from tightbound.models.sequential import AbstractFiltered
 from tightbound.models.stateful import AbstractStateful, AbstractStepwise, constant
@@ -50,7 +51,8 @@ def weigh(
     neither padding nor neighbours change it. With `training`, a model that is noisy in training
     (`AbstractRegularised`) is scored under that noise, one draw of it per sequence. A model whose
     own choices a filter sums out (`AbstractFiltered`) has one path: its draws are discrete. A
-    stepwise proposal has all but "doubly".
+    stepwise proposal has all but "doubly"; so has a `Mixture`, whose draws are spread evenly over its
+    components: the identity behind "doubly" holds for independent draws.
     """
     if num_samples < 1:
         raise ValueError(
@@ -66,7 +68,12 @@ def weigh(
     def one_sequence(x, mask, row):
         keys = jax.random.split(jax.random.fold_in(key, row), num_samples)
         q = proposal.proposal(x)
-        z = _over_samples(q.sample)(keys)
+        if path == "doubly" and isinstance(q, Stratified):
+            raise ValueError(
+                "The gradient path 'doubly' was combined with a mixture, whose draws are spread evenly "
+                "over its components: it is biased there. Use 'full', or 'stop_proposal' with 'elbo'."
+            )
+        z = q.sample_strata(keys) if isinstance(q, Stratified) else _over_samples(q.sample)(keys)
         if path == "stop_draw":
             z = constant(z)
         scored_q = constant(q) if path in ("stop_proposal", "doubly") else q

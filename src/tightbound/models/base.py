@@ -72,3 +72,10 @@ class AbstractProposal(eqx.Module):
     @abstractmethod
     def proposal(self, x: PyTree[Array]) -> Distribution:
         """The distribution of z given x, as a pytree that can `sample(key)` and `log_prob(z)`."""
+
+
+@runtime_checkable
+class Stratified(Protocol):
+    """A distribution that can draw a number of values more evenly than one by one: mixtures can."""
+
+    def sample_strata(self, keys: PRNGKeyArray) -> Any: ...

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from tightbound.errors import UserError
-from tightbound.recipes import dlm, edits, ssm, vae, vrnn
+from tightbound.recipes import dlm, edits, ssm, stein_vae, vae, vrnn
 from tightbound.train.settings import RunSettings
 
 if TYPE_CHECKING:
@@ -34,6 +34,7 @@ RECIPES: Mapping[str, Recipe] = {
     **vrnn.RECIPES,
     **ssm.RECIPES,
     **dlm.RECIPES,
+    **stein_vae.RECIPES,
 }
 
 

@@ -84,10 +84,10 @@ class VAERecipe:
         from tightbound.train.schedules import objective, optimiser
         from tightbound.train.setup import Setup
 
-        splits, noise, levels = _load(self.data, conditional=self.model.family == "cvae")
+        splits, noise, levels = load_images(self.data, conditional=self.model.family == "cvae")
         obs_size = image_of(splits["train"].x).shape[1]
         init_key, _, _ = run_keys(seed)
-        model, proposal = _pair(self.model, self.objective, obs_size, init_key)
+        model, proposal = make_pair(self.model, self.objective, obs_size, init_key)
         raised = objective(self.objective)
         return Setup(
             name=self.name,
@@ -100,14 +100,14 @@ class VAERecipe:
             optimiser=optimiser(self.optimiser, self.run.steps),
             run=self.run,
             baselines=image_baselines(splits["train"], splits["valid"], self.model.output, levels),
-            twin=lambda key: _twin(self.model, self.objective, key),
+            twin=lambda key: make_twin(self.model, self.objective, key),
             is_bound=self.objective.latent_noise and not self.objective.squared_error,
             collapse_is_best=_collapse_is_best(self, image_of(splits["train"].x), levels),
             seed=seed,
         )
 
 
-def _load(data: ImageData, *, conditional: bool):
+def load_images(data: ImageData, *, conditional: bool):
     """The splits, the noising that makes what the model sees, and the largest stored value."""
     from tightbound.data.digits import DIGITS_LEVELS, load_digits
     from tightbound.data.idx import MNIST_LEVELS, load_mnist
@@ -168,7 +168,7 @@ def _collapse_is_best(recipe: VAERecipe, stored: "np.ndarray", levels: int) -> b
     return recipe.model.output_scale**2 > np.linalg.eigvalsh(np.cov(x.T))[-1]
 
 
-def _pair(
+def make_pair(
     settings: VAEModel, objective: ObjectiveSettings, obs_size: int, key: "PRNGKeyArray"
 ) -> "tuple[AbstractModel, AbstractProposal]":
     """The model and its proposal, with what the debugging settings switch off."""
@@ -232,7 +232,7 @@ def _output(settings: VAEModel) -> "AbstractOutput":
     )
 
 
-def _twin(settings: VAEModel, objective: ObjectiveSettings, key: "PRNGKeyArray") -> "Twin":
+def make_twin(settings: VAEModel, objective: ObjectiveSettings, key: "PRNGKeyArray") -> "Twin":
     """The same family with one latent per layer and few enough observations to sum over them all:
     six bits, or one real number on a grid."""
     import itertools
@@ -252,7 +252,7 @@ def _twin(settings: VAEModel, objective: ObjectiveSettings, key: "PRNGKeyArray")
         reach = 12.0 * max(settings.output_scale, 1.0)
         x = np.arange(-reach, reach, width)[:, None]
         log_cell_volume = math.log(width)
-    model, proposal = _pair(small, objective, x.shape[1], key)
+    model, proposal = make_pair(small, objective, x.shape[1], key)
     if settings.family == "cvae":
         x = Labelled(image=x, label=np.zeros(len(x), np.int32))
     return Twin(model, proposal, observations=x, log_cell_volume=log_cell_volume)

@@ -103,8 +103,9 @@ class Objective:
     """A named estimator with its number of draws and its gradient path; a mean over the batch.
 
     `kl_weight` multiplies log p(z) - log q(z | x) (annealing); `free_bits` is the KL of a latent
-    site, averaged over the batch, below which nothing is gained. Either makes the value something
-    other than a bound. Combinations that have no meaning raise ValueError.
+    site, averaged over the batch, below which nothing is gained. `temperature` multiplies log p(x, z).
+    Each makes the value something other than a bound. Combinations that have no meaning raise
+    ValueError.
     """
 
     estimator: EstimatorName = "elbo"
@@ -113,6 +114,7 @@ class Objective:
     alpha: float = 0.5  # of the Renyi bound
     kl_weight: Schedule = always_one
     free_bits: float = 0.0
+    temperature: Schedule = always_one  # multiplies log p(x, z)
 
     def __post_init__(self):
         if self.path == "stop_proposal" and self.estimator != "elbo":
@@ -136,6 +138,12 @@ class Objective:
             raise ValueError(
                 "KL weights and free bits change the two halves of the ELBO, but the estimator is "
                 f"'{self.estimator}', which has no such halves. Use 'elbo'."
+            )
+        tempered = self.temperature is not always_one
+        if tempered and (weighted or self.free_bits > 0 or self.estimator != "elbo"):
+            raise ValueError(
+                f"A temperature was combined with the estimator '{self.estimator}', a KL weight or free "
+                "bits, which share log p among other terms. Use it with 'elbo' alone."
             )
         if weighted and self.free_bits > 0:
             raise ValueError(
@@ -171,6 +179,8 @@ class Objective:
                 return surrogates.free_bits(terms, self.free_bits)
             case "elbo" if self.kl_weight is not always_one:
                 return surrogates.kl_weighted(terms, self.kl_weight(step))
+            case "elbo" if self.temperature is not always_one:
+                return surrogates.tempered(terms, self.temperature(step))
             case "elbo":
                 return surrogates.pathwise_elbo(terms)
             case "iwae":

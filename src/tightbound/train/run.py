@@ -26,6 +26,7 @@ from tightbound.train.checkpoint import (
 )
 from tightbound.train.filtering import FilteringObjective
 from tightbound.train.folder import RunFolder
+from tightbound.train.guard import stopped_at
 from tightbound.train.loop import StepEvidence, StepRecord, TrainState, fit, host, init_state
 from tightbound.train.objective import CarriedObjective
 from tightbound.train.settings import RunSettings
@@ -207,7 +208,9 @@ def _log(
             num_particles=_population(setup),
         ),
     }
-    if not (np.isfinite(evidence.loss) and np.isfinite(evidence.gradient_norm)):
+    refused_at = stopped_at(record.state.opt_state)
+    is_finite = np.isfinite(evidence.loss) and np.isfinite(evidence.gradient_norm)
+    if not is_finite or refused_at is not None:
         status = "not finite"
     elif step % settings.evaluate_every == 0 or status == "finished":
         evaluation = _held_out(setup, record.state)

@@ -1,0 +1,33 @@
+"""Splits of the points of one data set: training points share their latents, the others are predicted."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+import numpy as np
+
+from tightbound.data.batch import Split, images
+from tightbound.data.points import Points
+
+
+def point_splits(
+    parts: Mapping[str, Points],
+    *,
+    law: str = "",
+    groups: Mapping[str, np.ndarray] | None = None,
+    group_names: tuple[str, ...] = (),
+) -> dict[str, Split]:
+    """Pooled splits, all but "train" to be predicted from what was fitted to "train".
+
+    Groups are for splits that are predicted, whose points are scored one by one; the training points
+    are a single sequence, which belongs to no group.
+    """
+    groups = groups or {}
+    return {
+        name: replace(
+            images(name, points, law=law, labels=groups.get(name)),
+            pooled=True,
+            given="" if name == "train" else "train",
+            group_names=group_names if name in groups else (),
+        )
+        for name, points in parts.items()
+    }

@@ -1,0 +1,156 @@
+"""The settings of a Stein mixture, and what they make: a proposal, an objective, an optimiser."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from tightbound.errors import UserError
+from tightbound.train.settings import OptimiserSettings
+
+if TYPE_CHECKING:  # a recipe is looked up without JAX; only `build` needs it
+    from jaxtyping import PRNGKeyArray
+
+    from tightbound.inference.kernels import AbstractKernel
+    from tightbound.models.base import AbstractProposal
+    from tightbound.train.objective import Schedule
+    from tightbound.train.stein import Inference
+
+
+@dataclass(frozen=True)
+class MixtureSettings:
+    """How many components, and what moves them."""
+
+    method: Literal["stein", "svgd", "annealed-svgd", "single-guide"] = "stein"
+    """svgd and its annealed form move points without a density: they have no bound. single-guide is one
+    component, whose draws are those of all components together."""
+    num_components: int = 5
+    draws: int = 1
+    """Of every component, at every step."""
+    kernel: Literal["rbf", "imq", "linear", "rbf-and-imq"] = "rbf"
+    """Between components: of their distance (rbf falls faster than imq), or of their product."""
+    per_site: bool = False
+    """A kernel, and a bandwidth, of its own for every array of parameters."""
+    repulsion: float = 1.0
+    """What keeps components apart is multiplied by this."""
+    temperature: float = 1.0
+    """stein: multiplies log p, but not log q; anything but 1 is no bound."""
+    cycles: int = 10
+    """annealed-svgd: times that log p is switched off and brought back."""
+    power: float = 10.0
+    """annealed-svgd: how late in a cycle that happens."""
+    start_scale: float = 0.1
+    """The first scale of every component, where it does not come from a network."""
+    start_spread: float = 1.0
+    """First means are draws of the prior times this."""
+    model_rate: float | None = None
+    """The learning rate of the model's own parameters; None: that of the components."""
+
+    def __post_init__(self):
+        if self.num_components < 1 or self.draws < 1:
+            raise UserError(
+                f"A mixture of {self.num_components} components with {self.draws} draws of each was "
+                "asked for; both must be at least 1. One component is a single guide."
+            )
+        if not (self.temperature > 0 and self.repulsion >= 0):
+            raise UserError(
+                f"The temperature is {self.temperature} and the repulsion {self.repulsion}; the first "
+                "multiplies log p and must be above 0, the second keeps components apart and must not "
+                "be negative."
+            )
+        if not (self.start_scale > 0 and self.start_spread >= 0):
+            raise UserError(
+                f"`start_scale` is {self.start_scale} and `start_spread` {self.start_spread}; a scale "
+                "must be above 0, a spread must not be negative."
+            )
+        if self.temperature != 1 and self.method != "stein":
+            raise UserError(
+                f"A temperature of {self.temperature} was combined with the method '{self.method}', "
+                "which sets its own. Use 'stein', or leave it at 1."
+            )
+
+    @property
+    def is_points(self) -> bool:
+        """Whether components are points, which have no density."""
+        return self.method in ("svgd", "annealed-svgd")
+
+    @property
+    def is_bound(self) -> bool:
+        return not self.is_points
+
+
+def inference(
+    make: "Callable[[PRNGKeyArray], AbstractProposal]",
+    settings: MixtureSettings,
+    optimiser: OptimiserSettings,
+    *,
+    steps: int,
+    num_rows: int,
+    key: "PRNGKeyArray",
+) -> "Inference":
+    """What the settings say of proposals made by `make`, over `steps` steps on a split of `num_rows`."""
+    from tightbound.train.objective import always_one
+    from tightbound.train.stein import single_guide, stein_mixture
+
+    rule = _rule(settings, optimiser, steps)
+    if settings.method == "single-guide":
+        return single_guide(make, rule, draws=settings.draws * settings.num_components, key=key)
+    return stein_mixture(
+        make,
+        rule,
+        num_components=settings.num_components,
+        num_rows=num_rows,
+        draws=settings.draws,
+        kernel=_kernel(settings),
+        repulsion=settings.repulsion,
+        temperature=_temperature(settings, steps) or always_one,
+        key=key,
+    )
+
+
+def _kernel(settings: MixtureSettings) -> "AbstractKernel":
+    from tightbound.inference.kernels import RBF, InverseMultiquadric, KernelMixture, Linear, PerSite
+
+    kernel = {
+        "rbf": RBF(),
+        "imq": InverseMultiquadric(),
+        "linear": Linear(),
+        "rbf-and-imq": KernelMixture((RBF(), InverseMultiquadric()), (0.5, 0.5)),
+    }[settings.kernel]
+    return PerSite(kernel) if settings.per_site else kernel
+
+
+def _temperature(settings: MixtureSettings, steps: int) -> "Schedule | None":
+    """None where it is 1 at every step."""
+    from tightbound.train.stein import annealed, constant_temperature
+
+    if settings.method == "annealed-svgd":
+        return annealed(
+            steps,
+            cycles=settings.cycles,
+            power=settings.power,
+            final=1 / settings.num_components,
+        )
+    if settings.method == "svgd":
+        return constant_temperature(1 / settings.num_components)
+    return None if settings.temperature == 1 else constant_temperature(settings.temperature)
+
+
+def _rule(settings: MixtureSettings, optimiser: OptimiserSettings, steps: int):
+    """The optimiser, with a rate of its own for the model where one is set."""
+    from dataclasses import replace
+
+    import jax
+    import optax
+
+    from tightbound.train.schedules import optimiser as built
+
+    if settings.model_rate is None:
+        return built(optimiser, steps)
+    of_model = replace(optimiser, learning_rate=settings.model_rate)
+    return optax.partition(
+        {"model": built(of_model, steps), "proposal": built(optimiser, steps)},
+        lambda pair: (
+            jax.tree.map(lambda leaf: "model", pair[0]),
+            jax.tree.map(lambda leaf: "proposal", pair[1]),
+        ),
+    )

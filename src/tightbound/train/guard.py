@@ -1,0 +1,53 @@
+"""An optimiser that stops at the first gradient that is no number, and keeps what it had."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Int, PyTree
+
+
+class GuardState(NamedTuple):
+    """The guarded optimiser's own state, and when it was stopped."""
+
+    inner: PyTree
+    seen: Int[Array, ""]  # gradients that were taken
+    stopped: Int[Array, ""]  # 1 once one was refused
+
+
+def guarded(optimiser: optax.GradientTransformation) -> optax.GradientTransformation:
+    """The same optimiser until a gradient has a norm that is not finite; from then on no update.
+
+    Neither parameters nor the optimiser's state see the bad gradient or any after it: the state is
+    that of step `seen`, from which the step can be repeated and looked at. It is a branch, not a
+    select: a healthy step pays for no copies.
+    """
+
+    def init(params):
+        zero = jnp.zeros((), jnp.int32)
+        return GuardState(optimiser.init(params), zero, zero)
+
+    def update(gradient, state, params=None):
+        is_good = jnp.isfinite(optax.tree.norm(gradient)) & (state.stopped == 0)
+
+        def take():
+            return optimiser.update(gradient, state.inner, params)
+
+        def refuse():
+            return optax.tree.zeros_like(gradient), state.inner
+
+        updates, inner = jax.lax.cond(is_good, take, refuse)
+        count = is_good.astype(jnp.int32)
+        return updates, GuardState(inner, state.seen + count, jnp.maximum(state.stopped, 1 - count))
+
+    return optax.GradientTransformation(init, update)
+
+
+def stopped_at(opt_state: PyTree) -> int | None:
+    """The number of updates after which a guard refused a gradient; None where none did, or there is
+    no guard. Waits for the device."""
+    nodes = jax.tree.leaves(opt_state, is_leaf=lambda node: isinstance(node, GuardState))
+    guards = [node for node in nodes if isinstance(node, GuardState)]
+    stopped = [int(guard.seen) for guard in guards if int(guard.stopped)]
+    return min(stopped) if stopped else None
