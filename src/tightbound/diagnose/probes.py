@@ -15,7 +15,7 @@ import optax
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Bool, Float, PRNGKeyArray, PyTree
 
-from tightbound.data.batch import Batch
+from tightbound.data.batch import Batch, Split
 from tightbound.data.sequences import Sequence
 from tightbound.diagnose import evidence as ev
 from tightbound.diagnose.language_laws import component_differences, mixtures_on_host
@@ -31,6 +31,7 @@ from tightbound.train.setup import Setup
 # A probe every 100 steps is to cost a few of them: so few rows and draws suffice in between.
 NUM_ROWS = 32
 FEW, MANY = 8, 32  # draws per held-out row: in between; before the first step and after the last
+_MOST_POINTS = 4096  # of one data set
 MULTIPLES = (0.0, 1 / 30, 0.1, 1.0, 30.0)  # of the update
 
 Pair = tuple[AbstractModel, AbstractProposal]
@@ -114,12 +115,22 @@ def make_probe(setup: Setup) -> Probe:
 def probe_batches(setup: Setup) -> tuple[Batch, Batch, Batch]:
     """Two disjoint batches of the training split and one of the held-out split."""
     train, valid = setup.data["train"], setup.data["valid"]
+    if train.pooled:
+        return _of_points(train, setup.seed)
     order = np.random.default_rng((setup.seed, 0xD0C)).permutation(len(train))
     held_out = valid.take(np.arange(min(NUM_ROWS, len(valid))))
     if setup.run.batch_size >= len(train):  # a batch holds all rows, and there are no others
         return train.take(order), train.take(np.roll(order, 1)), held_out
     size = min(NUM_ROWS, len(train) // 2)
     return train.take(order[:size]), train.take(order[size : 2 * size]), held_out
+
+
+def _of_points(train: Split, seed: int) -> tuple[Batch, Batch, Batch]:
+    """Two disjoint minibatches of one data set, and all of it, or as much as a probe can afford: only
+    what the latents were fitted to can tell of them."""
+    order = np.random.default_rng((seed, 0xD0C)).permutation(len(train))
+    half = max(min(_MOST_POINTS, len(train)) // 2, 1)
+    return train.take(order[:half]), train.take(order[-half:]), train.take(order[:_MOST_POINTS])
 
 
 def sites_on_host(model: AbstractModel, terms: Any, batch: Batch) -> ev.Sites:

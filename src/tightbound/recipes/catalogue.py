@@ -8,7 +8,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from tightbound.errors import UserError
-from tightbound.recipes import dlm, edits, ssm, stein_vae, vae, vrnn
+from tightbound.recipes import (
+    dlm,
+    edits,
+    ssm,
+    stein_points,
+    stein_targets,
+    stein_vae,
+    vae,
+    vrnn,
+)
 from tightbound.train.settings import RunSettings
 
 if TYPE_CHECKING:
@@ -34,6 +43,8 @@ RECIPES: Mapping[str, Recipe] = {
     **vrnn.RECIPES,
     **ssm.RECIPES,
     **dlm.RECIPES,
+    **stein_targets.RECIPES,
+    **stein_points.RECIPES,
     **stein_vae.RECIPES,
 }
 

@@ -11,7 +11,7 @@ if TYPE_CHECKING:  # a recipe is looked up without JAX; only `build` needs it
     from jaxtyping import PRNGKeyArray
 
     from tightbound.inference.kernels import AbstractKernel
-    from tightbound.models.base import AbstractProposal
+    from tightbound.models.base import AbstractModel, AbstractProposal
     from tightbound.train.objective import Schedule
     from tightbound.train.stein import Inference
 
@@ -38,10 +38,6 @@ class MixtureSettings:
     """annealed-svgd: times that log p is switched off and brought back."""
     power: float = 10.0
     """annealed-svgd: how late in a cycle that happens."""
-    start_scale: float = 0.1
-    """The first scale of every component, where it does not come from a network."""
-    start_spread: float = 1.0
-    """First means are draws of the prior times this."""
     model_rate: float | None = None
     """The learning rate of the model's own parameters; None: that of the components."""
 
@@ -57,11 +53,6 @@ class MixtureSettings:
                 "multiplies log p and must be above 0, the second keeps components apart and must not "
                 "be negative."
             )
-        if not (self.start_scale > 0 and self.start_spread >= 0):
-            raise UserError(
-                f"`start_scale` is {self.start_scale} and `start_spread` {self.start_spread}; a scale "
-                "must be above 0, a spread must not be negative."
-            )
         if self.temperature != 1 and self.method != "stein":
             raise UserError(
                 f"A temperature of {self.temperature} was combined with the method '{self.method}', "
@@ -76,6 +67,41 @@ class MixtureSettings:
     @property
     def is_bound(self) -> bool:
         return not self.is_points
+
+
+@dataclass(frozen=True)
+class GuideSettings:
+    """What every component is, where it does not look at the data."""
+
+    family: Literal["mean-field", "full-rank"] = "mean-field"
+    """A normal with a diagonal or with a full covariance."""
+    start_scale: float = 0.1
+    """Of every latent."""
+    start_spread: float = 1.0
+    """First means are draws of the prior times this."""
+
+    def __post_init__(self):
+        if not (self.start_scale > 0 and self.start_spread >= 0):
+            raise UserError(
+                f"`start_scale` is {self.start_scale} and `start_spread` {self.start_spread}; a scale "
+                "must be above 0, a spread must not be negative."
+            )
+
+    def maker(
+        self, mixture: MixtureSettings, model: "AbstractModel"
+    ) -> "Callable[[PRNGKeyArray], AbstractProposal]":
+        """What makes one component from a key: a guide, or a point for the methods that move points."""
+        import jax
+
+        from tightbound.models.mean_field import FullRank, MeanField, PointMass
+
+        def start(key):
+            return jax.tree.map(lambda z: self.start_spread * z, model.sample_prior(key))
+
+        if mixture.is_points:
+            return lambda key: PointMass(start, key=key)
+        kind = {"mean-field": MeanField, "full-rank": FullRank}[self.family]
+        return lambda key: kind(start, scale=self.start_scale, key=key)
 
 
 def inference(

@@ -10,6 +10,7 @@ from jaxtyping import PRNGKeyArray
 
 from tightbound.data.batch import Noise, Split, steps_per_epoch
 from tightbound.data.strokes import OffsetScale
+from tightbound.data.uci import TargetScale
 from tightbound.data.vocabulary import Vocabulary
 from tightbound.errors import UserError
 from tightbound.estimators.estimate import Estimate
@@ -75,6 +76,7 @@ class Setup:
     collapse_is_best: bool = False  # the stated settings make KL = 0 a stable solution
     vocabulary: Vocabulary | None = None  # of text: what its symbols stand for
     offset_scale: OffsetScale | None = None  # of strokes: how their offsets were normalised
+    target_scale: TargetScale | None = None  # of a regression: how its targets were normalised
     notes: tuple[str, ...] = ()  # what the user must know of the data, a sentence each
     seed: int = 0
 

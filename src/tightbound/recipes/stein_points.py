@@ -1,0 +1,243 @@
+"""Stein mixtures over the parameters of regressions and classifiers: latents that all points share."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TYPE_CHECKING, Literal
+
+import tyro
+
+from tightbound.errors import UserError
+from tightbound.recipes.stein_settings import GuideSettings, MixtureSettings, inference
+from tightbound.train.settings import OptimiserSettings, RunSettings
+
+if TYPE_CHECKING:  # a recipe is looked up without JAX; only `build` needs it
+    from tightbound.data.batch import Split
+    from tightbound.data.uci import TargetScale
+    from tightbound.models.point_model import AbstractPointModel
+    from tightbound.train.setup import Setup
+
+UCI = ("yacht", "energy", "concrete", "wine", "protein")
+CLASSES = ("two-classes", "mnist")
+
+
+@dataclass(frozen=True)
+class PointData:
+    """Which points, and which of them are held out."""
+
+    source: Literal[
+        "yacht", "energy", "concrete", "wine", "protein", "line", "wave", "two-classes", "mnist"
+    ] = "yacht"
+    path: str | None = None
+    """Your own files of the same format; None takes the published ones."""
+    fold: int = 0
+    """UCI sets: the given fold, 0 to 9, that is held out to test."""
+    target: Literal["repository", "stored"] = "repository"
+    """UCI sets: what published figures predict, or the last column as the files have it."""
+    num_points: int = 100
+    """Toys: points to train on."""
+
+
+@dataclass(frozen=True)
+class PointModelSettings:
+    """The law of a target given its inputs."""
+
+    family: Literal["linear", "logistic", "network"] = "network"
+    hidden_sizes: tuple[int, ...] = (50, 50)
+    """network: units of every hidden layer."""
+    activation: Literal["relu", "tanh", "softplus", "elu", "gelu"] = "relu"
+    scale_by_fan_in: bool = False
+    """network: weights have the prior variance 1 / inputs of their layer, not 1."""
+    noise_scale: float = 0.5
+    """linear: the known scale of the noise."""
+
+
+@dataclass(frozen=True)
+class SteinPointRecipe:
+    """A mixture over the parameters of a regression or a classifier; a step sees `batch_size` points."""
+
+    name: tyro.conf.Suppress[str]
+    summary: tyro.conf.Suppress[str]
+    data: PointData = field(default_factory=PointData)
+    model: PointModelSettings = field(default_factory=PointModelSettings)
+    guide: GuideSettings = field(default_factory=GuideSettings)
+    mixture: MixtureSettings = field(default_factory=MixtureSettings)
+    optimiser: OptimiserSettings = field(default_factory=OptimiserSettings)
+    run: RunSettings = field(default_factory=RunSettings)
+
+    def build(self, seed: int) -> "Setup":
+        """Load the points and make everything the run needs."""
+        from tightbound.data.class_baselines import class_baseline_rows
+        from tightbound.data.regression_baselines import regression_baseline_rows
+        from tightbound.data.sequence_baselines import baseline_estimates
+        from tightbound.train.run import run_keys
+        from tightbound.train.setup import Setup
+
+        splits, scale = _load(self.data)
+        init_key, _, _ = run_keys(seed)
+        model = _model(self.model, self.data, splits["train"])
+        found = inference(
+            self.guide.maker(self.mixture, model),
+            self.mixture,
+            self.optimiser,
+            steps=self.run.steps,
+            num_rows=1,
+            key=init_key,
+        )
+        of_classes = self.data.source in CLASSES
+        rows = partial(
+            class_baseline_rows if of_classes else regression_baseline_rows, splits["train"]
+        )
+        return Setup(
+            name=self.name,
+            model=model,
+            proposal=found.proposal,
+            data=splits,
+            objective=found.objective,
+            optimiser=found.optimiser,
+            run=self.run,
+            baselines=baseline_estimates(rows(splits["valid"]), splits["valid"]),
+            baseline_rows=rows,
+            is_bound=self.mixture.is_bound,
+            target_scale=scale,
+            seed=seed,
+        )
+
+
+def _load(data: PointData) -> "tuple[dict[str, Split], TargetScale | None]":
+    from tightbound.data.mnist_points import load_mnist_points
+    from tightbound.data.toy_points import linear_points, two_classes, wave_points
+    from tightbound.data.uci import load_uci
+
+    if data.source in UCI:
+        return load_uci(data.source, data.fold, data.path, target=data.target)  # pyright: ignore[reportArgumentType]
+    if data.source == "mnist":
+        return load_mnist_points(data.path), None
+    if data.path is not None:
+        raise UserError(
+            f"`data.path` is {data.path!r}, but the source '{data.source}' is drawn, not read. Leave "
+            "it out, or name a source that has files."
+        )
+    toy = {"line": linear_points, "wave": wave_points, "two-classes": two_classes}[data.source]
+    return toy(data.num_points), None
+
+
+def _model(
+    settings: PointModelSettings, data: PointData, train: "Split"
+) -> "AbstractPointModel":
+    from tightbound.models.bayesian_network import BayesianNetwork
+    from tightbound.models.regression import BayesianLinearRegression, BayesianLogisticRegression
+    from tightbound.models.response import ClassResponse, NormalResponse
+    from tightbound.nn.activations import activation
+
+    is_fit = {
+        "linear": data.source not in CLASSES,
+        "logistic": data.source == "two-classes",
+        "network": True,
+    }[settings.family]
+    if not is_fit:
+        raise UserError(
+            f"The model '{settings.family}' was combined with the data '{data.source}'. Real targets "
+            "take 'linear' or 'network', two classes 'logistic' or 'network', ten 'network'."
+        )
+    num_points, in_size = train.x.inputs.shape
+    if settings.family == "linear":
+        return BayesianLinearRegression(
+            in_size, noise_scale=settings.noise_scale, num_points=min(num_points, 100)
+        )
+    if settings.family == "logistic":
+        return BayesianLogisticRegression(in_size, num_points=min(num_points, 100))
+    num_classes = {"mnist": 10, "two-classes": 2}.get(data.source)
+    return BayesianNetwork(
+        in_size,
+        NormalResponse() if num_classes is None else ClassResponse(num_classes),
+        settings.hidden_sizes,
+        activation(settings.activation),
+        scale_by_fan_in=settings.scale_by_fan_in,
+        input_scale=255.0 if data.source == "mnist" else 1.0,
+    )
+
+
+_UCI_RUN = RunSettings(
+    steps=20_000,
+    batch_size=100,
+    log_every=100,
+    evaluate_every=2000,
+    evaluate_samples=100,
+    checkpoint_every=10_000,
+)
+
+
+def _uci(source: Literal["yacht", "energy", "concrete", "wine", "protein"]) -> SteinPointRecipe:
+    return SteinPointRecipe(
+        f"stein/{source}",
+        f"UCI {source}: a Bayesian network of 2 x 50 units, five components",
+        data=PointData(source),
+        guide=GuideSettings(start_scale=0.02, start_spread=0.3),
+        mixture=MixtureSettings(draws=2),
+        optimiser=OptimiserSettings(learning_rate=5e-3, decay="cosine"),
+        run=_UCI_RUN,
+    )
+
+
+_TOY_RUN = RunSettings(
+    steps=3000, batch_size=100, evaluate_every=500, evaluate_samples=100, checkpoint_every=1500
+)
+
+RECIPES: Mapping[str, SteinPointRecipe] = {
+    recipe.name: recipe
+    for recipe in [
+        SteinPointRecipe(
+            "stein/line",
+            "a conjugate regression whose log p(D) is known, three components of full rank",
+            data=PointData("line"),
+            model=PointModelSettings("linear"),
+            guide=GuideSettings("full-rank"),
+            mixture=MixtureSettings(num_components=3, draws=4, repulsion=0.1),
+            optimiser=OptimiserSettings(learning_rate=0.02, decay="cosine"),
+            run=_TOY_RUN,
+        ),
+        SteinPointRecipe(
+            "stein/two-classes",
+            "Bayesian logistic regression on two clouds, five components",
+            data=PointData("two-classes"),
+            model=PointModelSettings("logistic"),
+            mixture=MixtureSettings(draws=4),
+            optimiser=OptimiserSettings(learning_rate=0.02, decay="cosine"),
+            run=_TOY_RUN,
+        ),
+        SteinPointRecipe(
+            "stein/wave",
+            "a wave seen at both its ends: a network that must not be sure in between",
+            data=PointData("wave", num_points=40),
+            model=PointModelSettings(hidden_sizes=(50,), activation="tanh"),
+            guide=GuideSettings(start_scale=0.05),
+            mixture=MixtureSettings(draws=2),
+            optimiser=OptimiserSettings(learning_rate=0.01, decay="cosine"),
+            run=RunSettings(
+                steps=5000,
+                batch_size=40,
+                evaluate_every=500,
+                evaluate_samples=100,
+                checkpoint_every=2500,
+            ),
+        ),
+        *(_uci(source) for source in UCI),
+        SteinPointRecipe(
+            "stein/mnist-network",
+            "MNIST classes from a Bayesian network of 100 tanh units, five components",
+            data=PointData("mnist"),
+            model=PointModelSettings(hidden_sizes=(100,), activation="tanh"),
+            guide=GuideSettings(start_scale=0.02, start_spread=0.1),
+            optimiser=OptimiserSettings(learning_rate=2e-3, decay="cosine"),
+            run=RunSettings(
+                steps=20_000,
+                batch_size=128,
+                log_every=100,
+                evaluate_every=2000,
+                evaluate_samples=55,
+                checkpoint_every=5000,
+            ),
+        ),
+    ]
+}
