@@ -4,20 +4,22 @@ Arguments of the model and the guide are passed as NumPyro takes them; `num_samp
 and `split` are ours, and a model that has an argument so named needs `functools.partial`.
 """
 
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Int, PRNGKeyArray
+from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 from numpyro.contrib.einstein.steinvi import SteinVI
 from numpyro.infer import SVI
 from numpyro.infer.autoguide import AutoDelta
 
 from tightbound.adapters import numpyro_probes as probes
 from tightbound.adapters.numpyro_fitted import Fitted, fitted, guide_trace, model_trace
-from tightbound.adapters.numpyro_scores import Layout, layout_of, scores
+from tightbound.adapters.numpyro_scores import layout_of, scores
 from tightbound.diagnose.checks import adapters as checks
 from tightbound.diagnose.doctor import judge_weights
 from tightbound.diagnose.finding import Finding
@@ -27,8 +29,6 @@ from tightbound.estimators.bounds import bound_estimate
 from tightbound.estimators.estimate import Estimate
 from tightbound.evaluation import Evaluation
 from tightbound.terms import Kind
-
-_PROBE_DRAWS = 32  # a wrong density is off in every draw
 
 
 def evaluate_svi(
@@ -131,14 +131,20 @@ def findings(
     """What is wrong with a state: its weights (TB301 to TB304), and what the library itself reports,
     scores, starts from and counts (TB606 to TB609). Takes a state: parameters alone report nothing."""
     pair = fitted(method, state, args, kwargs)
-    weights_key, layout_key, probe_key = jax.random.split(key, 3)
-    evaluation = _evaluate(pair, num_samples, weights_key, plate, "")
+    rows_key, layout_key, draw_key = jax.random.split(key, 3)
     layout = layout_of(pair, None, layout_key)
-    log_p, log_q = scores(pair, layout, _PROBE_DRAWS, probe_key)
-    found = [_reported(method, state, args, kwargs, _mean_bound(layout, log_p, log_q))]
+    score = partial(scores, pair, layout, num_samples, draw_key)
+    log_p, log_q = score()
+    whole = np.asarray(sum(log_p.values()) - sum(log_q.values()))
+    bound = float(whole.mean()) if layout.has_density else None
+    plain, shifted, shift = probes.reported_numbers(method, state, args, kwargs)
+    found = [checks.reported_number_is_a_bound(plain, shifted, bound, shift=shift)]
     if isinstance(method, SteinVI):
+        scored_by = None
+        if log_q:
+            scored_by = probes.parameters_the_loss_scores_with(method, state, args, kwargs)
         found += [
-            _scored_as_drawn(method, state, pair, layout, probe_key, args, kwargs),
+            _scored_as_drawn(method, pair, scored_by, log_q, score),
             checks.static_arguments_arrive(probes.lost_static_arguments(method, args, kwargs)),
             _counted(method, pair),
         ]
@@ -148,8 +154,10 @@ def findings(
             checks.static_arguments_arrive(None),
             checks.predictive_counts_the_components(None, None),
         ]
+    if plate is not None:
+        whole = _evaluate(pair, num_samples, rows_key, plate, "").log_weights
     # What the library does wrong explains the weights, so it stands first within a verdict.
-    found += judge_weights(evaluation.log_weights, has_latents=layout.has_latents)
+    found += judge_weights(whole, has_latents=layout.has_latents)
     return Findings(by_verdict(found))
 
 
@@ -174,39 +182,21 @@ def _evaluate(
     )
 
 
-def _mean_bound(layout: Layout, log_p: dict, log_q: dict) -> float | None:
-    """The ELBO of the data set, in nats; None where the guide has no density."""
-    if not layout.has_density:
-        return None
-    return float(np.mean(sum(log_p.values()) - sum(log_q.values())))
-
-
-def _reported(
-    method: SVI | SteinVI, state: Any, args: tuple, kwargs: dict, bound: float | None
-) -> Finding:
-    number, shifted, shift = probes.reported_numbers(method, state, args, kwargs)
-    return checks.reported_number_is_a_bound(number, shifted, bound, shift=shift)
-
-
 def _scored_as_drawn(
     stein: SteinVI,
-    state: Any,
     pair: Fitted,
-    layout: Layout,
-    key: PRNGKeyArray,
-    args: tuple,
-    kwargs: dict,
+    scored_by: dict[str, PyTree] | None,
+    log_q: dict[str, Float[np.ndarray, "samples rows"]],
+    score: Callable,
 ) -> Finding:
-    if not (layout.has_density and layout.has_latents):
+    """The same draws once more, under the parameters that the loss takes for the components'."""
+    if scored_by is None:
         return checks.mixture_is_scored_as_drawn(None, None)
-    scored_by = probes.parameters_the_loss_scores_with(stein, state, args, kwargs)
-    again = probes.constrained_again(stein, pair.components)
-    log_q, of_loss = (
-        np.asarray(sum(scores(pair, layout, _PROBE_DRAWS, key, parameters)[1].values()))
-        for parameters in (pair.components, scored_by)
-    )
+    of_loss = score(scored_by)[1]
     return checks.mixture_is_scored_as_drawn(
-        of_loss, log_q, constrained_again=probes.are_close(scored_by, again)
+        np.asarray(sum(of_loss.values())),
+        np.asarray(sum(log_q.values())),
+        constrained_again=probes.are_constrained_again(stein, scored_by, pair.components),
     )
 
 

@@ -9,6 +9,7 @@ from jaxtyping import Array, Int, PRNGKeyArray, PyTree
 from numpyro import handlers
 from numpyro.contrib.einstein.steinvi import SteinVI
 from numpyro.infer import SVI
+from numpyro.infer.autoguide import AutoGuide
 
 Trace = Mapping[str, dict[str, Any]]  # NumPyro's: one message per site
 
@@ -34,54 +35,41 @@ class Fitted:
 def fitted(method: SVI | SteinVI, state_or_params: Any, args: tuple, kwargs: dict) -> Fitted:
     """What a state of either, or the parameters that its `get_params` gave, stands for.
 
-    `get_params` has applied every constraint; none is applied again. Static arguments are added.
+    `get_params` has applied every constraint; none is applied again. Static arguments are added. All
+    parameters of a single guide are shared: by its one component.
     """
     kwargs = method.static_kwargs | kwargs
-    if isinstance(method, SteinVI):
-        return _fitted_steinvi(method, state_or_params, args, kwargs)
-    return _fitted_svi(method, state_or_params, args, kwargs)
-
-
-def _fitted_svi(svi: SVI, state_or_params: Any, args: tuple, kwargs: dict) -> Fitted:
-    parameters = _parameters(svi, state_or_params)
-    return Fitted(
-        model=svi.model,
-        guide=svi.guide,
-        args=args,
-        kwargs=kwargs,
-        components={},
-        shared=parameters | (getattr(state_or_params, "mutable_state", None) or {}),
-        num_components=1,
-    )
-
-
-def _fitted_steinvi(stein: SteinVI, state_or_params: Any, args: tuple, kwargs: dict) -> Fitted:
-    """The number of components is that of the guide's parameters which are in the mixture."""
-    parameters = _parameters(stein, state_or_params)
-    mixed = mixture_parameters(stein, args, kwargs)
+    if isinstance(method.guide, AutoGuide) and method.guide.prototype_trace is None:
+        # Its first call looks at the model, and must not do so inside a transformation.
+        handlers.seed(method.guide, jax.random.key(0))(*args, **kwargs)
+    if isinstance(state_or_params, dict):
+        parameters = state_or_params
+    else:
+        mutable = getattr(state_or_params, "mutable_state", None) or {}
+        parameters = method.get_params(state_or_params) | mutable
+    mixed = _mixed_names(method, args, kwargs) if isinstance(method, SteinVI) else set()
     components = {name: value for name, value in parameters.items() if name in mixed}
     return Fitted(
-        model=stein.model,
-        guide=stein.guide,
+        model=method.model,
+        guide=method.guide,
         args=args,
         kwargs=kwargs,
         components=components,
         shared={name: value for name, value in parameters.items() if name not in mixed},
-        num_components=len(jax.tree.leaves(components)[0]),
+        num_components=len(jax.tree.leaves(components)[0]) if components else 1,
     )
 
 
-def _parameters(method: SVI | SteinVI, state_or_params: Any) -> dict[str, PyTree]:
-    given = isinstance(state_or_params, dict)
-    return dict(state_or_params if given else method.get_params(state_or_params))
+def _mixed_names(stein: SteinVI, args: tuple, kwargs: dict) -> set[str]:
+    """The guide's parameters that every component has its own of."""
 
+    def parameters() -> dict[str, PyTree]:
+        sites = handlers.trace(handlers.seed(stein.guide, jax.random.key(0))).get_trace(
+            *args, **kwargs
+        )
+        return {name: site["value"] for name, site in sites.items() if site["type"] == "param"}
 
-def mixture_parameters(stein: SteinVI, args: tuple, kwargs: dict) -> set[str]:
-    """Names of the guide's parameters that every component has its own of."""
-    run = handlers.trace(handlers.seed(stein.guide, jax.random.key(0)))
-    sites = run.get_trace(*args, **kwargs)
-    names = {name for name, site in sites.items() if site["type"] == "param"}
-    return {name for name in names if not stein.non_mixture_params_fn(name)}
+    return {name for name in jax.eval_shape(parameters) if not stein.non_mixture_params_fn(name)}
 
 
 def guide_trace(

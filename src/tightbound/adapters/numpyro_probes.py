@@ -59,11 +59,16 @@ def parameters_the_loss_scores_with(
     twin: Any = copy.copy(method)
     twin.kernel_fn = _AsksTheLoss()
     twin.stein_loss = _SaysItsComponents()
-    try:
-        twin.evaluate(state, *args, **kwargs)
-    except _Seen as stop:
-        return stop.seen
-    raise RuntimeError("SteinVI evaluated a state without asking its kernel or its loss.")
+
+    @jax.jit
+    def seen(state: Any) -> dict[str, PyTree]:
+        try:
+            twin.evaluate(state, *args, **kwargs)
+        except _Seen as stop:
+            return stop.seen
+        raise RuntimeError("SteinVI evaluated a state without asking its kernel or its loss.")
+
+    return seen(state)
 
 
 class _AsksTheLoss:
@@ -86,7 +91,6 @@ def lost_static_arguments(method: SteinVI, args: tuple, kwargs: dict) -> tuple[s
     if not method.static_kwargs:
         return None
     twin = copy.copy(method)
-    run_init = twin.init
 
     def first_call(*args, **kwargs):
         raise _Seen(frozenset(kwargs))
@@ -94,7 +98,7 @@ def lost_static_arguments(method: SteinVI, args: tuple, kwargs: dict) -> tuple[s
     twin._init_guide = first_call
     steps = (1,) if isinstance(method, ASVGD) else ()
     try:
-        run_init(jax.random.key(0), *steps, *args, **kwargs)
+        jax.eval_shape(lambda: twin.init(jax.random.key(0), *steps, *args, **kwargs))
     except _Seen as stop:
         return tuple(sorted(set(method.static_kwargs) - stop.seen))
     raise RuntimeError("SteinVI was initialised without calling its guide.")
@@ -113,12 +117,11 @@ def components_counted(
     return int(predictive.num_mixture_components)
 
 
-def constrained_again(method: SteinVI, components: dict[str, PyTree]) -> dict[str, PyTree]:
-    """The components' parameters with their constraints applied once more: c(c(u))."""
-    return method.constrain_fn(components)  # pyright: ignore[reportOptionalCall]  (set by `init`)
-
-
-def are_close(first: dict[str, PyTree], second: dict[str, PyTree]) -> bool:
-    """Whether two sets of parameters are the same up to rounding."""
-    close = jax.tree.map(lambda a, b: bool(jnp.allclose(a, b, rtol=1e-4)), first, second)
+def are_constrained_again(
+    method: SteinVI, parameters: dict[str, PyTree], components: dict[str, PyTree]
+) -> bool:
+    """Whether `parameters` are the components' c(u) with the constraints applied once more: c(c(u))."""
+    constrain: Any = method.constrain_fn  # set by `init`
+    again = constrain(components)
+    close = jax.tree.map(lambda a, b: bool(jnp.allclose(a, b, rtol=1e-4)), parameters, again)
     return all(jax.tree.leaves(close))

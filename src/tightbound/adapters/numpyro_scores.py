@@ -20,12 +20,12 @@ _ROWS_AT_ONCE = 32_768  # rows x draws that are scored together
 
 @dataclass(frozen=True)
 class Layout:
-    """What the sites of a model and its guide are, seen once, so that every draw agrees on it."""
+    """What the sites of a model and its guide are, so that every draw agrees on it."""
 
     kinds: dict[str, Kind]  # of the model's sites, in its order
     plate: str | None  # over the data points, where a row is a datum
     rows: Int[np.ndarray, " rows"]
-    plates: dict[str, dict[str, Any]]  # their messages: all draws see one subsample
+    plates: dict[str, dict[str, Any]]  # as messages to replay: all draws see one subsample
     has_density: bool  # False where every latent is a point mass, so that log q is none
 
     @property
@@ -42,12 +42,19 @@ class Scored(NamedTuple):
 
 
 def layout_of(fitted: Fitted, plate: str | None, key: PRNGKeyArray) -> Layout:
-    """Run guide and model once, and refuse what no row or no density can be made of."""
-    guide_key, other_key, model_key = jax.random.split(key, 3)
-    parameters = fitted.parameters(0)
-    drawn = guide_trace(fitted, parameters, {}, guide_key)
-    model = model_trace(fitted, parameters, drawn, model_key)
-    plates = {name: site for name, site in (model | drawn).items() if site["type"] == "plate"}
+    """Look at guide and model once, and refuse what no row or no density can be made of."""
+    drawn, model = {}, {}
+
+    def look(key: PRNGKeyArray) -> tuple[dict[str, Array], dict[str, Array]]:
+        guide_key, model_key = jax.random.split(key)
+        parameters = fitted.parameters(0)
+        drawn.update(guide_trace(fitted, parameters, {}, guide_key))
+        model.update(model_trace(fitted, parameters, drawn, model_key))
+        plates = {n: site["value"] for n, site in (model | drawn).items() if _is_plate(site)}
+        return plates, {n: site["value"] for n, site in sampled(drawn).items() if _is_delta(site)}
+
+    # Traced, not run: of a message only what no value can change is read below.
+    sizes, deltas = jax.eval_shape(look, key)
     kinds = {
         name: Kind.OBSERVED if site["is_observed"] else Kind.LATENT
         for name, site in sampled(model).items()
@@ -56,8 +63,14 @@ def layout_of(fitted: Fitted, plate: str | None, key: PRNGKeyArray) -> Layout:
     _check_guide_matches(latents, drawn)
     if plate is not None:
         _check_all_sites_are_inside(plate, sampled(model) | sampled(drawn))
-    again = guide_trace(fitted, parameters, plates, other_key)
-    points = {name for name in latents if _is_point_mass(drawn[name], again[name])}
+    plates = {name: np.arange(len(indices)) for name, indices in sizes.items()}
+    points = set()
+    if deltas or any(_is_subsampled(site) for site in (model | drawn).values()):
+        here, there = (jax.jit(look)(key) for key in jax.random.split(key))
+        plates = {name: np.asarray(indices) for name, indices in here[0].items()}
+        # A Delta that says the same under another key is a point mass. A function of other draws does
+        # not, and has the density that NumPyro gives it, with its Jacobian.
+        points = {n for n in latents & set(deltas) if np.array_equal(here[1][n], there[1][n])}
     if points and points != latents:
         raise UserError(
             f"The guide puts all its mass on points at {', '.join(sorted(points))} and draws the other "
@@ -66,8 +79,8 @@ def layout_of(fitted: Fitted, plate: str | None, key: PRNGKeyArray) -> Layout:
     return Layout(
         kinds=kinds,
         plate=plate,
-        rows=np.zeros(1, np.int32) if plate is None else np.asarray(plates[plate]["value"]),
-        plates=plates,
+        rows=np.zeros(1, np.int32) if plate is None else plates[plate],
+        plates={n: {"type": "plate", "value": jnp.asarray(at)} for n, at in plates.items()},
         has_density=not points,
     )
 
@@ -182,18 +195,21 @@ def _frames(site: dict[str, Any]) -> dict[str, Any]:
     return {frame.name: frame for frame in site["cond_indep_stack"]}
 
 
+def _is_plate(site: dict[str, Any]) -> bool:
+    return site["type"] == "plate"
+
+
+def _is_subsampled(site: dict[str, Any]) -> bool:
+    """Whether a plate sees some of its indices, drawn at random."""
+    return _is_plate(site) and site["args"][1] not in (None, site["args"][0])
+
+
 def _is_delta(site: dict[str, Any]) -> bool:
     """Whether a site's value is computed, not drawn, under its masks, plates and event dimensions."""
     distribution = site["fn"]
     while hasattr(distribution, "base_dist"):
         distribution = distribution.base_dist
     return isinstance(distribution, distributions.Delta)
-
-
-def _is_point_mass(site: dict[str, Any], again: dict[str, Any]) -> bool:
-    """Whether a Delta says the same under another key. A function of other draws does not, and has
-    the density that NumPyro gives it, with its Jacobian."""
-    return _is_delta(site) and np.array_equal(site["value"], again["value"])
 
 
 def _check_guide_matches(latents: set[str], drawn: Trace) -> None:

@@ -77,7 +77,7 @@ class SteinPointRecipe:
         init_key, _, _ = run_keys(seed)
         model = _model(self.model, self.data, splits["train"])
         found = inference(
-            self.guide.maker(self.mixture, model),
+            self.guide.maker(self.mixture, model.sample_prior),
             self.mixture,
             self.optimiser,
             steps=self.run.steps,

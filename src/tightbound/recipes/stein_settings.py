@@ -8,10 +8,10 @@ from tightbound.errors import UserError
 from tightbound.train.settings import OptimiserSettings
 
 if TYPE_CHECKING:  # a recipe is looked up without JAX; only `build` needs it
-    from jaxtyping import PRNGKeyArray
+    from jaxtyping import Array, PRNGKeyArray, PyTree
 
     from tightbound.inference.kernels import AbstractKernel
-    from tightbound.models.base import AbstractModel, AbstractProposal
+    from tightbound.models.base import AbstractProposal
     from tightbound.train.objective import Schedule
     from tightbound.train.stein import Inference
 
@@ -78,7 +78,7 @@ class GuideSettings:
     start_scale: float = 0.1
     """Of every latent."""
     start_spread: float = 1.0
-    """First means are draws of the prior times this."""
+    """First means are draws of the prior times this, or of N(0, I) where the prior is the target."""
 
     def __post_init__(self):
         if not (self.start_scale > 0 and self.start_spread >= 0):
@@ -88,7 +88,9 @@ class GuideSettings:
             )
 
     def maker(
-        self, mixture: MixtureSettings, model: "AbstractModel"
+        self,
+        mixture: MixtureSettings,
+        sample_start: "Callable[[PRNGKeyArray], PyTree[Array]]",
     ) -> "Callable[[PRNGKeyArray], AbstractProposal]":
         """What makes one component from a key: a guide, or a point for the methods that move points."""
         import jax
@@ -96,7 +98,7 @@ class GuideSettings:
         from tightbound.models.mean_field import FullRank, MeanField, PointMass
 
         def start(key):
-            return jax.tree.map(lambda z: self.start_spread * z, model.sample_prior(key))
+            return jax.tree.map(lambda z: self.start_spread * z, sample_start(key))
 
         if mixture.is_points:
             return lambda key: PointMass(start, key=key)

@@ -10,6 +10,8 @@ from tightbound.recipes.stein_settings import GuideSettings, MixtureSettings, in
 from tightbound.train.settings import OptimiserSettings, RunSettings
 
 if TYPE_CHECKING:  # a recipe is looked up without JAX; only `build` needs it
+    from jaxtyping import Array, PRNGKeyArray
+
     from tightbound.models.target import AbstractTarget
     from tightbound.train.setup import Setup
 
@@ -45,7 +47,7 @@ class SteinTargetRecipe:
         init_key, _, _ = run_keys(seed)
         model = _target(self.target)
         found = inference(
-            self.guide.maker(self.mixture, model),
+            self.guide.maker(self.mixture, self._sample_start),
             self.mixture,
             self.optimiser,
             steps=self.run.steps,
@@ -63,6 +65,12 @@ class SteinTargetRecipe:
             is_bound=self.mixture.is_bound,
             seed=seed,
         )
+
+    def _sample_start(self, key: "PRNGKeyArray") -> "Array":
+        """Not a draw of the target: that would be the answer."""
+        import jax
+
+        return jax.random.normal(key, (self.target.latent_size,))
 
 
 def _target(settings: TargetSettings) -> "AbstractTarget":
@@ -93,6 +101,7 @@ RECIPES: Mapping[str, SteinTargetRecipe] = {
         SteinTargetRecipe(
             "stein/gaussian",
             "N(0, I) in ten dimensions, five components: the variance must be 1",
+            guide=GuideSettings(start_scale=0.5, start_spread=2.0),
             mixture=MixtureSettings(draws=4, repulsion=0.1),
             optimiser=_FALLING,
             run=_RUN,
@@ -101,6 +110,7 @@ RECIPES: Mapping[str, SteinTargetRecipe] = {
             "stein/two-modes",
             "1/2 N(-3, 1) + 1/2 N(3, 1), twenty components: each mode must hold a half",
             target=TargetSettings("two-modes", latent_size=1),
+            guide=GuideSettings(start_scale=0.5, start_spread=4.0),
             mixture=MixtureSettings(num_components=20, draws=4),
             optimiser=_FALLING,
             run=_RUN,
