@@ -11,6 +11,7 @@ BENCHMARKS = (
     "edit_filter.py",
     "vrnn_step.py",
     "language_step.py",
+    "stein_step.py",
 )
 
 

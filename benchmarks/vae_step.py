@@ -5,6 +5,7 @@ the data on the device. Ours is `fit` as anyone calls it, once without the docto
 (a probe every 100 steps). Random images stand in for MNIST: the work is the same.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -56,8 +57,8 @@ def our_setup(grey: np.ndarray) -> Setup:
     )
 
 
-def our_steps(setup: Setup, *, doctor: bool) -> Any:
-    """A function that does `STEPS` updates more of one run, and waits for them."""
+def our_steps(setup: Setup, *, doctor: bool, num_steps: int = STEPS) -> Any:
+    """A function that does `num_steps` updates more of one run, and waits for them."""
     records = fit(
         init_state(setup.model, setup.proposal, setup.optimiser),
         training_batches(setup.data["train"], BATCH, seed=0),
@@ -70,7 +71,7 @@ def our_steps(setup: Setup, *, doctor: bool) -> Any:
 
     def steps():
         for record in records:
-            if record.step % STEPS == 0:
+            if record.step % num_steps == 0:
                 if doctor:
                     probe(record.state)
                 return jax.block_until_ready(record.evidence.loss)
@@ -78,8 +79,8 @@ def our_steps(setup: Setup, *, doctor: bool) -> Any:
     return steps
 
 
-def peer_steps(grey: np.ndarray) -> Any:
-    """NumPyro's example: the same updates in one compiled loop."""
+def numpyro_example() -> tuple[Callable[..., Any], Callable[..., Any]]:
+    """The model and the guide of NumPyro's VAE example."""
 
     def encoder():
         return stax.serial(
@@ -104,22 +105,27 @@ def peer_steps(grey: np.ndarray) -> Any:
         with numpyro.plate("batch", BATCH):
             numpyro.sample("z", dist.Normal(mean, scale).to_event(1))
 
-    svi = SVI(model, guide, numpyro.optim.Adam(1e-3), Trace_ELBO())
+    return model, guide
+
+
+def peer_steps(inference: Any, grey: np.ndarray, num_steps: int = STEPS) -> Any:
+    """The updates of a NumPyro SVI (or what has its methods) in one compiled loop."""
     on_device = jnp.asarray(grey)
-    state = svi.init(random.key(0), jnp.zeros((BATCH, PIXELS)))
+    state = inference.init(random.key(0), jnp.zeros((BATCH, PIXELS)))
 
     @jax.jit
     def loop(state, key):
-        order = random.permutation(key, len(on_device))[: STEPS * BATCH].reshape(STEPS, BATCH)
+        order = random.permutation(key, len(on_device))[: num_steps * BATCH]
+        order = order.reshape(num_steps, BATCH)
 
         def body(index, carry):
             state, total = carry
             grey = on_device[order[index]] / 255.0
             batch = random.bernoulli(random.fold_in(key, index), grey).astype(jnp.float32)
-            state, loss = svi.update(state, batch)
+            state, loss = inference.update(state, batch)
             return state, total + loss
 
-        return lax.fori_loop(0, STEPS, body, (state, 0.0))
+        return lax.fori_loop(0, num_steps, body, (state, 0.0))
 
     count = iter(range(10**9))
 
@@ -134,9 +140,13 @@ def peer_steps(grey: np.ndarray) -> Any:
 def main() -> None:
     grey = grey_images()
     setup = our_setup(grey)
+    svi = SVI(*numpyro_example(), numpyro.optim.Adam(1e-3), Trace_ELBO())
     rows = []
     for case, target in TARGETS.items():
-        programs = {"ours": our_steps(setup, doctor="with the" in case), "peer": peer_steps(grey)}
+        programs = {
+            "ours": our_steps(setup, doctor="with the" in case),
+            "peer": peer_steps(svi, grey),
+        }
         compile_seconds = first_call(programs["ours"])
         first_call(programs["peer"])
         ratio = interleaved(programs, blocks=21)

@@ -84,3 +84,233 @@ def two_modes(keys: Sequence[int] = range(20)) -> dict[str, Any]:
         masses.append(round(float(norm.sf(0, means, scales).mean()), 4))
         print(key, masses[-1], flush=True)
     return {"mass above 0": masses, "within 0.15": sum(abs(m - 0.5) <= 0.15 for m in masses)}
+
+
+# --- regressions ---------------------------------------------------------------------------------
+
+UCI_SETS, UCI_METHODS, FOLDS = (
+    ("yacht", "energy", "concrete", "wine"),
+    ("stein", "single-guide", "svgd"),
+    range(10),
+)
+
+
+def uci(name: str, method: str) -> dict[str, Any]:
+    """Test log-likelihood and RMSE of one method on all folds of one set, in the repository's units:
+    the mean over folds and its standard error."""
+    import jax
+    from scipy.special import logsumexp
+
+    from tightbound.evaluation import evaluate
+    from tightbound.inference.predictive import predicted
+    from tightbound.recipes.stein_points import RECIPES
+
+    base = RECIPES[f"stein/{name}"]
+    # SVGD's points are no guides: its draws would all be the same
+    draws = 1 if method == "svgd" else base.mixture.draws
+    setups = [
+        replace(
+            base,
+            data=replace(base.data, fold=fold),
+            mixture=replace(base.mixture, method=method, draws=draws),
+        ).build(0)
+        for fold in FOLDS
+    ]
+    nats, errors, bounds = [], [], []
+    for setup, state in zip(setups, trained_together(setups), strict=True):
+        test, scale = setup.data["test"], setup.target_scale
+        found = evaluate(state.model, state.proposal, test, num_samples=1000, key=jax.random.key(1))
+        log_p = logsumexp(found.log_p["y"], axis=0) - np.log(1000)
+        nats.append(float(scale.log_density(log_p).mean()))
+        means = predicted(
+            state.model,
+            state.proposal,
+            setup.data["train"],
+            test.x.inputs,
+            200,
+            key=jax.random.key(2),
+        )
+        error = np.asarray(means).mean((0, 1)) - test.x.target
+        errors.append(float(np.sqrt(np.square(error).mean())) * scale.scale)
+        own = evaluate(
+            *(state.model, state.proposal, setup.data["train"]),
+            num_samples=100,
+            key=jax.random.key(3),
+        )
+        bounds.append(float(own.log_weights.mean()) / len(setup.data["train"]))
+    return {
+        "negative log-likelihood": _over_folds(-np.array(nats)),
+        "RMSE": _over_folds(np.array(errors)),
+        # a point has no density, so no bound
+        "training ELBO per point": None if method == "svgd" else _over_folds(np.array(bounds)),
+    }
+
+
+def _over_folds(values: np.ndarray) -> dict[str, Any]:
+    return {
+        "mean": round(float(values.mean()), 4),
+        "standard error": round(float(values.std(ddof=1) / np.sqrt(len(values))), 4),
+        "folds": [round(float(value), 3) for value in values],
+    }
+
+
+def trained_together(setups: Sequence[Any], chunk: int = 500) -> list[Any]:
+    """The last states of setups that differ in their data alone, trained side by side in one program:
+    the same updates as one after the other, in a fraction of the time."""
+    import equinox as eqx
+    import jax
+    import jax.numpy as jnp
+
+    from tightbound.train.loop import train_step
+    from tightbound.train.run import batches_of, first_state, run_keys
+
+    first = setups[0]
+    split = [eqx.partition(first_state(setup), eqx.is_array) for setup in setups]
+    arrays = jax.tree.map(lambda *leaves: jnp.stack(leaves), *[a for a, _ in split])
+    static = split[0][1]
+    _, key, _ = run_keys(first.seed)
+
+    @jax.jit
+    def steps(arrays, batches):
+        def one(arrays, batch):
+            def of_one(arrays, batch):
+                state, _ = train_step(
+                    *(eqx.combine(arrays, static), batch, key),
+                    *(first.objective, first.optimiser, first.noise),
+                )
+                return eqx.filter(state, eqx.is_array)
+
+            return jax.vmap(of_one)(arrays, batch), None
+
+        return jax.lax.scan(one, arrays, batches)[0]
+
+    sources = [batches_of(setup) for setup in setups]
+    stack = lambda trees: jax.tree.map(lambda *leaves: np.stack(leaves), *trees)  # noqa: E731
+    for _ in range(0, first.run.steps, chunk):
+        batches = stack([stack([next(source) for source in sources]) for _ in range(chunk)])
+        arrays = steps(arrays, batches)
+    return [
+        eqx.combine(jax.tree.map(lambda leaf, i=i: leaf[i], arrays), static)
+        for i in range(len(setups))
+    ]
+
+
+# --- what goes wrong, and whether it is said -----------------------------------------------------
+
+RATES, KEYS, STEPS = (1e-3, 1e-2, 5e-2), range(33), 500
+
+
+def guard_study(optimisers: Sequence[str] = ("adam", "adagrad")) -> dict[str, Any]:
+    """33 keys x 2 optimisers x 3 learning rates on a small `stein/mnist`: whether a parameter ever was
+    no number, and whether every run that was stopped, or that ends below its bound of step 100, is
+    named by a finding."""
+    import jax
+
+    found: dict[str, Any] = {"runs": 0, "parameters not finite": 0}
+    rows: list[dict[str, Any]] = []
+    for name in optimisers:
+        rows += list(_runs(name))
+        jax.clear_caches()
+    found["runs"] = len(rows)
+    found["parameters not finite"] = sum(not row["finite"] for row in rows)
+    for rate in RATES:
+        for name in optimisers:
+            here = [row for row in rows if row["rate"] == rate and row["optimiser"] == name]
+            ill = [row for row in here if row["stopped"] or row["fell"]]
+            found[f"{name}, rate {rate:g}"] = {
+                "runs": len(here),
+                "stopped by the guard": sum(row["stopped"] for row in here),
+                "ended below step 100": sum(row["fell"] for row in here),
+                "of these named": sum(bool(row["faults"]) for row in ill),
+                "named among the others": sum(bool(row["faults"]) for row in here)
+                - sum(bool(row["faults"]) for row in ill),
+                "codes": sorted({code for row in here for code in row["faults"]}),
+                "bound at the end": round(float(np.median([row["bound"] for row in here])), 1),
+            }
+    return found
+
+
+def _runs(name: str) -> Iterator[dict[str, Any]]:
+    """Every run of one optimiser: the step and the probe are compiled once, for the largest rate; the
+    others scale its updates."""
+    import equinox as eqx
+    import jax
+    import jax.numpy as jnp
+
+    from tightbound.data.batch import training_batches
+    from tightbound.diagnose.probes import is_probe_step, make_probe
+    from tightbound.diagnose.watch import verdict
+    from tightbound.evaluation import evaluate
+    from tightbound.train.guard import stopped_at
+    from tightbound.train.loop import compile_step
+    from tightbound.train.run import first_state, run_keys
+
+    setup = _small_mnist(name, 0)
+    probe = make_probe(setup)
+    steps_of: Any = None
+    for rate in RATES:
+        for seed in KEYS:
+            state = first_state(_small_mnist(name, seed, setup.data))
+            state = eqx.tree_at(
+                lambda s: s.learning_rate_scale, state, jnp.asarray(rate / max(RATES), jnp.float32)
+            )
+            leaves, unflatten, compiled = compile_step(
+                state, setup.objective, setup.optimiser, setup.noise
+            )
+            steps_of = steps_of or (unflatten, compiled)
+            unflatten, compiled = steps_of
+            _, key, evaluation_key = run_keys(seed)
+            batches = training_batches(setup.data["train"], setup.run.batch_size, seed=seed)
+            history, bounds = [probe(state)], {}
+            for step, batch in zip(range(1, STEPS + 1), batches, strict=False):
+                leaves, _ = compiled(leaves, batch, key)
+                if is_probe_step(step):
+                    history.append(probe(unflatten(leaves)))
+                if step in (100, STEPS):
+                    now = unflatten(leaves)
+                    weighed = evaluate(
+                        *(now.model, now.proposal, setup.data["valid"]),
+                        num_samples=3,
+                        key=evaluation_key,
+                        noise=setup.noise,
+                    )
+                    bounds[step] = float(weighed.log_weights.mean())
+            last = unflatten(leaves)
+            findings = verdict(setup, history, finished=False)
+            row = {
+                "optimiser": name,
+                "rate": rate,
+                "seed": seed,
+                "stopped": stopped_at(last.opt_state) is not None,
+                "fell": not bounds[STEPS] >= bounds[100],
+                "bound": bounds[STEPS],
+                "finite": all(
+                    np.isfinite(np.asarray(leaf)).all()
+                    for leaf in jax.tree.leaves(
+                        eqx.filter((last.model, last.proposal), eqx.is_inexact_array)
+                    )
+                ),
+                "faults": [finding.code for finding in findings.faults],
+            }
+            print(row, flush=True)
+            yield row
+
+
+def _small_mnist(name: str, seed: int, data: Any = None) -> Any:
+    """`stein/mnist` with 2,000 images, three encoders of 64 units and 8 latents, batches of 64."""
+    from tightbound.data.batch import first_rows
+    from tightbound.recipes.stein_vae import RECIPES
+
+    base = RECIPES["stein/mnist"]
+    setup = replace(
+        base,
+        model=replace(base.model, latent_size=8, hidden_size=64),
+        mixture=replace(base.mixture, num_components=3),
+        optimiser=replace(base.optimiser, name=name, learning_rate=max(RATES)),
+        run=replace(base.run, steps=STEPS, batch_size=64),
+    ).build(seed)
+    data = data or {
+        "train": first_rows(setup.data["train"], 2000),
+        "valid": first_rows(setup.data["valid"], 200),
+    }
+    return replace(setup, data=data, baselines={})

@@ -29,9 +29,15 @@ class AbstractKernel(eqx.Module):
 
     @abstractmethod
     def transport(
-        self, particles: PyTree[Array], scores: PyTree[Array]
+        self,
+        particles: PyTree[Array],
+        scores: PyTree[Array],
+        *,
+        attraction: float = 1.0,
+        repulsion: float = 1.0,
     ) -> tuple[PyTree[Array], PyTree[Array]]:
-        """sum_x k(x, y) score_x and sum_x grad_x k(x, y) of every particle y, shaped as the particles."""
+        """sum_x k(x, y) score_x and sum_x grad_x k(x, y) of every particle y, shaped as the particles,
+        each times its factor. The factors go into the (m, m) sums: large arrays are passed over once."""
 
 
 class AbstractWholeKernel(AbstractKernel):
@@ -42,10 +48,18 @@ class AbstractWholeKernel(AbstractKernel):
         """The kernel at every pair of particles."""
 
     def transport(
-        self, particles: PyTree[Array], scores: PyTree[Array]
+        self,
+        particles: PyTree[Array],
+        scores: PyTree[Array],
+        *,
+        attraction: float = 1.0,
+        repulsion: float = 1.0,
     ) -> tuple[PyTree[Array], PyTree[Array]]:
         pairs = self.pairs(particles)
-        return _summed(pairs.values, scores), _summed(pairs.pull, pairs.places)
+        return (
+            _summed(attraction * pairs.values, scores),
+            _summed(repulsion * pairs.pull, pairs.places),
+        )
 
 
 class AbstractRadialKernel(AbstractWholeKernel):
@@ -113,14 +127,20 @@ class KernelMixture(AbstractKernel):
             )
 
     def transport(
-        self, particles: PyTree[Array], scores: PyTree[Array]
+        self,
+        particles: PyTree[Array],
+        scores: PyTree[Array],
+        *,
+        attraction: float = 1.0,
+        repulsion: float = 1.0,
     ) -> tuple[PyTree[Array], PyTree[Array]]:
-        parts = [kernel.transport(particles, scores) for kernel in self.kernels]
-        weighted = [
-            jax.tree.map(lambda leaf, weight=weight: weight * leaf, part)
-            for weight, part in zip(self.weights, parts, strict=True)
+        parts = [
+            kernel.transport(
+                particles, scores, attraction=weight * attraction, repulsion=weight * repulsion
+            )
+            for kernel, weight in zip(self.kernels, self.weights, strict=True)
         ]
-        return jax.tree.map(lambda *leaves: sum(leaves[1:], leaves[0]), *weighted)
+        return jax.tree.map(lambda *leaves: sum(leaves[1:], leaves[0]), *parts)
 
 
 class PerSite(AbstractKernel):
@@ -134,15 +154,20 @@ class PerSite(AbstractKernel):
     kernel: AbstractKernel
 
     def transport(
-        self, particles: PyTree[Array], scores: PyTree[Array]
+        self,
+        particles: PyTree[Array],
+        scores: PyTree[Array],
+        *,
+        attraction: float = 1.0,
+        repulsion: float = 1.0,
     ) -> tuple[PyTree[Array], PyTree[Array]]:
         sites, structure = jax.tree.flatten(particles)
         moved = [
-            self.kernel.transport(site, score)
+            self.kernel.transport(site, score, attraction=attraction, repulsion=repulsion)
             for site, score in zip(sites, structure.flatten_up_to(scores), strict=True)
         ]
-        attraction, repulsion = zip(*moved, strict=True)
-        return structure.unflatten(attraction), structure.unflatten(repulsion)
+        attracted, repelled = zip(*moved, strict=True)
+        return structure.unflatten(attracted), structure.unflatten(repelled)
 
 
 def inner_products(particles: PyTree[Array]) -> Float[Array, "particle particle"]:

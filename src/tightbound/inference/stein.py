@@ -4,10 +4,19 @@ from typing import NamedTuple
 
 import equinox as eqx
 import jax
+import jax.numpy as jnp
 from jaxtyping import Array, PyTree
 
 from tightbound.inference.kernels import AbstractKernel
 from tightbound.models.mixture import Mixture, is_mixture
+
+
+class Interaction(NamedTuple):
+    """How a mixture's components are said to act on each other: what `stein_force` needs beside them."""
+
+    kernel: AbstractKernel
+    repulsion: float
+    num_rows: int
 
 
 class Force(NamedTuple):
@@ -34,14 +43,9 @@ def stein_force(
     of the mixture's own ELBO in the parameters of each component. The force is not the gradient of
     anything, and its norm is no bound: it grows with the parameters' number and with the data.
     """
-    num_components = len(jax.tree.leaves(components)[0])
-    attraction, pushed = kernel.transport(components, scores)
-    return Force(
-        attraction=jax.tree.map(lambda leaf: num_components * leaf, attraction),
-        repulsion=jax.tree.map(
-            lambda leaf: repulsion / (num_rows * num_components) * leaf, pushed
-        ),
-    )
+    num_components = float(len(jax.tree.leaves(components)[0]))
+    factor = repulsion / (num_rows * num_components)
+    return Force(*kernel.transport(components, scores, attraction=num_components, repulsion=factor))
 
 
 def transported(
@@ -58,11 +62,11 @@ def transported(
     def of_node(slope: PyTree, own: PyTree) -> PyTree:
         if not isinstance(slope, Mixture):
             return slope
-        scores = jax.tree.map(lambda leaf: -leaf, slope.components)
+        # the slope of the loss is minus the scores, and minus the force is wanted: only repulsion turns
         force = stein_force(
-            own.components, scores, kernel, repulsion=repulsion, num_rows=num_rows
+            own.components, slope.components, kernel, repulsion=-repulsion, num_rows=num_rows
         )
-        total = jax.tree.map(lambda a, r: -(a + r), force.attraction, force.repulsion)
+        total = jax.tree.map(jnp.add, force.attraction, force.repulsion)
         return eqx.tree_at(lambda node: node.components, slope, total)
 
     return jax.tree.map(of_node, gradient, parameters, is_leaf=is_mixture)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 import tyro
 
 from tightbound.errors import UserError
-from tightbound.recipes.stein_settings import GuideSettings, MixtureSettings, inference
+from tightbound.recipes.stein_settings import GuideSettings, MixtureSettings, inference, interaction
 from tightbound.train.settings import OptimiserSettings, RunSettings
 
 if TYPE_CHECKING:  # a recipe is looked up without JAX; only `build` needs it
@@ -95,6 +95,7 @@ class SteinPointRecipe:
             data=splits,
             objective=found.objective,
             optimiser=found.optimiser,
+            interaction=interaction(self.mixture, num_rows=1),
             run=self.run,
             baselines=baseline_estimates(rows(splits["valid"]), splits["valid"]),
             baseline_rows=rows,
@@ -122,9 +123,7 @@ def _load(data: PointData) -> "tuple[dict[str, Split], TargetScale | None]":
     return toy(data.num_points), None
 
 
-def _model(
-    settings: PointModelSettings, data: PointData, train: "Split"
-) -> "AbstractPointModel":
+def _model(settings: PointModelSettings, data: PointData, train: "Split") -> "AbstractPointModel":
     from tightbound.models.bayesian_network import BayesianNetwork
     from tightbound.models.regression import BayesianLinearRegression, BayesianLogisticRegression
     from tightbound.models.response import ClassResponse, NormalResponse

@@ -11,6 +11,7 @@ if TYPE_CHECKING:  # a recipe is looked up without JAX; only `build` needs it
     from jaxtyping import Array, PRNGKeyArray, PyTree
 
     from tightbound.inference.kernels import AbstractKernel
+    from tightbound.inference.stein import Interaction
     from tightbound.models.base import AbstractProposal
     from tightbound.train.objective import Schedule
     from tightbound.train.stein import Inference
@@ -135,8 +136,23 @@ def inference(
     )
 
 
+def interaction(settings: MixtureSettings, *, num_rows: int) -> "Interaction | None":
+    """What the settings say of the force between components; None for a single guide."""
+    from tightbound.inference.stein import Interaction
+
+    if settings.method == "single-guide":
+        return None
+    return Interaction(_kernel(settings), settings.repulsion, num_rows)
+
+
 def _kernel(settings: MixtureSettings) -> "AbstractKernel":
-    from tightbound.inference.kernels import RBF, InverseMultiquadric, KernelMixture, Linear, PerSite
+    from tightbound.inference.kernels import (
+        RBF,
+        InverseMultiquadric,
+        KernelMixture,
+        Linear,
+        PerSite,
+    )
 
     kernel = {
         "rbf": RBF(),

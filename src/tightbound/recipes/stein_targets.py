@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Literal
 
 import tyro
 
-from tightbound.recipes.stein_settings import GuideSettings, MixtureSettings, inference
+from tightbound.recipes.stein_settings import GuideSettings, MixtureSettings, inference, interaction
 from tightbound.train.settings import OptimiserSettings, RunSettings
 
 if TYPE_CHECKING:  # a recipe is looked up without JAX; only `build` needs it
@@ -61,6 +61,7 @@ class SteinTargetRecipe:
             data=target_splits(),
             objective=found.objective,
             optimiser=found.optimiser,
+            interaction=interaction(self.mixture, num_rows=1),
             run=self.run,
             is_bound=self.mixture.is_bound,
             seed=seed,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import tyro
 
 from tightbound.errors import UserError
-from tightbound.recipes.stein_settings import MixtureSettings, inference
+from tightbound.recipes.stein_settings import MixtureSettings, inference, interaction
 from tightbound.recipes.vae import ImageData, VAEModel, load_images, make_pair, make_twin
 from tightbound.train.settings import ObjectiveSettings, OptimiserSettings, RunSettings
 
@@ -73,6 +73,7 @@ class SteinVAERecipe:
             noise=noise,
             objective=found.objective,
             optimiser=found.optimiser,
+            interaction=interaction(self.mixture, num_rows=len(splits["train"])),
             run=self.run,
             baselines=image_baselines(splits["train"], splits["valid"], self.model.output, levels),
             twin=twin,
