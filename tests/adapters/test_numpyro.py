@@ -28,6 +28,7 @@ from tightbound.adapters.numpyro import (
 from tightbound.adapters.numpyro_fitted import fitted
 from tightbound.adapters.numpyro_probes import lost_static_arguments
 from tightbound.adapters.numpyro_scores import layout_of, score_draw
+from tightbound.diagnose.checks.adapters import static_arguments_arrive
 from tightbound.diagnose.finding import Verdict
 from tightbound.errors import UserError
 from tightbound.models.ppca import ProbabilisticPCA
@@ -66,9 +67,8 @@ def log_marginal():
 def scale_model(y):
     """A positive latent and a real one."""
     scale = numpyro.sample("scale", dist.HalfNormal(1.0))
-    shift = numpyro.sample("shift", dist.Normal(0.0, 1.0).expand([2]).to_event(1))
-    with numpyro.plate("points", len(y)):
-        numpyro.sample("y", dist.Normal(shift.sum(), scale), obs=y)
+    shift = numpyro.sample("shift", dist.Normal(0.0, 1.0))
+    numpyro.sample("y", dist.Normal(shift, scale).expand([len(Y)]).to_event(1), obs=y)
 
 
 def target():
@@ -84,14 +84,11 @@ def real_guide():
 
 
 @pytest.fixture(scope="module")
-def auto_guides():
-    """Inference with them on `scale_model`, each with its first state: finding those compiles a program."""
+def full_rank():
+    """Inference on `scale_model` with its first state: finding that compiles many small programs."""
     loss = Trace_ELBO(num_particles=6)
-    made = {
-        make: svi(scale_model, make(scale_model), loss)
-        for make in (AutoNormal, AutoMultivariateNormal)
-    }
-    return {make: (method, method.init(KEY, jnp.asarray(Y))) for make, method in made.items()}
+    method = svi(scale_model, AutoMultivariateNormal(scale_model), loss)
+    return method, method.init(KEY, jnp.asarray(Y))
 
 
 def svi(model, guide, loss=None, **static):
@@ -121,11 +118,10 @@ def finding(found, code):
 # Single guides
 
 
-@pytest.mark.parametrize("make_guide", [AutoNormal, AutoMultivariateNormal])
-def test_the_elbo_is_numpyros_own_on_the_same_draws(auto_guides, make_guide):
+def test_the_elbo_is_numpyros_own_on_the_same_draws(full_rank):
     """Identity: Trace_ELBO's loss, draw for draw, with a positive latent. Planted: the density of the
     flat unconstrained vector, which leaves out log s of the positive latent."""
-    method, state = auto_guides[make_guide]
+    method, state = full_rank
     y = jnp.asarray(Y)
     pair = fitted(method, state, (y,), {})
     layout = layout_of(pair, None, KEY)
@@ -133,7 +129,8 @@ def test_the_elbo_is_numpyros_own_on_the_same_draws(auto_guides, make_guide):
         jax.random.split(KEY, 6)
     )
     log_weights = sum(scored.log_p.values()) - sum(scored.log_q.values())
-    loss = method.loss.loss(KEY, method.get_params(state), scale_model, method.guide, y)
+    params = method.get_params(state)
+    loss = jax.jit(lambda key: method.loss.loss(key, params, scale_model, method.guide, y))(KEY)
     assert_allclose(log_weights.mean(), -loss, rtol=1e-10)
     assert abs((log_weights - jnp.log(scored.values["scale"][:, None])).mean() + loss) > 0.1
 
@@ -311,7 +308,9 @@ def test_the_mixture_density_is_numpys():
     params = {"loc": jnp.asarray(loc), "scale": jnp.asarray(scale)}
     pair = fitted(method, params, (jnp.asarray(Y),), {})
     layout = layout_of(pair, None, KEY)
-    scored = jax.vmap(lambda component: score_draw(pair, layout, KEY, component))(jnp.arange(3))
+    scored = jax.jit(jax.vmap(lambda component: score_draw(pair, layout, KEY, component)))(
+        jnp.arange(3)
+    )
     mu = np.asarray(scored.values["mu"])
     each = stats.norm.logpdf(mu[:, None], loc, scale)
     assert_allclose(scored.log_q["mu"][:, 0], logsumexp(each, axis=1) - np.log(3), rtol=1e-10)
@@ -334,10 +333,10 @@ def test_draws_are_spread_over_components_as_evenly_as_can_be():
     assert_allclose(draws, np.repeat([[0.0], [10.0], [20.0]], 4, axis=1), atol=1e-4)
 
 
-def test_one_particle_is_the_single_guide(auto_guides):
+def test_one_particle_is_the_single_guide(full_rank):
     """Identity: the same parameters and draws under SVI and SteinVI with m = 1 have the same weights."""
     y = jnp.asarray(Y)
-    single, state = auto_guides[AutoMultivariateNormal]
+    single, state = full_rank
     params = single.get_params(state)
     mixture = stein(scale_model, single.guide, 1)
     one = evaluate_svi(single, params, y, num_samples=3, key=KEY)
@@ -381,7 +380,7 @@ def test_local_latents_are_mixed_datum_by_datum():
     """Oracle: SciPy's densities, mixed per row, at the draws. Planted: mixed over the whole batch."""
     pair = fitted(local_stein(), LOCAL, (jnp.asarray(Y),), {})
     layout = layout_of(pair, "rows", KEY)
-    scored = score_draw(pair, layout, KEY, jnp.asarray(1))
+    scored = jax.jit(lambda key: score_draw(pair, layout, key, jnp.asarray(1)))(KEY)
     z, slope = np.asarray(scored.values["z"]), np.asarray(LOCAL["slope"])
     each = stats.norm.logpdf(z, slope[:, None] * Y, 0.7)
     per_row = logsumexp(each, axis=0) - np.log(3)
@@ -392,13 +391,15 @@ def test_local_latents_are_mixed_datum_by_datum():
 
 
 def test_the_mean_weight_of_a_local_mixture_is_each_rows_marginal():
-    """Closed form: x ~ N(1/2, 2), within 4 standard errors in every row, at the level of 4 rows."""
+    """Closed form: x ~ N(1/2, 2), within 4.5 standard errors in each of 4 rows. Planted: the sum over
+    components in place of their mean."""
     x = jnp.asarray(Y)
     evaluation = evaluate_steinvi(local_stein(), LOCAL, x, num_samples=3000, key=KEY, plate="rows")
     exact = stats.norm.logpdf(Y, 0.5, np.sqrt(2))
     ratio = np.exp(evaluation.log_weights - exact)
-    errors = (ratio.mean(0) - 1) / (ratio.std(0) / np.sqrt(3000))
-    assert np.abs(errors).max() < 4.5
+    error = ratio.std(0) / np.sqrt(3000)
+    assert (np.abs(ratio.mean(0) - 1) < 4.5 * error).all()
+    assert (np.abs(ratio.mean(0) / 3 - 1) > 8 * error).all()
 
 
 # What is refused
@@ -426,7 +427,7 @@ def test_what_has_no_bound_or_no_rows_is_refused_in_a_sentence():
     refused(two, target, r"The model draws b, but the guide does not: there is no log q for it\.")
     refused(target, two, r"The guide draws b, but the model does not: log p - log q is no bound\.")
     refused(two, with_a_point, r"all its mass on points at b and draws the other latents, so log q")
-    refused(rows, two, r"makes every datum a row, but b, z is outside that plate: ", plate="rows")
+    refused(rows, two, r"a row, but outside that plate there is b, z, whose score", plate="rows")
     refused(target, target, r"`num_samples` is 0, but a bound needs at least one", num_samples=0)
 
 
@@ -545,6 +546,14 @@ def test_a_parameter_that_the_components_share_stops_at_initialisation():
 
 
 @pins_a_defect
+def test_a_run_cannot_go_on_from_its_own_state():
+    """NumPyro 0.22 asks for the state of another class. `update` takes it."""
+    method = stein(target, real_guide, 1)
+    with pytest.raises(AssertionError, match="an instance of ASVGDState"):
+        method.run(KEY, 1, init_state=method.init(KEY))
+
+
+@pins_a_defect
 def test_static_arguments_are_lost_when_particles_are_made():
     """NumPyro 0.22 makes the particles without them: with `size=3` they have size 1, and no error says so
     where the shapes broadcast. Bound before, nothing is lost."""
@@ -559,8 +568,7 @@ def test_static_arguments_are_lost_when_particles_are_made():
     lost = stein(model, guide, 2, size=3)
     state = lost.init(KEY)
     assert lost.get_params(state)["loc"].shape == (2, 1)
-    with jax.numpy_rank_promotion("allow"):
-        named = finding(findings(lost, state, num_samples=30, key=KEY), "TB608")
+    named = static_arguments_arrive(lost_static_arguments(lost, (), {}))
     assert (named.verdict, named.measured) == (Verdict.FAULT, 1.0)
     assert "without size" in named.meaning
     bound = stein(partial(model, size=3), partial(guide, size=3), 2)

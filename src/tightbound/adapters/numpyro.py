@@ -24,7 +24,6 @@ from tightbound.diagnose.checks import adapters as checks
 from tightbound.diagnose.doctor import judge_weights
 from tightbound.diagnose.finding import Finding
 from tightbound.diagnose.findings import Findings, by_verdict
-from tightbound.errors import UserError
 from tightbound.estimators.bounds import bound_estimate
 from tightbound.estimators.estimate import Estimate
 from tightbound.evaluation import Evaluation
@@ -164,11 +163,6 @@ def findings(
 def _evaluate(
     pair: Fitted, num_samples: int, key: PRNGKeyArray, plate: str | None, split: str
 ) -> Evaluation:
-    if num_samples < 1:
-        raise UserError(
-            f"`num_samples` is {num_samples}, but a bound needs at least one draw per row. "
-            "Give 1 for the ELBO, more for IWAE."
-        )
     layout_key, draw_key = jax.random.split(key)
     layout = layout_of(pair, plate, layout_key)
     log_p, log_q = scores(pair, layout, num_samples, draw_key)

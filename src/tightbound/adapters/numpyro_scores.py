@@ -43,18 +43,8 @@ class Scored(NamedTuple):
 
 def layout_of(fitted: Fitted, plate: str | None, key: PRNGKeyArray) -> Layout:
     """Look at guide and model once, and refuse what no row or no density can be made of."""
-    drawn, model = {}, {}
-
-    def look(key: PRNGKeyArray) -> tuple[dict[str, Array], dict[str, Array]]:
-        guide_key, model_key = jax.random.split(key)
-        parameters = fitted.parameters(0)
-        drawn.update(guide_trace(fitted, parameters, {}, guide_key))
-        model.update(model_trace(fitted, parameters, drawn, model_key))
-        plates = {n: site["value"] for n, site in (model | drawn).items() if _is_plate(site)}
-        return plates, {n: site["value"] for n, site in sampled(drawn).items() if _is_delta(site)}
-
-    # Traced, not run: of a message only what no value can change is read below.
-    sizes, deltas = jax.eval_shape(look, key)
+    drawn, model = _messages(fitted, key)
+    sites = drawn | model
     kinds = {
         name: Kind.OBSERVED if site["is_observed"] else Kind.LATENT
         for name, site in sampled(model).items()
@@ -62,15 +52,15 @@ def layout_of(fitted: Fitted, plate: str | None, key: PRNGKeyArray) -> Layout:
     latents = {name for name, kind in kinds.items() if kind is Kind.LATENT}
     _check_guide_matches(latents, drawn)
     if plate is not None:
-        _check_all_sites_are_inside(plate, sampled(model) | sampled(drawn))
-    plates = {name: np.arange(len(indices)) for name, indices in sizes.items()}
+        _check_all_sites_are_inside(plate, sampled(sites))
+    plates = {name: jnp.arange(site["args"][0]) for name, site in sites.items() if _is_plate(site)}
     points = set()
-    if deltas or any(_is_subsampled(site) for site in (model | drawn).values()):
-        here, there = (jax.jit(look)(key) for key in jax.random.split(key))
-        plates = {name: np.asarray(indices) for name, indices in here[0].items()}
+    if any(map(_is_subsampled, sites.values())) or any(_is_delta(drawn[n]) for n in latents):
+        here, there = (_fixed_values(fitted, key) for key in jax.random.split(key))
+        plates = {name: here[name] for name in plates}
         # A Delta that says the same under another key is a point mass. A function of other draws does
         # not, and has the density that NumPyro gives it, with its Jacobian.
-        points = {n for n in latents & set(deltas) if np.array_equal(here[1][n], there[1][n])}
+        points = {n for n in latents & set(here) if np.array_equal(here[n], there[n])}
     if points and points != latents:
         raise UserError(
             f"The guide puts all its mass on points at {', '.join(sorted(points))} and draws the other "
@@ -79,10 +69,37 @@ def layout_of(fitted: Fitted, plate: str | None, key: PRNGKeyArray) -> Layout:
     return Layout(
         kinds=kinds,
         plate=plate,
-        rows=np.zeros(1, np.int32) if plate is None else plates[plate],
-        plates={n: {"type": "plate", "value": jnp.asarray(at)} for n, at in plates.items()},
+        rows=np.zeros(1, np.int32) if plate is None else np.asarray(plates[plate]),
+        plates={name: {"type": "plate", "value": indices} for name, indices in plates.items()},
         has_density=not points,
     )
+
+
+def _run_once(fitted: Fitted, key: PRNGKeyArray) -> tuple[dict, dict]:
+    guide_key, model_key = jax.random.split(key)
+    parameters = fitted.parameters(0)
+    drawn = guide_trace(fitted, parameters, {}, guide_key)
+    return drawn, model_trace(fitted, parameters, drawn, model_key)
+
+
+def _messages(fitted: Fitted, key: PRNGKeyArray) -> tuple[dict, dict]:
+    """The messages of guide and model, traced and not run: good for all that no value can change."""
+    seen = []
+    jax.eval_shape(lambda key: seen.extend(_run_once(fitted, key)), key)
+    drawn, model = seen
+    return drawn, model
+
+
+def _fixed_values(fitted: Fitted, key: PRNGKeyArray) -> dict[str, Array]:
+    """Indices of all plates, and the values of the guide's sites that are computed."""
+
+    def run(key: PRNGKeyArray) -> dict[str, Array]:
+        drawn, model = _run_once(fitted, key)
+        computed = {n: site for n, site in sampled(drawn).items() if _is_delta(site)}
+        plates = {n: site for n, site in (drawn | model).items() if _is_plate(site)}
+        return {name: site["value"] for name, site in (computed | plates).items()}
+
+    return jax.jit(run)(key)
 
 
 def scores(
@@ -94,6 +111,11 @@ def scores(
 ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
     """log p and log q of every site in nats, samples by rows, of draws that are spread over the
     components as evenly as can be: each has one more than another at most, which ones is chance."""
+    if num_samples < 1:
+        raise UserError(
+            f"`num_samples` is {num_samples}, but a bound needs at least one draw per row. "
+            "Give 1 for the ELBO, more for IWAE."
+        )
     offset_key, draw_key = jax.random.split(key)
     offset = jax.random.randint(offset_key, (), 0, fitted.num_components)
     components = (jnp.arange(num_samples) + offset) % fitted.num_components
@@ -232,6 +254,7 @@ def _check_all_sites_are_inside(plate: str, sites: Trace) -> None:
     outside = sorted(name for name, site in sites.items() if plate not in _frames(site))
     if outside:
         raise UserError(
-            f"`plate={plate!r}` makes every datum a row, but {', '.join(outside)} is outside that plate: "
-            "its score belongs to no single datum.\nLeave `plate` out, and one row is the data set."
+            f"`plate={plate!r}` makes every datum a row, but outside that plate there is "
+            f"{', '.join(outside)}, whose score belongs to no single datum.\n"
+            "Leave `plate` out, and one row is the data set."
         )
