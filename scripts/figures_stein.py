@@ -1,7 +1,9 @@
 """The figures of Stein mixtures, for `verify.py`: each function is one check."""
 
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -38,10 +40,14 @@ def mixture_variance(proposal: Any) -> float:
 
 def gaussian_grid() -> dict[str, Any]:
     """N(0, I_d): the mixture's dimension-averaged variance, which must be 1, for every size and two
-    repulsions, beside an independent implementation; and what SVGD has of it."""
+    repulsions, beside an independent NumPy implementation (of the tests, 5,000 steps); and what SVGD
+    has of it."""
     import jax
 
-    found: dict[str, Any] = {"stein": {}, "svgd": {}}
+    sys.path.insert(0, str(Path(__file__).parent.parent / "tests" / "inference"))
+    from stein_reference import numpy_stein_gaussian
+
+    found: dict[str, Any] = {"stein": {}, "numpy": {}, "svgd": {}}
     for size in DIMENSIONS:
         for count in COMPONENTS:
             for repulsion in REPULSIONS:
@@ -49,6 +55,8 @@ def gaussian_grid() -> dict[str, Any]:
                 variance = mixture_variance(last_state(setup).proposal)
                 name = f"d {size}, m {count}, repulsion {repulsion:g}"
                 found["stein"][name] = round(variance, 4)
+                reference = numpy_stein_gaussian(size, count, repulsion, 5000, 0.05, 0)
+                found["numpy"][name] = round(reference, 4)
                 print(name, variance, flush=True)
             jax.clear_caches()
         svgd = _gaussian(size, 20, 1.0, method="svgd")
@@ -99,6 +107,7 @@ def uci(name: str, method: str) -> dict[str, Any]:
     """Test log-likelihood and RMSE of one method on all folds of one set, in the repository's units:
     the mean over folds and its standard error."""
     import jax
+    import jax.numpy as jnp
     from scipy.special import logsumexp
 
     from tightbound.evaluation import evaluate
@@ -122,22 +131,16 @@ def uci(name: str, method: str) -> dict[str, Any]:
         found = evaluate(state.model, state.proposal, test, num_samples=1000, key=jax.random.key(1))
         log_p = logsumexp(found.log_p["y"], axis=0) - np.log(1000)
         nats.append(float(scale.log_density(log_p).mean()))
-        means = predicted(
-            state.model,
-            state.proposal,
-            setup.data["train"],
-            test.x.inputs,
-            200,
-            key=jax.random.key(2),
+        train = setup.data["train"]
+        pair = (state.model, state.proposal)
+        whole = train.take(np.arange(len(train)))
+        drawn = predicted(
+            *(*pair, whole, jnp.asarray(test.x.inputs)), num_samples=200, key=jax.random.key(2)
         )
-        error = np.asarray(means).mean((0, 1)) - test.x.target
+        error = np.asarray(drawn.expected).mean((0, 1)) - test.x.target
         errors.append(float(np.sqrt(np.square(error).mean())) * scale.scale)
-        own = evaluate(
-            *(state.model, state.proposal, setup.data["train"]),
-            num_samples=100,
-            key=jax.random.key(3),
-        )
-        bounds.append(float(own.log_weights.mean()) / len(setup.data["train"]))
+        own = evaluate(*pair, train, num_samples=100, key=jax.random.key(3))
+        bounds.append(float(own.log_weights.mean()) / len(train))
     return {
         "negative log-likelihood": _over_folds(-np.array(nats)),
         "RMSE": _over_folds(np.array(errors)),
@@ -314,3 +317,54 @@ def _small_mnist(name: str, seed: int, data: Any = None) -> Any:
         "valid": first_rows(setup.data["valid"], 200),
     }
     return replace(setup, data=data, baselines={})
+
+
+# --- the log's auto-encoder ----------------------------------------------------------------------
+
+SINGLE = ("--mixture.method", "single-guide", "--mixture.num-components", "1")
+# A step of five components takes 6 times as long as one of a single guide (`benchmarks/stein_step.py`).
+MNIST_RUNS: dict[str, tuple[str, ...]] = {
+    "stein mixture, m = 5": (),
+    "single guide, equal steps": SINGLE,
+    "single guide, equal time": (
+        *SINGLE,
+        *("--run.steps", "41904", "--run.evaluate-every", "4660", "--run.checkpoint-every", "4660"),
+    ),
+}
+
+
+def mnist(tightbound: Command, runs: Path, key: int) -> dict[str, Any]:
+    """The log's protocol with one key: 15 epochs with five components, beside a single guide."""
+    found: dict[str, Any] = {}
+    for name, settings in MNIST_RUNS.items():
+        folder = str(runs / f"stein-mnist-{name.replace(' ', '-').replace(',', '')}-{key}")
+        tightbound(
+            *("train", "stein/mnist", *settings, "--seed", str(key), "--run-dir", folder),
+            codes=(0, 1),
+        )
+        elbo = tightbound("evaluate", folder, "--bound", "elbo", "--num-samples", "5")
+        iwae = tightbound("evaluate", folder, "--bound", "iwae", "--num-samples", "100")
+        found[name] = {
+            "elbo": elbo["estimates"][0],
+            "iwae": iwae["estimates"][0],
+            **{figure: round(value["value"], 5) for figure, value in elbo["figures"].items()},
+        }
+    return found
+
+
+def checks(tightbound: Command, runs: Callable[[], Path]) -> dict[str, Callable[[], Any]]:
+    """Every check of this file by name."""
+    return {
+        "stein/gaussian grid": gaussian_grid,
+        "stein/two modes": two_modes,
+        **{
+            f"stein/uci {name}, {method}": lambda name=name, method=method: uci(name, method)
+            for name in UCI_SETS
+            for method in UCI_METHODS
+        },
+        "stein/guard": guard_study,
+        **{
+            f"stein/mnist, key {key}": lambda key=key: mnist(tightbound, runs(), key)
+            for key in range(3)
+        },
+    }

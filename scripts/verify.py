@@ -17,6 +17,7 @@ from typing import Any
 
 import figures_dlm
 import figures_edits
+import figures_stein
 import figures_vrnn
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -129,6 +130,11 @@ def start_up() -> dict[str, Any]:
     return {"help_seconds": seconds([TIGHTBOUND, "--help"], repeats=7), "check_seconds": cold}
 
 
+def runs_here() -> Path:
+    """The runs of this commit."""
+    return RUNS / commit()
+
+
 ALL_BOUNDS = (("elbo", 1), *((name, n) for name in ("iwae", "fivo") for n in (4, 8, 16)))
 
 CHECKS: Mapping[str, Callable[[], Any]] = {
@@ -173,13 +179,10 @@ CHECKS: Mapping[str, Callable[[], Any]] = {
         for data in figures_dlm.SETS
     },
     "drill dlm": lambda: drill("dlm"),
+    **figures_stein.checks(tightbound, runs_here),
+    "drill stein": lambda: drill("stein"),
     "ssm/nutria": lambda: figures_vrnn.series(tightbound, runs_here(), "ssm/nutria"),
 }
-
-
-def runs_here() -> Path:
-    """The runs of this commit."""
-    return RUNS / commit()
 
 
 def page(figures: Mapping[str, Any]) -> str:

@@ -118,14 +118,16 @@ def _of_data_set(
 ) -> Evaluation:
     """Chunk by chunk of the points, every chunk with the same draws of the latents."""
     pieces = []
-    latent = []
+    latents = []
     for batch, real in chunks(split, size):
         *latent, points = _point_scores(
             model, proposal, batch, num_samples, noise_key, draw_key, noise
         )
+        latents.append(jax.tree.map(np.asarray, latent))
         pieces.append({name: np.asarray(score)[:, :real] for name, score in points.items()})
     observed = {name: np.concatenate([p[name] for p in pieces], axis=1) for name in pieces[0]}
-    log_p, log_q = jax.tree.map(np.asarray, latent)
+    _check_same_draws(proposal, latents, size, num_samples * len(split))
+    log_p, log_q = latents[0]
     if split.given:  # z was scored where it was fitted
         log_p = {name: np.zeros((num_samples, len(split))) for name in log_p} | observed
         log_q, num_units = {}, np.asarray(split.num_units)
@@ -141,6 +143,19 @@ def _of_data_set(
         split=split.description,
         groups=split.groups if split.given else None,
     )
+
+
+def _check_same_draws(proposal: AbstractProposal, latents: list, size: int, num_draws: int) -> None:
+    """Chunks add up to the data set only where each was scored at the same z."""
+    first = jax.tree.leaves(latents[0])
+    for others in latents[1:]:
+        if not all(map(np.array_equal, first, jax.tree.leaves(others))):
+            raise UserError(
+                f"{type(proposal).__name__} looks at the points it is given, so chunks of {size} points "
+                "drew different latents, and their scores do not add up to those of the data set. "
+                f"Raise `max_draws` to {num_draws}, for a single chunk, or give a proposal that does "
+                "not look at them."
+            )
 
 
 @eqx.filter_jit

@@ -55,6 +55,18 @@ def test_a_language_model_from_its_parts_beats_kneser_ney_and_draws_a_sentence()
     assert re.search(r"^drawn: \w+ \w+", out, flags=re.MULTILINE)
 
 
+@pytest.mark.slow
+def test_eight_components_cover_a_ring_that_one_guide_does_not():
+    """Both ELBOs lie below the exact log p(x), which the script integrates; that of eight is within a
+    third of a nat of it, that of one is more than a nat below."""
+    out = run("stein_mixture.py")
+    bounds = [float(value) for value in re.findall(r"elbo: (-[\d.]+)", out)]
+    (exact,) = re.findall(r"exact: (-[\d.]+)", out)
+    one, eight = (float(exact) - bound for bound in bounds)
+    assert one > 1
+    assert 0 < eight < 1 / 3
+
+
 def test_the_readme_shows_the_quickstart_to_the_letter():
     readme = (ROOT / "README.md").read_text()
     (shown,) = re.findall(r"```python\n(.*?)```", readme, flags=re.DOTALL)

@@ -6,7 +6,7 @@ from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import equinox as eqx
 import jax
-from jaxtyping import Array, Float, PRNGKeyArray, PyTree
+from jaxtyping import Array, Float, Key, PRNGKeyArray, PyTree
 
 from tightbound.terms import Kind
 
@@ -78,4 +78,4 @@ class AbstractProposal(eqx.Module):
 class Stratified(Protocol):
     """A distribution that can draw a number of values more evenly than one by one: mixtures can."""
 
-    def sample_strata(self, keys: PRNGKeyArray) -> Any: ...
+    def sample_strata(self, keys: Key[Array, " draws"]) -> Any: ...

@@ -66,7 +66,9 @@ class FullRank(AbstractProposal):
     """q(z) = N(mean, L L^T) over all latents in one vector: L lower triangular, its diagonal exp(.)."""
 
     mean: PyTree[Array]
-    factor: Float[Array, "latent latent"]  # strictly lower part of L; log of its diagonal on the diagonal
+    factor: Float[
+        Array, "latent latent"
+    ]  # strictly lower part of L; log of its diagonal on the diagonal
 
     def __init__(
         self,
@@ -109,9 +111,7 @@ class PointMass(AbstractProposal):
 
     value: PyTree[Array]
 
-    def __init__(
-        self, sample_start: Callable[[PRNGKeyArray], PyTree[Array]], *, key: PRNGKeyArray
-    ):
+    def __init__(self, sample_start: Callable[[PRNGKeyArray], PyTree[Array]], *, key: PRNGKeyArray):
         self.value = sample_start(key)
 
     def proposal(self, x: PyTree[Array]) -> Distribution:

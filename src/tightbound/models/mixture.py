@@ -7,7 +7,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jax.scipy.special import logsumexp
-from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
+from jaxtyping import Array, Float, Int, Key, PRNGKeyArray, PyTree
 
 from tightbound.models.base import AbstractProposal, Distribution
 from tightbound.models.stateful import AbstractStepwise
@@ -51,7 +51,7 @@ class MixtureDistribution(eqx.Module):
         which = jax.random.randint(which_key, (), 0, self.num_components)
         return self._component(which).sample(draw_key)
 
-    def sample_strata(self, keys: PRNGKeyArray) -> PyTree[Array]:
+    def sample_strata(self, keys: Key[Array, " draws"]) -> PyTree[Array]:
         """As many draws as keys, as evenly over the components as their number allows.
 
         Draw s is of component s mod m; of those left over each is of another component, taken at
