@@ -59,7 +59,7 @@ ARROWS: Mapping[str, set[str]] = {
     "train.folder": {"errors"},
     "recipes": {
         *("errors", "nn", "models", "data", "train", "evaluation", "inference.filtering"),
-        "inference.kernels",
+        *("inference.kernels", "inference.stein"),
     },
     "diagnose": {*TRAINING, "train", "nn"},
     "diagnose.evidence": {"errors"},

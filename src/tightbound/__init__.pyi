@@ -5,6 +5,8 @@ from .data.batch import training_batches as training_batches
 from .data.noising import AsFloat as AsFloat
 from .data.noising import Binarise as Binarise
 from .data.noising import Rescale as Rescale
+from .data.points import Points as Points
+from .data.points import PointSet as PointSet
 from .data.sequences import Sequence as Sequence
 from .data.sequences import sequence_split as sequence_split
 from .data.strokes import Strokes as Strokes
@@ -39,10 +41,19 @@ from .evaluation import Evaluation as Evaluation
 from .evaluation import evaluate as evaluate
 from .inference.filter import filter as filter
 from .inference.filtering import Filtering as Filtering
+from .inference.kernels import RBF as RBF
+from .inference.kernels import InverseMultiquadric as InverseMultiquadric
+from .inference.kernels import KernelMixture as KernelMixture
+from .inference.kernels import Linear as Linear
+from .inference.kernels import PerSite as PerSite
+from .inference.predictive import posterior_draws as posterior_draws
+from .inference.predictive import predicted as predicted
+from .inference.predictive import predictive_draws as predictive_draws
 from .inference.smoothing import smooth as smooth
 from .inference.weigh import weigh as weigh
 from .models.base import AbstractModel as AbstractModel
 from .models.base import AbstractProposal as AbstractProposal
+from .models.bayesian_network import BayesianNetwork as BayesianNetwork
 from .models.cvae import ConditionalProposal as ConditionalProposal
 from .models.cvae import ConditionalVAE as ConditionalVAE
 from .models.deep_vae import DeepProposal as DeepProposal
@@ -71,9 +82,18 @@ from .models.language.structure import Direct as Direct
 from .models.lgssm import LGSSMOptimal as LGSSMOptimal
 from .models.lgssm import LGSSMSmoothing as LGSSMSmoothing
 from .models.lgssm import LinearGaussianSSM as LinearGaussianSSM
+from .models.mean_field import FullRank as FullRank
+from .models.mean_field import MeanField as MeanField
+from .models.mean_field import PointMass as PointMass
+from .models.mixture import Mixture as Mixture
+from .models.mixture import mixture as mixture
 from .models.no_latents import NoLatents as NoLatents
 from .models.posterior import ExactPosterior as ExactPosterior
 from .models.ppca import ProbabilisticPCA as ProbabilisticPCA
+from .models.regression import BayesianLinearRegression as BayesianLinearRegression
+from .models.regression import BayesianLogisticRegression as BayesianLogisticRegression
+from .models.response import ClassResponse as ClassResponse
+from .models.response import NormalResponse as NormalResponse
 from .models.sequential import AbstractSequential as AbstractSequential
 from .models.stateful import AbstractStateful as AbstractStateful
 from .models.stateful import AbstractStateSpace as AbstractStateSpace
@@ -82,6 +102,7 @@ from .models.stateful import FromPrior as FromPrior
 from .models.stateful import Guided as Guided
 from .models.stateful import proposed as proposed
 from .models.stochastic_volatility import StochasticVolatility as StochasticVolatility
+from .models.target import GaussianTarget as GaussianTarget
 from .models.theta_logistic import ThetaLogistic as ThetaLogistic
 from .models.vae import VAE as VAE
 from .models.vae import GaussianProposal as GaussianProposal
@@ -104,6 +125,7 @@ from .terms import Site as Site
 from .terms import StepTerms as StepTerms
 from .train.filtering import FilteringObjective as FilteringObjective
 from .train.folder import RunFolder as RunFolder
+from .train.guard import guarded as guarded
 from .train.loop import TrainState as TrainState
 from .train.loop import fit as fit
 from .train.loop import init_state as init_state
@@ -112,5 +134,8 @@ from .train.run import first_state as first_state
 from .train.run import run as run
 from .train.setup import Setup as Setup
 from .train.setup import Twin as Twin
+from .train.stein import single_guide as single_guide
+from .train.stein import stein_mixture as stein_mixture
+from .train.stein import stein_transport as stein_transport
 
 __version__: str

@@ -6,7 +6,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int, Integer, PRNGKeyArray
+from jaxtyping import Array, Float, Int, Integer, PRNGKeyArray, PyTree
 
 from tightbound.data.batch import Batch, Noise, Split, chunks
 from tightbound.errors import UserError
@@ -127,6 +127,10 @@ def _of_data_set(
         pieces.append({name: np.asarray(score)[:, :real] for name, score in points.items()})
     observed = {name: np.concatenate([p[name] for p in pieces], axis=1) for name in pieces[0]}
     _check_same_draws(proposal, latents, size, num_samples * len(split))
+    if split.given:  # other points must not move what was fitted to the training split
+        other = split.take(np.zeros(min(size, len(split)), int))
+        *moved, _ = _point_scores(model, proposal, other, num_samples, noise_key, draw_key, noise)
+        _check_not_looking(proposal, split, latents[0], moved)
     log_p, log_q = latents[0]
     if split.given:  # z was scored where it was fitted
         log_p = {name: np.zeros((num_samples, len(split))) for name in log_p} | observed
@@ -156,6 +160,18 @@ def _check_same_draws(proposal: AbstractProposal, latents: list, size: int, num_
                 f"Raise `max_draws` to {num_draws}, for a single chunk, or give a proposal that does "
                 "not look at them."
             )
+
+
+def _check_not_looking(
+    proposal: AbstractProposal, split: Split, latents: PyTree, moved: PyTree
+) -> None:
+    """Points are predicted by z as it was fitted to others, not by what the points say of z."""
+    if not all(map(np.array_equal, jax.tree.leaves(latents), jax.tree.leaves(moved))):
+        raise UserError(
+            f"The {split.name} split is predicted from the {split.given} split, but "
+            f"{type(proposal).__name__} looks at the points it is given: its draws are of the held-out "
+            "points' own latents. Give a proposal that does not look at them."
+        )
 
 
 @eqx.filter_jit

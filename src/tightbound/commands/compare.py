@@ -5,7 +5,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from tightbound.commands.evaluate import Evaluated, evaluate_run, filtering_of
+from tightbound.commands.evaluate import (
+    Evaluated,
+    evaluate_run,
+    filtering_of,
+    with_shared_draws,
+)
 from tightbound.commands.options import (
     RunReference,
     parse,
@@ -18,7 +23,7 @@ from tightbound.errors import UserError
 from tightbound.report.tables import Table, TableFormat
 
 if TYPE_CHECKING:
-    from tightbound.estimators.comparison import SequenceScores
+    from tightbound.estimators.comparison import Comparison, SequenceScores
     from tightbound.evaluation import Evaluation
 
 
@@ -52,6 +57,8 @@ class CompareOptions:
 def main(arguments: Sequence[str]) -> int:
     options = parse(CompareOptions, "compare", arguments)
     use_compilation_cache()
+    import numpy as np
+
     from tightbound.estimators.comparison import compare
 
     num_samples = options.num_samples
@@ -75,6 +82,9 @@ def main(arguments: Sequence[str]) -> int:
         comparison = compare(first, second, unit=options.unit, by_group=options.by_group)
     except ValueError as error:
         raise UserError(str(error)) from error
+    draws_error = None
+    if one.split.given:  # pairing takes the rows' spread away, but not that of draws all rows share
+        comparison, draws_error = with_draws(comparison, one, other, options.bound)
     sites = {}
     if other is not None:
         sites = site_differences(one.evaluation, other.evaluation, options.unit)
@@ -83,7 +93,8 @@ def main(arguments: Sequence[str]) -> int:
             name: {"difference": value, "standard_error": error}
             for name, (value, error) in sites.items()
         }
-        print_json({"comparison": comparison.to_json(), "sites": by_site})
+        document = {"comparison": comparison.to_json(), "sites": by_site}
+        print_json(document | ({} if draws_error is None else {"draws_error": draws_error}))
         return 0
     print(f"{options.first}: {comparison.first}")
     print(f"{options.second}: {comparison.second}")
@@ -94,8 +105,13 @@ def main(arguments: Sequence[str]) -> int:
         f"{comparison.num_sequences} sequences of {comparison.split}"
         + (f", clustered by {comparison.num_groups} groups" if options.by_group else "")
     )
+    if draws_error is not None:
+        print(
+            f"Draws that all rows share add ± {draws_error:.4f} to that: both errors count below."
+        )
     if error is not None:
-        print(_verdict(comparison.difference, error, comparison.larger_is_better))
+        whole = float(np.hypot(error, draws_error or 0.0))
+        print(_verdict(comparison.difference, whole, comparison.larger_is_better))
     if sites:
         print()
         rows = tuple(
@@ -105,6 +121,22 @@ def main(arguments: Sequence[str]) -> int:
         title = f"Difference of the ELBOs by site [{unit}]"
         show(Table(title, ("site", "first - second", "±"), rows), options.format)
     return 0
+
+
+def with_draws(
+    comparison: "Comparison", one: Evaluated, other: Evaluated | None, bound: str
+) -> "tuple[Comparison, float | None]":
+    """Both figures with the errors over their draws, and that of the difference as if the two runs' draws
+    were independent; those of one key may be alike, and the error then smaller."""
+    import math
+
+    figures = [with_shared_draws(comparison.first, one.evaluation, bound, None)]
+    if other is not None:
+        figures.append(with_shared_draws(comparison.second, other.evaluation, bound, None))
+    errors = [figure.monte_carlo_error for figure in figures]
+    known = [error for error in errors if error is not None]
+    comparison = replace(comparison, first=figures[0], second=[*figures, comparison.second][1])
+    return comparison, math.hypot(*known) if len(known) == len(errors) else None
 
 
 def _baseline(name: str, run: Evaluated, scores: "SequenceScores") -> "SequenceScores":

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from tightbound.commands.mixture_figures import mixture_figures
 from tightbound.commands.options import (
     RunReference,
     parse,
@@ -13,6 +14,7 @@ from tightbound.commands.options import (
     show,
     use_compilation_cache,
 )
+from tightbound.commands.point_figures import point_figures, what_is_measured
 from tightbound.commands.runs_on_disk import open_run, split_reference
 from tightbound.commands.stroke_figures import stroke_figures
 from tightbound.errors import UserError
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     from tightbound.estimators.estimate import Estimate
     from tightbound.evaluation import Evaluation
     from tightbound.inference.filtering import Filtering
+    from tightbound.models.base import AbstractProposal
     from tightbound.train.loop import TrainState
     from tightbound.train.setup import Setup
 
@@ -35,7 +38,8 @@ class EvaluateOptions:
     """RUN or RUN@STEP; by default the newest checkpoint."""
     bound: Literal["elbo", "iwae", "renyi", "cubo", "fivo"] = "elbo"
     num_samples: int | None = None
-    """Draws per sequence (of "fivo": filters); by default 1 for "elbo" and "fivo", 100 for the others."""
+    """Draws per sequence (of "fivo": filters). By default 1 for "fivo" and "elbo" (there one of each
+    component of a mixture), 100 for the others and for latents that all points of a data set share."""
     num_particles: int = 128
     """fivo: of every filter."""
     threshold: float = 0.5
@@ -70,12 +74,10 @@ def main(arguments: Sequence[str]) -> int:
     use_compilation_cache()
     from tightbound.estimators.bounds import bound_estimate
 
-    num_samples = options.num_samples
-    if num_samples is None:
-        num_samples = 1 if options.bound in ("elbo", "fivo") else 100
     evaluated = evaluate_run(
-        *(options.run, options.split, num_samples, options.seed, options.max_rows),
+        *(options.run, options.split, options.num_samples, options.seed, options.max_rows),
         options.set,
+        bound=options.bound,
         filtering=filtering_of(options.bound, options.num_particles, options.threshold),
     )
     evaluation = evaluated.evaluation
@@ -102,10 +104,12 @@ def main(arguments: Sequence[str]) -> int:
     kind = evaluation.kind_of_bound(evaluated.setup.is_bound)
     if kind != "lower":  # which has turned where the unit turns the sign
         estimate = replace(estimate, bound=kind)
+    if evaluated.split.given:
+        estimate = with_shared_draws(estimate, evaluation, options.bound, order)
     sites = site_estimates(evaluation)
-    figures = stroke_figures(
-        evaluated.setup, evaluated.state, evaluated.split, evaluation, options.seed
-    )
+    parts = (evaluated.setup, evaluated.state, evaluated.split, evaluation, options.seed)
+    figures = stroke_figures(*parts) | point_figures(*parts) | mixture_figures(*parts)
+    note = what_is_measured(evaluated.split)
     if options.save is not None:
         save_weights(Path(options.save), evaluation)
         say(f"Log-weights are in {options.save}.")
@@ -115,12 +119,15 @@ def main(arguments: Sequence[str]) -> int:
                 "estimates": [estimate.to_json()],
                 "sites": {name: value.to_json() for name, value in sites.items()},
                 "figures": {name: value.to_json() for name, value in figures.items()},
+                "notes": [note] if note else [],
             }
         )
     else:
         print_evaluation(estimate, sites, options.format)
         for name, value in figures.items():
             print(f"{name}: {value}")
+        if note:
+            print(note)
     return 0
 
 
@@ -137,19 +144,21 @@ class Evaluated:
 def evaluate_run(
     reference: str,
     split: str,
-    num_samples: int,
+    num_samples: int | None,
     seed: int,
     max_rows: int | None,
     changes: Sequence[str] = (),
+    bound: str = "elbo",
     filtering: "Filtering | None" = None,
 ) -> Evaluated:
     """The scored sites of a run's split, with what they were made from. `changes` are settings of the
-    run looked at in another way, `KEY=VALUE`; with `filtering` every draw is a filter's."""
+    run looked at in another way, `KEY=VALUE`; with `filtering` every draw is a filter's. No
+    `num_samples` means those of `default_num_samples` for the bound."""
     import jax
 
     from tightbound.data.batch import first_rows
 
-    if num_samples < 1:
+    if num_samples is not None and num_samples < 1:
         raise UserError(
             f"`num_samples` is {num_samples}, but a bound needs at least one draw per sequence. "
             "Give 1 for the ELBO, more for IWAE."
@@ -161,10 +170,13 @@ def evaluate_run(
     data = chosen_split(setup, split)
     if max_rows is not None:
         data = first_rows(data, max_rows)
+    proposal = setup.evaluated(state.proposal)
+    if num_samples is None:
+        num_samples = default_num_samples(bound, data, proposal)
     try:
         evaluation = setup.evaluator(
             state.model,
-            setup.evaluated(state.proposal),
+            proposal,
             data,
             num_samples=num_samples,
             key=jax.random.key(seed),
@@ -174,6 +186,35 @@ def evaluate_run(
     except ValueError as error:
         raise UserError(str(error)) from error
     return Evaluated(setup, state, data, evaluation)
+
+
+def default_num_samples(bound: str, split: "Split", proposal: "AbstractProposal") -> int:
+    """100, but for a mean over draws (or of filters) no more than are needed to have one of each
+    component. Points that share their latents see so few of them that these need 100 for that too."""
+    from tightbound.models.mixture import Mixture
+
+    if bound == "fivo":
+        return 1
+    if bound != "elbo" or split.pooled:
+        return 100
+    return proposal.num_components if isinstance(proposal, Mixture) else 1
+
+
+def with_shared_draws(
+    estimate: "Estimate", evaluation: "Evaluation", bound: str, order: float | None
+) -> "Estimate":
+    """The estimate with the error over draws that all points share: what single points' errors add up
+    to would be too small."""
+    import numpy as np
+
+    from tightbound.estimators.prediction import error_over_shared_draws
+
+    powers = {"elbo": 0.0, "iwae": 1.0, "renyi": 1.0 - (order or 0.0), "cubo": order or 2.0}
+    slopes = {"bits per unit": 1 / np.log(2), "perplexity": estimate.value}
+    error = error_over_shared_draws(evaluation.log_weights, powers[bound])
+    if error is not None:
+        error = float(error * slopes.get(estimate.unit, 1.0))
+    return replace(estimate, monte_carlo_error=error)
 
 
 def filtering_of(bound: str, num_particles: int, threshold: float) -> "Filtering | None":

@@ -13,14 +13,17 @@ if TYPE_CHECKING:
     from tightbound.commands.sample_sequences import SequenceRequest
     from tightbound.train.setup import Setup
 
-Kind = Literal["images", "text", "language", "sequences"]
+Kind = Literal["images", "text", "language", "sequences", "points", "targets"]
 
 _IMAGES, _COLUMNS, _TRAJECTORIES, _SEQUENCES, _TEXTS = 64, 16, 4, 16, 16
+_OF_POINTS, _OF_A_COMPONENT = 200, 1000  # draws of the latents
 _CALLED = {
     "images": "images",
     "text": "text by edits",
     "language": "text by language models",
     "sequences": "sequences",
+    "points": "points",
+    "targets": "known densities",
 }
 _ONLY_OF: Mapping[str, tuple[Kind, ...]] = {
     "columns": ("images", "sequences"),
@@ -36,12 +39,14 @@ _COOLEST, _HOTTEST = 1e-3, 1e3  # beyond, scaled log-probabilities of what is im
 @dataclass(frozen=True)
 class SampleOptions:
     """Draw from the model into the run's `samples/` folder: images, texts with log p of every token or
-    of the edits that wrote them, or sequences (strokes, music, series) beside held-out ones."""
+    of the edits that wrote them, or sequences (strokes, music, series) beside held-out ones. Of points
+    that share their latents, predictions; of a known density, the proposal beside it."""
 
     run: RunReference
     """RUN or RUN@STEP; by default the newest checkpoint."""
     num: int | None = None
-    """Images (64 by default), trajectories of edits (4), texts of a language model or sequences (16)."""
+    """Images (64 by default), trajectories of edits (4), texts of a language model or sequences (16);
+    draws of the latents, of points in all (200), of a known density from every component (1000)."""
     columns: int | None = None
     """Pictures in a line of a sheet."""
     temperature: float | None = None
@@ -89,6 +94,18 @@ def main(arguments: Sequence[str]) -> int:
         from tightbound.commands.sample_sequences import write_sequences
 
         files, document = write_sequences(setup, state, folder, _request(options)), {}
+    elif kind == "points":
+        from tightbound.commands.sample_points import write_predictions
+
+        num = options.num or _OF_POINTS
+        files = write_predictions(setup, state, folder, num=num, seed=options.seed)
+        document = {}
+    elif kind == "targets":
+        from tightbound.commands.sample_targets import write_target
+
+        num = options.num or _OF_A_COMPONENT
+        files = write_target(setup, state, folder, num=num, seed=options.seed)
+        document = {}
     elif kind == "language":
         from tightbound.commands.sample_language import write_language
 
@@ -147,7 +164,12 @@ def _kind_of(setup: "Setup") -> Kind:
     """What a run's rows are, as its samples are drawn."""
     from tightbound.models.edits.model import EditModel
     from tightbound.models.stateful import AbstractStateful
+    from tightbound.models.target import AbstractTarget
 
+    if isinstance(setup.model, AbstractTarget):
+        return "targets"
+    if setup.data["train"].pooled:
+        return "points"
     if setup.vocabulary is not None:
         return "text" if isinstance(setup.model, EditModel) else "language"
     return "sequences" if isinstance(setup.model, AbstractStateful) else "images"

@@ -16,7 +16,9 @@ if TYPE_CHECKING:
 def write_images(
     setup: "Setup", state: "TrainState", folder: Path, *, num: int, columns: int, seed: int
 ) -> list[Path]:
-    """Two contact sheets as PNG files: draws, and held-out images beside their reconstructions."""
+    """Contact sheets as PNG files: draws, held-out images beside their reconstructions, and where the
+    proposal is a mixture a line of held-out images with those of every component below it."""
+    from tightbound.models.mixture import Mixture
     from tightbound.report.pictures import image_sheet, side_by_side
 
     drawn = folder / f"prior-step-{int(state.step):08d}.png"
@@ -24,7 +26,12 @@ def write_images(
     pairs = folder / f"reconstructions-step-{int(state.step):08d}.png"
     originals, means = reconstructions(setup, state, num, seed)
     side_by_side(originals, means, pairs, columns)
-    return [drawn, pairs]
+    if not isinstance(state.proposal, Mixture):
+        return [drawn, pairs]
+    by_component = folder / f"components-step-{int(state.step):08d}.png"
+    lines = reconstructions_by_component(setup, state, columns, seed)
+    image_sheet(lines.reshape(-1, *lines.shape[2:]), by_component, lines.shape[1])
+    return [drawn, pairs, by_component]
 
 
 def prior_means(state: "TrainState", num: int, seed: int) -> Float[np.ndarray, "n h w"]:
@@ -71,6 +78,35 @@ def reconstructions(
 
     seen, means = rebuild(state.model, state.proposal, batch)
     return as_images(seen), as_images(means)
+
+
+def reconstructions_by_component(
+    setup: "Setup", state: "TrainState", num: int, seed: int
+) -> Float[np.ndarray, "lines n h w"]:
+    """Held-out images as the model sees them, then line by line the output's mean at one draw of z
+    from each component."""
+    import equinox as eqx
+    import jax
+    import jax.numpy as jnp
+
+    from tightbound.data.labelled import image_of
+    from tightbound.inference.predictive import posterior_draws
+
+    valid = setup.data["valid"]
+    batch = valid.take(np.arange(min(num, len(valid))))
+    noise_key, draw_key = jax.random.split(jax.random.key(seed))
+
+    @eqx.filter_jit
+    def rebuild(model, proposal, batch):
+        if setup.noise is not None:
+            batch = setup.noise(batch, noise_key)
+        drawn = posterior_draws(model, proposal, batch, num_samples=1, key=draw_key)
+        z = jax.tree.map(lambda leaf: leaf[:, 0], drawn)
+        of_rows = jax.vmap(lambda x, z: mean_of(model, x, z))
+        means = jax.vmap(lambda z: of_rows(batch.x, z))(z)
+        return jnp.concatenate([image_of(batch.x)[None], means])
+
+    return np.stack([as_images(line) for line in rebuild(state.model, state.proposal, batch)])
 
 
 def mean_of(model: Any, x: Any, z: Any) -> Any:

@@ -1,7 +1,7 @@
 """Stein mixtures over the parameters of regressions and classifiers: latents that all points share."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Literal
 
@@ -12,10 +12,12 @@ from tightbound.recipes.stein_settings import GuideSettings, MixtureSettings, in
 from tightbound.train.settings import OptimiserSettings, RunSettings
 
 if TYPE_CHECKING:  # a recipe is looked up without JAX; only `build` needs it
+    from jaxtyping import PRNGKeyArray
+
     from tightbound.data.batch import Split
     from tightbound.data.uci import TargetScale
     from tightbound.models.point_model import AbstractPointModel
-    from tightbound.train.setup import Setup
+    from tightbound.train.setup import Setup, Twin
 
 UCI = ("yacht", "energy", "concrete", "wine", "protein")
 CLASSES = ("two-classes", "mnist")
@@ -100,6 +102,7 @@ class SteinPointRecipe:
             baselines=baseline_estimates(rows(splits["valid"]), splits["valid"]),
             baseline_rows=rows,
             is_bound=self.mixture.is_bound,
+            twin=_twin(self.model, self.guide, self.mixture),
             target_scale=scale,
             seed=seed,
         )
@@ -157,13 +160,47 @@ def _model(settings: PointModelSettings, data: PointData, train: "Split") -> "Ab
     )
 
 
+def _twin(
+    settings: PointModelSettings, guide: GuideSettings, mixed: MixtureSettings
+) -> "Callable[[PRNGKeyArray], Twin] | None":
+    """One weight and one point, whose targets are a grid of numbers or the two classes. None for
+    networks, which have more weights than can be integrated over, and for points without a density."""
+    import numpy as np
+
+    from tightbound.data.points import Points, PointSet
+    from tightbound.models.mixture import mixture
+    from tightbound.models.regression import BayesianLinearRegression, BayesianLogisticRegression
+    from tightbound.train.setup import Twin
+
+    if settings.family == "network" or mixed.is_points:
+        return None
+    if settings.family == "linear":
+        model = BayesianLinearRegression(1, bias=False, noise_scale=settings.noise_scale)
+        targets = np.linspace(-12.0, 12.0, 961, dtype=np.float32)
+        log_cell_volume = float(np.log(targets[1] - targets[0]))
+    else:
+        model = BayesianLogisticRegression(1, bias=False)
+        targets, log_cell_volume = np.arange(2, dtype=np.int32), 0.0
+    ones = np.ones((len(targets), 1), np.float32)
+    grid = PointSet(Points(0.7 * ones[:, None], targets[:, None]), ones)
+    # as wide as the prior: weights are compared where components overlap
+    make = replace(guide, start_scale=1.0).maker(mixed, model.sample_prior)
+
+    def twin(key):
+        if mixed.method == "single-guide":
+            return Twin(model, make(key), grid, log_cell_volume)
+        return Twin(model, mixture(make, mixed.num_components, key=key), grid, log_cell_volume)
+
+    return twin
+
+
 _UCI_RUN = RunSettings(
-    steps=20_000,
+    steps=6000,
     batch_size=100,
     log_every=100,
-    evaluate_every=2000,
+    evaluate_every=1000,
     evaluate_samples=100,
-    checkpoint_every=10_000,
+    checkpoint_every=3000,
 )
 
 
@@ -174,7 +211,7 @@ def _uci(source: Literal["yacht", "energy", "concrete", "wine", "protein"]) -> S
         data=PointData(source),
         guide=GuideSettings(start_scale=0.02, start_spread=0.3),
         mixture=MixtureSettings(draws=2),
-        optimiser=OptimiserSettings(learning_rate=5e-3, decay="cosine"),
+        optimiser=OptimiserSettings(learning_rate=1e-2, decay="cosine"),
         run=_UCI_RUN,
     )
 
@@ -208,14 +245,14 @@ RECIPES: Mapping[str, SteinPointRecipe] = {
         SteinPointRecipe(
             "stein/wave",
             "a wave seen at both its ends: a network that must not be sure in between",
-            data=PointData("wave", num_points=40),
-            model=PointModelSettings(hidden_sizes=(50,), activation="tanh"),
+            data=PointData("wave", num_points=400),
+            model=PointModelSettings(hidden_sizes=(20,), activation="tanh", scale_by_fan_in=True),
             guide=GuideSettings(start_scale=0.05),
             mixture=MixtureSettings(draws=2),
             optimiser=OptimiserSettings(learning_rate=0.01, decay="cosine"),
             run=RunSettings(
                 steps=5000,
-                batch_size=40,
+                batch_size=400,
                 evaluate_every=500,
                 evaluate_samples=100,
                 checkpoint_every=2500,

@@ -45,7 +45,7 @@ _INSIDE = (
 class Curve:
     """One line of a chart; it has a gap wherever `y` is not finite."""
 
-    name: str
+    name: str  # "": no legend and no pointer tells of it
     x: Float[np.ndarray, " points"]
     y: Float[np.ndarray, " points"]
     labels: tuple[str, ...]  # what a pointer is told at each point
@@ -53,6 +53,7 @@ class Curve:
     high: Float[np.ndarray, " points"] | None = None
     colour: int = 1  # 1 to NUM_COLOURS; page.css says which they are
     quiet: bool = False  # drawn thin: context, not the subject
+    dots: bool = False  # single points that no line joins
 
 
 @dataclass(frozen=True)
@@ -95,8 +96,9 @@ def line_chart(
         "</svg>",
         *(_level(level, frame) for level in inside),
     ]
-    legend = _legend([(c.name, c.colour) for c in curves])
-    return figure(title, note, legend, svg(drawing, _line_points(curves, frame, x_label)))
+    named = [curve for curve in curves if curve.name]
+    legend = _legend([(c.name, c.colour) for c in named])
+    return figure(title, note, legend, svg(drawing, _line_points(named, frame, x_label)))
 
 
 def column_chart(
@@ -352,6 +354,12 @@ def axis_name(label: str, y: int) -> str:
 def _line(curve: Curve, frame: Frame) -> str:
     kind = "line quiet" if curve.quiet else "line"
     across, down = frame.across(curve.x), frame.down(curve.y)
+    if curve.dots:
+        return "".join(
+            f'<circle class="dot c{curve.colour}" cx="{a:.1f}" cy="{d:.1f}" r="3.2"/>'
+            for a, d in zip(across, down, strict=True)
+            if np.isfinite(d)
+        )
     parts = [f'<path class="{kind} c{curve.colour}" d="{_path(across, down)}"/>']
     if len(curve.x) < MARKED and not curve.quiet:
         parts += [

@@ -32,6 +32,8 @@ class RunContents:
     profile: dict[str, Any] | None  # of a few held-out sequences, the newest
     language: dict[str, Any] | None  # losses and parts of a language model, the newest
     texts: dict[str, Any] | None  # that it drew, the newest
+    prediction: dict[str, Any] | None  # of points that share their latents, the newest
+    target: dict[str, Any] | None  # a known density beside its proposal, the newest
     why: dict[str, Any] | None
 
 
@@ -67,6 +69,8 @@ def read_contents(folder: RunFolder) -> RunContents:
         profile=newest("profile"),
         language=newest("language-step"),
         texts=newest("texts-step"),
+        prediction=newest("prediction-step"),
+        target=newest("target-step"),
         why=document("why.json"),
     )
 

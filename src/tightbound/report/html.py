@@ -22,6 +22,7 @@ from tightbound.report.language_panels import (
     language_panels,
     language_tables,
 )
+from tightbound.report.mixture_panels import component_panels, prediction_panels, target_panels
 from tightbound.report.panels import (
     bound_panel,
     gradient_panels,
@@ -75,6 +76,7 @@ def page(contents: RunContents) -> str:
         _charts("What each site adds", site_panels(contents), "no records yet"),
         _charts("Weights", weight_panels(contents), "no records and no evidence yet"),
         _charts("Latents", latent_panels(contents), "no evidence files with latents"),
+        _mixture(contents),
         _sequences(contents),
         _language(contents),
         _charts("Gradients", gradient_panels(contents), "no evidence files with gradients"),
@@ -253,6 +255,16 @@ def _sequences(contents: RunContents) -> str:
     return _charts("Sequences, step by step", charts, "") if charts else ""
 
 
+def _mixture(contents: RunContents) -> str:
+    """Of proposals that are mixtures, of points that share their latents, and of known densities alone."""
+    parts = {
+        "Against the target": target_panels(contents.target),
+        "Predictions": prediction_panels(contents.prediction),
+        "Components of the mixture": component_panels(contents.evidence),
+    }
+    return "".join(_charts(title, charts, "") for title, charts in parts.items() if charts)
+
+
 def _language(contents: RunContents) -> str:
     """Of language models alone."""
     profile = contents.language
@@ -308,7 +320,8 @@ def _trajectories(contents: RunContents) -> str:
 
 def _samples(contents: RunContents) -> str:
     samples = contents.samples
-    if not samples and (contents.trajectories or contents.texts):
+    drawn = (contents.trajectories, contents.texts, contents.prediction, contents.target)
+    if not samples and any(drawn):
         return ""
     if not samples:
         return (
@@ -324,9 +337,11 @@ def _samples(contents: RunContents) -> str:
 def _sample(path: Path) -> str:
     data = base64.b64encode(path.read_bytes()).decode()
     name = escape(path.stem)
+    by_component = path.stem.startswith("components-")
+    lines = ": held-out images, then line by line what every component makes of them"
     return (
         f'<figure><img alt="{name}" src="data:image/png;base64,{data}">'
-        f"<figcaption>{name}</figcaption></figure>"
+        f"<figcaption>{name}{lines if by_component else ''}</figcaption></figure>"
     )
 
 

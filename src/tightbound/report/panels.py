@@ -133,7 +133,7 @@ def latent_panels(contents: RunContents) -> list[str]:
 
 def gradient_panels(contents: RunContents) -> list[str]:
     """Gradient norm and relative update, module by module."""
-    steps, names, norms, ratios = _module_history(_spread(contents.evidence, MOST_FILES))
+    steps, names, norms, ratios = _module_history(evenly_spaced(contents.evidence, MOST_FILES))
     if not names:
         return []
     return [
@@ -315,7 +315,7 @@ def _module_chart(
     return line_chart(title, curves, y_label=y_label, log_y=True)
 
 
-def _spread(paths: Sequence[Path], most: int) -> list[Path]:
+def evenly_spaced(paths: Sequence[Path], most: int) -> list[Path]:
     """At most `most` of the paths, evenly spaced, the first and the last among them."""
     if len(paths) <= most:
         return list(paths)
