@@ -13,8 +13,7 @@ import optax
 from jax.scipy.stats import norm
 
 import tightbound as tb
-from tightbound.models.mean_field import MeanField
-from tightbound.train.stein import Inference, single_guide, stein_mixture
+from tightbound.train.stein import Inference
 
 
 class Ring(tb.AbstractModel):
@@ -42,7 +41,7 @@ adam = optax.adam(0.02)
 
 
 def guide(key):
-    return MeanField(model.sample_prior, scale=0.3, key=key)
+    return tb.MeanField(model.sample_prior, scale=0.3, key=key)
 
 
 def fitted(inference: Inference, num_steps: int = 2000) -> tb.Evaluation:
@@ -57,8 +56,10 @@ def fitted(inference: Inference, num_steps: int = 2000) -> tb.Evaluation:
 
 
 def main() -> None:
-    one = fitted(single_guide(guide, adam, draws=16, key=jax.random.key(0)))
-    many = fitted(stein_mixture(guide, adam, num_components=8, draws=2, key=jax.random.key(0)))
+    one = fitted(tb.single_guide(guide, adam, draws=16, key=jax.random.key(0)))
+    many = fitted(
+        tb.stein_mixture(guide, adam, num_components=8, num_rows=1, draws=2, key=jax.random.key(0))
+    )
     for name, scores in {"one guide": one, "eight components": many}.items():
         for bound in ("elbo", "iwae"):
             estimate = tb.bound_estimate(scores.log_weights, bound=bound, split=scores.split)

@@ -137,5 +137,6 @@ from .train.setup import Twin as Twin
 from .train.stein import single_guide as single_guide
 from .train.stein import stein_mixture as stein_mixture
 from .train.stein import stein_transport as stein_transport
+from .train.stein import svgd as svgd
 
 __version__: str

@@ -84,6 +84,11 @@ def evaluate(
     at_once = num_samples if filtering is None else filtering.num_particles
     size = int(np.clip(max_draws // at_once, 1, len(split)))
     noise_key, draw_key = jax.random.split(key)
+    if split.pooled and filtering is not None:
+        raise UserError(
+            f"A filter's bound was asked for, but the {split.name} split holds points of one data set, "
+            "which have no steps to filter. Ask for 'elbo' or 'iwae'."
+        )
     if split.pooled:
         return _of_data_set(model, proposal, split, num_samples, size, noise_key, draw_key, noise)
     pieces = []
@@ -128,7 +133,8 @@ def _of_data_set(
     observed = {name: np.concatenate([p[name] for p in pieces], axis=1) for name in pieces[0]}
     _check_same_draws(proposal, latents, size, num_samples * len(split))
     if split.given:  # other points must not move what was fitted to the training split
-        other = split.take(np.zeros(min(size, len(split)), int))
+        other = split.take(np.arange(min(size, len(split))))
+        other = eqx.tree_at(lambda b: b.x.points, other, replace_fn=_all_zero)
         *moved, _ = _point_scores(model, proposal, other, num_samples, noise_key, draw_key, noise)
         _check_not_looking(proposal, split, latents[0], moved)
     log_p, log_q = latents[0]
@@ -160,6 +166,10 @@ def _check_same_draws(proposal: AbstractProposal, latents: list, size: int, num_
                 f"Raise `max_draws` to {num_draws}, for a single chunk, or give a proposal that does "
                 "not look at them."
             )
+
+
+def _all_zero(points: PyTree) -> PyTree:
+    return jax.tree.map(np.zeros_like, points)
 
 
 def _check_not_looking(

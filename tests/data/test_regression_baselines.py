@@ -12,7 +12,8 @@ from sklearn.linear_model import LinearRegression
 
 from tightbound.data.point_splits import point_splits
 from tightbound.data.points import Points
-from tightbound.data.regression_baselines import regression_baseline_rows, regression_baselines
+from tightbound.data.regression_baselines import regression_baseline_rows
+from tightbound.data.sequence_baselines import baseline_estimates
 from tightbound.data.toy_points import linear_points, two_classes
 from tightbound.data.uci import load_uci
 from tightbound.errors import UserError
@@ -77,7 +78,9 @@ def test_a_column_that_says_nothing_new_changes_nothing(splits):
 def test_estimates_are_means_over_points_in_nats_per_sequence(splits):
     """Oracle: mean and standard error by hand."""
     rows = regression_baseline_rows(splits["train"], splits["test"])
-    found = regression_baselines(splits["train"], splits["test"])
+    found = baseline_estimates(
+        regression_baseline_rows(splits["train"], splits["test"]), splits["test"]
+    )
     assert list(found) == ["constant-gaussian", "linear-gaussian"]
     for name, estimate in found.items():
         assert estimate.value == pytest.approx(rows[name].mean())
@@ -90,7 +93,7 @@ def test_the_training_points_are_one_sequence(splits):
     """Oracle: the sum over the points, had they been predicted. Planted: their mean."""
     train = splits["train"]
     of_points = regression_baseline_rows(train, replace(train, given="train"))
-    for name, estimate in regression_baselines(train, train).items():
+    for name, estimate in baseline_estimates(regression_baseline_rows(train, train), train).items():
         assert estimate.value == pytest.approx(of_points[name].sum())
         assert estimate.value != pytest.approx(of_points[name].mean())
         assert estimate.standard_error is None
@@ -100,7 +103,7 @@ def test_the_line_approaches_the_density_of_the_law_that_made_the_points():
     """Oracle: -1/2 log(2 pi e s^2), the entropy of the noise, within 4 standard errors of the mean
     over 4,000 points. Planted: the constant is more than 8 below it."""
     toy = linear_points(2_000, num_held_out=4_000, noise_scale=0.5)
-    found = regression_baselines(toy["train"], toy["test"])
+    found = baseline_estimates(regression_baseline_rows(toy["train"], toy["test"]), toy["test"])
     entropy = 0.5 * math.log(2 * math.pi * math.e * 0.25)
     line, constant = found["linear-gaussian"], found["constant-gaussian"]
     assert abs(line.value + entropy) < 4 * line.standard_error
@@ -129,6 +132,8 @@ def test_targets_that_a_gaussian_is_no_law_of_are_refused(splits):
 def test_a_line_beats_a_constant_on_real_data_by_more_than_its_error():
     """Oracle: none but the order; concrete's strength is largely linear in its inputs."""
     splits, _ = load_uci("concrete", 0)
-    found = regression_baselines(splits["train"], splits["test"])
+    found = baseline_estimates(
+        regression_baseline_rows(splits["train"], splits["test"]), splits["test"]
+    )
     line, constant = found["linear-gaussian"], found["constant-gaussian"]
     assert line.value - constant.value > 4 * line.standard_error

@@ -63,6 +63,14 @@ def made_objective(
         neighbour_change=0.0,
         slopes=slopes * np.array([1.0, 1.001]),
         slope_modules=np.repeat(["decoder", "q.encoder"], 3),
+        gradient_change=np.nan,  # nothing is held constant
+        full_gradient_change=np.nan,
+        norms=np.array([3.6, 2.0, 6.1]),
+        point_weight=1.0,
+        log_q_per_datum=float(log_proposal.mean()),
+        log_q_over_batch=float(log_proposal.mean()) - 0.9,
+        log_q_own=float(log_proposal.mean()) + 0.4,
+        num_components=3,
     )
 
 
@@ -117,6 +125,27 @@ def made_mixtures() -> ev.Mixtures:
     )
 
 
+def made_components() -> ev.Components:
+    """Three components at unit distances, which share the weight and move by a thousandth."""
+    return ev.Components(
+        gradient_norm=np.array([2.0, 3.0, 2.5]),
+        attraction_norm=np.array([2.2, 3.1, 2.4]),
+        repulsion_norm=np.array([0.1, 0.2, 0.1]),
+        update_ratio=np.array([1e-3, 2e-3, 1e-3]),
+        distance=1.0 - np.eye(3),
+        bound=np.array([-36.0, -37.0, -36.5]),
+        usage=np.array([0.4, 0.25, 0.35]),
+        entropy=np.linspace(0.2, 0.6, 16),
+        gains=np.array([[0.0, 0.1, 0.3, 0.9, 1.5, 0.9, -3.0, -30.0]] * 2),
+    )
+
+
+def made_guard() -> ev.Guard:
+    """A guard that has refused nothing."""
+    none, unnamed = np.zeros(0, int), np.zeros(0, np.str_)
+    return ev.Guard(-1, unnamed, none, none, none, unnamed)
+
+
 def made_symbols() -> ev.Symbols:
     """Three splits, of which the training split has every word."""
     return ev.Symbols(np.array(["train", "valid", "test"]), np.zeros(3, int), np.zeros(3))
@@ -136,9 +165,10 @@ def made_transform() -> ev.Transform:
     )
 
 
-def made_line(rng: np.random.Generator) -> ev.Line:
-    """An update whose bound is m - m^2 / 10 nats higher at m times itself."""
-    base = rng.normal(-40.0, 4.0, (2, ROWS))
+def made_line(rng: np.random.Generator, rise: float = 0.0) -> ev.Line:
+    """An update whose bound is m - m^2 / 10 nats higher at m times itself, from a bound of -40 and
+    `rise` on."""
+    base = rng.normal(-40.0, 4.0, (2, ROWS)) + rise
     gain = (MULTIPLES - MULTIPLES**2 / 10)[:, None] + 0.001 * rng.normal(size=(8, ROWS))
     return ev.Line(MULTIPLES, base[0] + gain, base[1] + gain)
 
@@ -158,6 +188,9 @@ def made_evidence(step: int) -> ev.Evidence:
         choices=made_choices(),
         steps=made_steps(),
         mixtures=made_mixtures(),
+        components=made_components(),
+        interaction=ev.Spreading(stated=1.0, num_components=3, spreading=0.9),
+        guard=made_guard(),
         symbols=made_symbols(),
         transform=made_transform(),
         optimiser=ev.Optimiser(
@@ -187,7 +220,7 @@ def made_evidence(step: int) -> ev.Evidence:
             cosine_with_bound=0.9,
             cosine_of_halves=0.8,
         ),
-        line=made_line(rng),
+        line=made_line(np.random.default_rng(7), rise=0.01 * step),
     )
 
 
@@ -205,6 +238,8 @@ class Made:
     choices = staticmethod(made_choices)
     steps = staticmethod(made_steps)
     mixtures = staticmethod(made_mixtures)
+    components = staticmethod(made_components)
+    guard = staticmethod(made_guard)
     symbols = staticmethod(made_symbols)
     transform = staticmethod(made_transform)
     line = staticmethod(made_line)

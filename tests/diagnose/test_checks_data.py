@@ -121,3 +121,13 @@ def test_labels_that_do_not_exist_are_not_judged(seen):
     assert labels_inform(replace(seen, label_accuracy=np.nan)).verdict is NOT_RUN
     assert labels_inform(replace(seen, label_accuracy=1.0, label_chance=1.0)).verdict is NOT_RUN
     assert labels_inform(replace(seen, label_chance=np.nan)).verdict is FAULT
+
+
+def test_rows_that_repeat_in_training_stand_in_other_splits_by_chance(made):
+    """A fifth of held-out rows in training: a fault, but not where an eighth of training rows repeat."""
+    data = replace(made.evidence(0).data, overlap_share=np.array([0.0, 0.2, 0.2]))
+    assert splits_are_disjoint(data).verdict is Verdict.FAULT
+    repeated = replace(data, duplicate_share=np.full(3, 0.13))
+    assert splits_are_disjoint(repeated).verdict is Verdict.OK
+    overlap = replace(repeated, overlap_share=np.array([0.0, 1.0, 0.0]))
+    assert splits_are_disjoint(overlap).verdict is Verdict.FAULT

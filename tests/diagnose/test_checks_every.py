@@ -17,6 +17,7 @@ from tightbound.diagnose.checks import (
     data,
     evaluation,
     latents,
+    mixtures,
     objective,
     optimisation,
     probability,
@@ -26,7 +27,19 @@ from tightbound.diagnose.checks import (
 from tightbound.diagnose.doctor import judge, judge_weights, ranked
 from tightbound.diagnose.finding import Cause, Finding, Verdict
 
-MODULES = (choices, data, evaluation, latents, objective, optimisation, probability, steps, weights)
+MODULES = (
+    choices,
+    data,
+    evaluation,
+    latents,
+    mixtures,
+    objective,
+    optimisation,
+    probability,
+    steps,
+    weights,
+)
+UNREAD = ("outputs", "gradients", "guard")  # by no check of a run in which everything is right
 GROUPS = [field.name for field in fields(ev.Evidence) if field.name != "step"]
 
 
@@ -38,6 +51,7 @@ def judged(made, history=None, bound=-30.0):
         bound=made.estimate(bound),
         source=made.source,
         finished=True,
+        climbs=True,
     )
     return {finding.code: finding for finding in findings}
 
@@ -56,7 +70,7 @@ def test_every_check_passes_a_run_in_which_everything_is_right(made):
         verdicts = {code: finding.verdict for code, finding in findings.items()}
         expected = {code: Verdict.NOT_RUN if code in not_run else Verdict.OK for code in verdicts}
         assert verdicts == expected
-        assert len(findings) == 49
+        assert len(findings) == 55
         assert all(f.causes == () and f.advice == "" for f in findings.values())
 
 
@@ -89,7 +103,7 @@ def test_a_nan_never_passes(made, group, everywhere):
                 assert finding == before[code], f"{code} passes a NaN in {name}"
             elif before[code].verdict is Verdict.OK:
                 read.add(code)
-    assert read or group in ("outputs", "gradients")  # which no check reads
+    assert read or group in UNREAD
 
 
 @pytest.mark.parametrize("bad", [np.inf, -np.inf], ids=["inf", "minus_inf"])
@@ -140,7 +154,7 @@ def test_what_was_not_gathered_is_not_run_and_says_so(made, group):
         assert finding.not_checked == (finding.meaning,)
         assert finding.meaning
         assert finding.measured is None
-    assert missed or group in ("outputs", "gradients")  # which no check reads
+    assert missed or group in UNREAD
 
 
 def test_an_estimate_that_is_nan_never_passes(made):
@@ -171,7 +185,7 @@ def test_every_code_has_a_place_in_the_order():
     source = (Path(inspect.getfile(ev)).parent / "overfit.py").read_text()
     codes = set().union(*map(codes_in, MODULES))
     codes |= {code for code in ("TB218",) if f'"{code}"' in source}
-    assert len(codes) == 50
+    assert len(codes) == 56
     findings = [Finding(c, "check", Verdict.FAULT, 1.0, 0.0, "", "", "") for c in sorted(codes)]
     assert {f.code for f in ranked(findings)} == codes
 
@@ -240,7 +254,7 @@ sys.meta_path.insert(0, Blocked())
 import numpy as np
 from tightbound.diagnose.doctor import judge, judge_weights, ranked
 from tightbound.diagnose.evidence import Evidence
-assert len(judge([Evidence(step=0)])) == 49
+assert len(judge([Evidence(step=0)])) == 55
 assert len(ranked(judge_weights(np.random.default_rng(0).normal(size=(50, 4))))) == 4
 """
     subprocess.run([sys.executable, "-c", program], check=True, capture_output=True)

@@ -114,3 +114,32 @@ def test_without_a_probe_there_is_nothing_to_judge():
     for history in ([], [Evidence(step=300)]):
         assert latents_are_used(history).verdict is NOT_RUN
         assert latents_keep_their_noise(history).verdict is NOT_RUN
+
+
+def test_a_collapse_after_large_steps_is_laid_to_them(made):
+    """The same collapse after updates of a tenth of the parameters, and after usual ones."""
+    sites = made.sites(np.random.default_rng(0))
+    none = replace(sites, log_q=np.where(sites.observed[:, None, None], 0.0, sites.log_p))
+    usual = made.evidence(4).gradients
+    first = []
+    for share in (0.1, 0.002):
+        gradients = replace(usual, update_norm=share * usual.parameter_norm)
+        finding = latents_are_used(made.history(sites=none, gradients=gradients))
+        assert finding.verdict is Verdict.FAULT
+        first.append(finding.causes[0].name)
+    assert first == ["collapsed_by_large_steps", "posterior_collapse"]
+
+
+def test_a_density_that_observes_nothing_need_not_listen(made):
+    """Its log p(x | z) is 0 whatever z is: no fault, and not passed either."""
+    silent = replace(made.evidence(0).scores, likelihood_slope=0.0)
+    assert likelihood_listens(silent).verdict is Verdict.FAULT
+    assert likelihood_listens(silent, observes=False).verdict is Verdict.NOT_RUN
+
+
+def test_latents_that_all_data_share_may_be_narrow(made):
+    """One row of them: a posterior of many points. Rows of their own are judged."""
+    narrow = np.full((2, 3), 1e-3)
+    for rows, verdict in ((narrow, Verdict.FAULT), (narrow[:1], Verdict.NOT_RUN)):
+        history = made.history(latents=Latents(rows, rows))
+        assert latents_keep_their_noise(history).verdict is verdict

@@ -280,3 +280,26 @@ def test_the_first_scale_is_judged_at_the_first_step_of_bits_only(made):
     assert output_starts_near_the_data(first, 0.0).verdict is NOT_RUN
     assert output_starts_near_the_data(replace(first, step=1), -44.4).verdict is NOT_RUN
     assert output_starts_near_the_data(Evidence(step=0), -44.4).verdict is NOT_RUN
+
+
+def test_a_run_that_has_gained_nearly_all_is_not_too_slow(made):
+    """Thirty updates gain 3 nats at every probe: too slow where 30 were gained since the start, and at
+    the end of a way of 3000 nats no more than that; of many rows the way does not matter."""
+    line = made.line(np.random.default_rng(8))
+    gain = np.minimum(line.multiples, 30.0)[:, None] / 10
+    straight = replace(line, same=line.same[:1] + gain, other=line.other[:1] + gain)
+    for way, verdict in ((30.0, Verdict.FAULT), (3000.0, Verdict.OK)):
+        history = made.history(line=straight)
+        start = replace(straight, same=straight.same - way, other=straight.other - way)
+        history[0] = replace(history[0], line=start)
+        assert updates_are_large_enough(history).verdict is FAULT
+        one = replace(
+            history[-1].sites,
+            num_units=np.ones(1, int),
+            log_p=np.zeros((2, 9, 1)),
+            log_q=np.zeros((2, 9, 1)),
+        )
+        history[-1] = replace(history[-1], sites=one)
+        assert updates_are_large_enough(history).verdict is verdict
+    points = updates_are_large_enough(made.history(line=straight), is_bound=False)
+    assert points.verdict is Verdict.NOT_RUN

@@ -10,10 +10,12 @@ import pytest
 from tightbound.commands.explain import main, pages
 from tightbound.diagnose import finding as finding_module
 from tightbound.diagnose.checks import (
+    adapters,
     choices,
     data,
     evaluation,
     latents,
+    mixtures,
     objective,
     optimisation,
     probability,
@@ -22,7 +24,19 @@ from tightbound.diagnose.checks import (
 )
 from tightbound.errors import UserError
 
-MODULES = (choices, data, evaluation, latents, objective, optimisation, probability, steps, weights)
+MODULES = (
+    adapters,
+    choices,
+    data,
+    evaluation,
+    latents,
+    mixtures,
+    objective,
+    optimisation,
+    probability,
+    steps,
+    weights,
+)
 DIAGNOSE = Path(inspect.getfile(finding_module)).parent
 ROOT = Path(__file__).parents[2]
 SECTIONS = [
@@ -83,7 +97,7 @@ def section(page, title):
 
 
 def test_every_check_has_a_page_and_every_page_a_check():
-    assert len(CHECKS) == 50
+    assert len(CHECKS) == 60
     assert set(PAGES) == set(CHECKS)
 
 
@@ -140,7 +154,7 @@ def test_the_table_of_findings_has_every_code_with_its_title():
 def test_explain_lists_the_titles_and_prints_a_page(capsys):
     assert main([]) == 0
     listed = capsys.readouterr().out.splitlines()
-    assert len(listed) == 50
+    assert len(listed) == 60
     assert "TB201  The objective is not what it claims to be" in listed
     assert main(["tb201"]) == 0
     assert capsys.readouterr().out == PAGES["TB201"]

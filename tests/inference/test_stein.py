@@ -28,7 +28,7 @@ from tightbound.models.target import GaussianTarget
 from tightbound.terms import Kind
 from tightbound.train.loop import init_state, train_step
 from tightbound.train.objective import Objective
-from tightbound.train.stein import constant_temperature, stein_mixture
+from tightbound.train.stein import stein_mixture, svgd
 
 LIMIT = scipy_norm.isf(1e-3 / 6 / 2)  # six sampled statistics in this file, at level 1e-3 together
 
@@ -265,6 +265,7 @@ def fitted_variance(size, count, *, repulsion, draws, steps=2500):
         lambda key: MeanField(model.sample_prior, scale=0.1, key=key),
         optax.adam(optax.cosine_decay_schedule(0.05, steps)),
         num_components=count,
+        num_rows=1,
         draws=draws,
         repulsion=repulsion,
         key=jax.random.key(0),
@@ -300,11 +301,11 @@ def test_the_variance_of_svgd_collapses_with_the_dimension():
     variances = []
     for size in (1, 10):
         model = GaussianTarget(size)
-        inference = stein_mixture(
+        inference = svgd(
             lambda key, model=model: PointMass(model.sample_prior, key=key),
             optax.adam(optax.cosine_decay_schedule(0.05, 1000)),
             num_components=5,
-            temperature=constant_temperature(1 / 5),
+            num_rows=1,
             key=jax.random.key(0),
         )
         points = last_components(inference, model, steps=1000, key=jax.random.key(1)).value

@@ -126,3 +126,14 @@ def test_a_run_that_was_refused_a_gradient_ends_and_saves_only_numbers(make_setu
     state = load_state(saved[-1], first_state(its))
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(state.proposal))
     assert stopped_at(state.opt_state) is None
+
+
+def test_an_update_that_is_no_number_is_refused_though_its_gradient_is_one():
+    """To the bit: nothing moves, and it is said after how many updates. Planted: the rule unguarded."""
+    rule = optax.scale(jnp.inf)
+    parameters = jnp.array([1.0, 2.0])
+    guard = guarded(rule)
+    updates, state = guard.update(jnp.ones(2), guard.init(parameters), parameters)
+    assert_array_equal(updates, np.zeros(2))
+    assert stopped_at(state) == 0
+    assert not np.isfinite(rule.update(jnp.ones(2), rule.init(parameters))[0]).any()

@@ -31,6 +31,7 @@ from tightbound.train.stein import (
     single_guide,
     stein_mixture,
     stein_transport,
+    svgd,
 )
 
 KEY = jax.random.key(0)
@@ -79,14 +80,13 @@ def test_points_at_the_temperature_of_one_over_m_are_svgd():
     def make(key):
         return PointMass(lambda key: 2 * jax.random.normal(key, (2,)), key=key)
 
-    def moved(temperature):
-        at = {"num_components": 4, "temperature": constant_temperature(temperature), "key": KEY}
-        inference = stein_mixture(make, optax.sgd(rate), **at)
+    def moved(method):
+        inference = method(make, optax.sgd(rate), num_components=4, num_rows=1, key=KEY)
         first = np.asarray(inference.proposal.components.value)
         _, proposal = after(target, inference, NOTHING, num_steps=1)
         return first, np.asarray(proposal.components.value)
 
-    x, found = moved(1 / 4)
+    x, found = moved(svgd)
     distances = np.linalg.norm(x[:, None] - x[None], axis=-1)
     bandwidth = np.median(distances[np.triu_indices(4, 1)]) ** 2 / np.log(4)
     kernel = np.exp(-(distances**2) / bandwidth)
@@ -99,7 +99,7 @@ def test_points_at_the_temperature_of_one_over_m_are_svgd():
             repulsion = -2 / bandwidth * (x[j] - x[i]) * kernel[j, i]
             phi[i] += (kernel[j, i] * scores[j] + repulsion) / 4
     assert_allclose(found, x + rate * phi, rtol=1e-6)
-    assert np.abs(moved(1.0)[1] - found).max() > 0.1
+    assert np.abs(moved(stein_mixture)[1] - found).max() > 0.1
 
 
 def test_a_tempered_guide_rests_where_it_is_the_target_to_that_power():
@@ -133,18 +133,18 @@ def test_a_temperature_is_refused_where_log_p_is_one_of_several_terms(others):
         Objective(**others, temperature=constant_temperature(0.5))
 
 
-def test_annealing_rises_in_every_cycle_and_ends_at_the_final_temperature():
-    """By hand: three cycles of four steps, the last of them at 1, all times 1/2."""
-    schedule = annealed(12, cycles=3, power=2.0, final=0.5)
-    cycle = [0.5 * (i / 4) ** 2 for i in (1, 2, 3, 4)]
+def test_annealing_rises_in_every_cycle_and_ends_at_one():
+    """By hand: three cycles of four steps, the last of them at 1."""
+    schedule = annealed(12, cycles=3, power=2.0)
+    cycle = [(i / 4) ** 2 for i in (1, 2, 3, 4)]
     found = [float(schedule(jnp.asarray(step))) for step in range(12)]
-    assert_allclose(found, [*cycle, *cycle, 0.5, 0.5, 0.5, 0.5], rtol=1e-6)
+    assert_allclose(found, [*cycle, *cycle, 1, 1, 1, 1], rtol=1e-6)
 
 
-@pytest.mark.parametrize(("steps", "cycles", "power"), [(10, 0, 1.0), (10, 2, 0.0), (3, 4, 1.0)])
+@pytest.mark.parametrize(("steps", "cycles", "power"), [(10, 1, 1.0), (10, 2, 0.0), (3, 4, 1.0)])
 def test_annealing_without_cycles_steps_or_power_is_refused(steps, cycles, power):
-    with pytest.raises(ValueError, match="Give at least one cycle, a step for each"):
-        annealed(steps, cycles=cycles, power=power, final=1.0)
+    with pytest.raises(ValueError, match="Give at least two cycles"):
+        annealed(steps, cycles=cycles, power=power)
 
 
 @pytest.mark.parametrize("temperature", [0.0, -1.0, float("nan")])
@@ -153,10 +153,16 @@ def test_a_temperature_that_is_not_positive_is_refused(temperature):
         constant_temperature(temperature)
 
 
-@pytest.mark.parametrize("repulsion", [-0.1, float("nan")])
+@pytest.mark.parametrize("repulsion", [-0.1, float("nan"), float("inf")])
 def test_a_repulsion_that_draws_together_is_refused(repulsion):
     with pytest.raises(ValueError, match="a negative one draws components together"):
-        stein_transport(RBF(), repulsion=repulsion)
+        stein_transport(RBF(), repulsion=repulsion, num_rows=1)
+
+
+@pytest.mark.parametrize("num_rows", [0, -5])
+def test_a_split_of_no_rows_is_refused(num_rows):
+    with pytest.raises(ValueError, match="Give the rows of the training split"):
+        stein_transport(RBF(), num_rows=num_rows)
 
 
 def test_components_that_begin_equal_and_draw_the_same_stay_equal():
@@ -165,6 +171,7 @@ def test_components_that_begin_equal_and_draw_the_same_stay_equal():
         lambda key: PointMass(lambda key: jnp.array([0.3, -0.2]), key=key),
         optax.sgd(0.1),
         num_components=3,
+        num_rows=1,
         key=KEY,
     )
     _, proposal = after(GaussianTarget(2), inference, NOTHING, num_steps=4)

@@ -83,7 +83,8 @@ def main(arguments: Sequence[str]) -> int:
     except ValueError as error:
         raise UserError(str(error)) from error
     draws_error = None
-    if one.split.given:  # pairing takes the rows' spread away, but not that of draws all rows share
+    # pairing takes the rows' spread away, but not that of draws all rows share; a single row has no spread
+    if one.split.given or len(one.evaluation.rows) == 1:
         comparison, draws_error = with_draws(comparison, one, other, options.bound)
     sites = {}
     if other is not None:
@@ -109,13 +110,14 @@ def main(arguments: Sequence[str]) -> int:
         print(
             f"Draws that all rows share add ± {draws_error:.4f} to that: both errors count below."
         )
-    if error is not None:
-        whole = float(np.hypot(error, draws_error or 0.0))
+    if error is not None or draws_error is not None:
+        whole = float(np.hypot(error or 0.0, draws_error or 0.0))
         print(_verdict(comparison.difference, whole, comparison.larger_is_better))
     if sites:
         print()
         rows = tuple(
-            (name, f"{value:+.4f}", f"{error:.4f}") for name, (value, error) in sites.items()
+            (name, f"{value:+.4f}", "unknown" if error is None else f"{error:.4f}")
+            for name, (value, error) in sites.items()
         )
         unit = "nats per unit" if options.unit != "nats per sequence" else options.unit
         title = f"Difference of the ELBOs by site [{unit}]"
@@ -154,21 +156,24 @@ def _baseline(name: str, run: Evaluated, scores: "SequenceScores") -> "SequenceS
 
 def site_differences(
     first: "Evaluation", second: "Evaluation", unit: str
-) -> dict[str, tuple[float, float]]:
+) -> dict[str, tuple[float, float | None]]:
     """By site: the mean difference of what it adds to the ELBO, paired by row, and its standard
-    error; per unit as sum over sum (delta method). None where the sites are not the same ones."""
+    error (None for one row); per unit as sum over sum (delta method). Empty where the sites are not
+    the same ones."""
     import numpy as np
+
+    from tightbound.estimators.units import standard_error
 
     one, other = first.site_means, second.site_means
     if list(one) != list(other):
         return {}
     units = np.ones(len(first.rows)) if unit == "nats per sequence" else first.num_units
 
-    def of_site(name: str) -> tuple[float, float]:
+    def of_site(name: str) -> tuple[float, float | None]:
         difference = one[name] - other[name]
         ratio = difference.sum() / units.sum()
-        spread = (difference - ratio * units).std(ddof=1) / np.sqrt(len(units)) / units.mean()
-        return float(ratio), float(spread)
+        error = standard_error((difference - ratio * units) / units.mean())
+        return float(ratio), error
 
     return {name: of_site(name) for name in one}
 

@@ -20,8 +20,9 @@ if TYPE_CHECKING:
 class DrillOptions:
     """Plant faults and count. Rows already in `out` are not run again."""
 
-    family: Literal["vae", "edits", "vrnn", "dlm", "all"] = "all"
-    """Whose recipes; the conditional VAE belongs to "vae", sequences to "vrnn", language models to "dlm"."""
+    family: Literal["vae", "edits", "vrnn", "dlm", "stein", "all"] = "all"
+    """Whose recipes; the conditional VAE belongs to "vae", sequences to "vrnn", language models to "dlm",
+    Stein mixtures to "stein"."""
     kinds: tuple[str, ...] = ()
     """Only these faults, and the healthy runs; by default all."""
     seeds: tuple[int, ...] = (0,)

@@ -168,6 +168,11 @@ def evaluate_run(
     setup = opened.build(changes)
     state = opened.state(setup, step)
     data = chosen_split(setup, split)
+    if max_rows is not None and data.pooled and not data.given:
+        raise UserError(
+            f"The first {max_rows} rows of the {split} split were asked for, but its points are one data "
+            "set: fewer of them are another, with another log p(D). Leave --max-rows out."
+        )
     if max_rows is not None:
         data = first_rows(data, max_rows)
     proposal = setup.evaluated(state.proposal)

@@ -153,7 +153,8 @@ def _square_errors(
     @eqx.filter_jit
     def errors(model, proposal, batch) -> "Float[Array, ' batch']":
         grey = image_of(batch.x) / levels
-        seen = batch if setup.noise is None else setup.noise(batch, noise_key)
+        assert setup.noise is not None
+        seen = setup.noise(batch, noise_key)
         z = posterior_draws(model, proposal, seen, num_samples=1, key=draw_key)
         of_rows = jax.vmap(lambda x, z: mean_of(model, x, z))
         means = jax.vmap(lambda z: of_rows(seen.x, z))(jax.tree.map(lambda leaf: leaf[:, 0], z))
@@ -188,7 +189,8 @@ def _responsibility_entropies(
 
     @eqx.filter_jit
     def entropies(model, proposal, batch) -> "Float[Array, ' batch']":
-        seen = batch if setup.noise is None else setup.noise(batch, noise_key)
+        assert setup.noise is not None
+        seen = setup.noise(batch, noise_key)
         drawn = posterior_draws(model, proposal, seen, num_samples=1, key=draw_key)
 
         def one_row(x, z):

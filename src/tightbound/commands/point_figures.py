@@ -19,8 +19,8 @@ def point_figures(
 ) -> "dict[str, Estimate]":
     """Of points that are predicted from the training points; nothing for other data.
 
-    The test log-likelihood is of the evaluation's own draws, every other figure of as many new ones,
-    spread evenly over the components (at least one each). Of a regression also in the data's own
+    The test log-likelihood is of the evaluation's own draws, every other figure of at most as many new
+    ones, spread evenly over the components (at least one each). Of a regression also in the data's own
     units, where its targets were normalised.
     """
     import jax

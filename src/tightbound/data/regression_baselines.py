@@ -6,18 +6,8 @@ import numpy as np
 from jaxtyping import Float
 
 from tightbound.data.batch import Split
-from tightbound.data.sequence_baselines import RowNats, baseline_estimates
+from tightbound.data.sequence_baselines import RowNats
 from tightbound.errors import UserError
-from tightbound.estimators.estimate import Estimate
-
-
-def regression_baselines(train: Split, held_out: Split) -> dict[str, Estimate]:
-    """The means of `regression_baseline_rows` with their errors; larger is better.
-
-    Nats per sequence, where a sequence is a point that is predicted from the training points (or,
-    of the training split itself, the whole data set). A density of targets as the splits hold them.
-    """
-    return baseline_estimates(regression_baseline_rows(train, held_out), held_out)
 
 
 def regression_baseline_rows(train: Split, held_out: Split) -> dict[str, RowNats]:

@@ -10,6 +10,7 @@ from tightbound.diagnose.checks import (
     data,
     evaluation,
     latents,
+    mixtures,
     optimisation,
     probability,
     steps,
@@ -37,8 +38,12 @@ _EXPLAINS_FIRST = [
     "TB508",
     "TB510",
     "TB101",
+    "TB222",
     "TB102",
     "TB103",
+    "TB115",
+    "TB116",
+    "TB607",
     "TB402",
     "TB105",
     "TB106",
@@ -53,9 +58,13 @@ _EXPLAINS_FIRST = [
     "TB104",
     "TB201",
     "TB202",
+    "TB606",
+    "TB608",
+    "TB609",
     "TB601",
     "TB602",
     "TB604",
+    "TB220",
     "TB212",
     "TB214",
     "TB213",
@@ -64,8 +73,10 @@ _EXPLAINS_FIRST = [
     "TB210",
     "TB219",
     "TB216",
+    "TB221",
     "TB211",
     "TB218",
+    "TB405",
     "TB404",
     "TB403",
     "TB401",
@@ -87,12 +98,15 @@ def judge(
     finished: bool = False,
     collapse_asked_for: bool = False,
     is_bound: bool = True,
+    climbs: bool = False,
+    pooled: bool = False,
 ) -> Findings:
     """Every finding about a run, from the evidence of its probes, likeliest explanation first.
 
     `history` is in order of steps; laws (gathered once) are read from the newest evidence that
     has them. `bound` is the newest held-out bound, and `source` what the source of the data, where it
-    is known, has for the same rows.
+    is known, has for the same rows. `climbs` says that training raises the ELBO itself, `pooled` that
+    training rows are points of one data set, whose baselines are per point.
     """
     if not history:
         raise ValueError("There is no evidence to judge. Run `check`, or train with the doctor on.")
@@ -102,7 +116,7 @@ def judge(
     made = _newest(history, "choices")
     optimiser, seen = _newest(history, "optimiser"), _newest(history, "data")
     moved, transform = _newest(history, "steps"), _newest(history, "transform")
-    mixtures, symbols = _newest(history, "mixtures"), _newest(history, "symbols")
+    uniform_components, symbols = _newest(history, "mixtures"), _newest(history, "symbols")
     uniform = baselines.get("uniform")
     sites = history[-1].sites
     findings = [
@@ -111,6 +125,8 @@ def judge(
         probability.prior_draws_what_it_scores(scores),
         probability.weights_average_to_the_marginal(twin),
         probability.rows_are_scored_alone(objective),
+        mixtures.components_start_apart(history),
+        mixtures.mixture_is_per_datum(objective),
         choices.particles_score_as_training_does(made),
         choices.strings_hand_on_what_training_does(made),
         choices.particles_keep_their_history(made),
@@ -125,20 +141,24 @@ def judge(
         objective_checks.gradient_is_the_slope(objective),
         optimisation.updates_do_not_overshoot(history),
         optimisation.updates_help_other_rows(history),
-        optimisation.updates_are_large_enough(history),
+        optimisation.updates_are_large_enough(history, is_bound=is_bound),
+        optimisation.bound_does_not_fall(history, climbs=climbs),
+        mixtures.components_repel(_newest(history, "interaction")),
+        mixtures.every_component_moves(history),
         optimisation.every_module_moves(optimiser),
         optimisation.gradients_are_forgotten(optimiser),
         optimisation.every_gradient_counts(optimiser),
         optimisation.clipping_leaves_sizes(optimiser),
         optimisation.values_are_finite(history),
         optimisation.output_starts_near_the_data(
-            history[0], None if uniform is None else uniform.value
+            history[0], None if uniform is None else uniform.value, per_unit=pooled
         ),
         *_of_sites(sites),
         latents.latents_are_used(history, asked_for=collapse_asked_for),
-        latents.likelihood_listens(scores),
+        latents.likelihood_listens(scores, observes=sites is None or bool(sites.observed.any())),
         latents.latents_keep_their_noise(history),
-        latents.components_differ(mixtures),
+        latents.components_differ(uniform_components),
+        mixtures.every_component_is_used(history),
         data.data_are_finite(seen),
         data.data_can_be_drawn(seen),
         data.splits_are_alike(seen),

@@ -89,6 +89,23 @@ class Objective:
     neighbour_change: float  # largest change of a row's log-weight when the other rows change
     slopes: Float[np.ndarray, "directions two"]  # autodiff and finite difference; (0, 2) if none
     slope_modules: Shaped[np.ndarray, " directions"]  # which module a direction moves
+    # Where parameters are held constant: |gradient - the claim's| over the claim's length, as the claim
+    # holds them and with none held; NaN where the gradients were not compared.
+    gradient_change: float
+    full_gradient_change: float
+    norms: Float[
+        np.ndarray, " norm"
+    ]  # of the claim's gradient and of forces; none if it is the objective
+    point_weight: (
+        float  # what log p of a point is multiplied by, N / n; 1 where rows are not pooled
+    )
+    # Mean log q of the same draws where q is a mixture, and of what may stand for it; else NaN.
+    log_q_per_datum: float  # log-mean over components of every row's own log q
+    log_q_over_batch: (
+        float  # log-mean over components of their log q summed over the batch, per row
+    )
+    log_q_own: float  # of the component alone that has drawn
+    num_components: int  # 1 where q is no mixture
 
 
 @dataclass(frozen=True)
@@ -130,6 +147,53 @@ class Mixtures:
     ]  # largest between components of log p(class | k), nats
     motion: Float[np.ndarray, " mixture"]  # the same of its slope along the training gradient, as a
     # share of the largest slope
+
+
+@dataclass(frozen=True)
+class Components:
+    """The components of a proposal that is a mixture: where they are, what moves them, what they are
+    worth. Norms are over a component's own parameters, figures of draws over the held-out rows."""
+
+    gradient_norm: Float[np.ndarray, " component"]  # of what is raised, in nats per unit step
+    attraction_norm: Float[np.ndarray, " component"]  # the stated Stein force's two parts; the
+    repulsion_norm: Float[np.ndarray, " component"]  # gradient and 0 where no force is stated
+    update_ratio: Float[np.ndarray, " component"]  # norm of the update over that of the parameters
+    distance: Float[
+        np.ndarray, "component other"
+    ]  # of two, over the root mean square of their norms
+    bound: Float[
+        np.ndarray, " component"
+    ]  # E[log p - log q] of its own draws, in nats per sequence
+    usage: Float[np.ndarray, " component"]  # its share of the normalised weights, mean over rows
+    entropy: Float[
+        np.ndarray, " rows"
+    ]  # of the responsibilities for a draw, in nats: log m if alike
+    # Mean gain on the update's own batch, in nats per sequence, when only the components or only the
+    # model move by the multiples of the line; NaN for a model without parameters.
+    gains: Float[np.ndarray, "part multiple"]
+
+
+@dataclass(frozen=True)
+class Spreading:
+    """What an optimiser does to a mixture's components where the bound has no slope."""
+
+    stated: float  # the repulsion that is stated
+    num_components: int
+    # sum over pairs of (x - y) . (u_x - u_y) over the lengths of both, u the updates: from 1 (apart)
+    # to -1 (together); 0 where nothing moves, NaN where all are equal
+    spreading: float
+
+
+@dataclass(frozen=True)
+class Guard:
+    """What a guarded optimiser refused: the step, replayed from the state that was kept."""
+
+    step: int  # updates done before it; -1 where none was refused
+    names: Shaped[np.ndarray, " site"]
+    bad_scores: Int[np.ndarray, " site"]  # that are not finite, over draws and rows
+    rows: Int[np.ndarray, " bad"]  # of the training split, where a score is not finite
+    components: Int[np.ndarray, " bad_component"]  # whose gradient is not finite
+    modules: Shaped[np.ndarray, " bad_module"]
 
 
 @dataclass(frozen=True)
@@ -241,6 +305,9 @@ class Evidence:
     choices: Choices | None = None
     steps: Steps | None = None
     mixtures: Mixtures | None = None
+    components: Components | None = None
+    interaction: Spreading | None = None
+    guard: Guard | None = None
     symbols: Symbols | None = None
     transform: Transform | None = None
     optimiser: Optimiser | None = None
@@ -292,6 +359,9 @@ _GROUPS: Mapping[str, type] = {
     "choices": Choices,
     "steps": Steps,
     "mixtures": Mixtures,
+    "components": Components,
+    "interaction": Spreading,
+    "guard": Guard,
     "symbols": Symbols,
     "transform": Transform,
     "optimiser": Optimiser,

@@ -14,12 +14,14 @@ from tightbound.diagnose import (
     planting_choices,
     planting_language,
     planting_sequences,
+    planting_stein,
 )
 from tightbound.diagnose.checks import (
     choices,
     data,
     evaluation,
     latents,
+    mixtures,
     objective,
     optimisation,
     probability,
@@ -58,6 +60,10 @@ _WORDS = (*_LSTM, *_WINDOW)
 _STARTS = ("dlm/toy-starts",)
 _FACTORIAL = ("dlm/toy-factorial",)
 _LETTER = ("dlm/toy-vae",)
+_ENCODERS = ("stein/digits",)
+_LINE = ("stein/line",)
+_TARGET = ("stein/gaussian",)
+_MIXTURES = (*_ENCODERS, *_LINE, *_TARGET)
 
 _CATALOGUE = [
     Fault(
@@ -854,6 +860,141 @@ _CATALOGUE = [
         optimisation.INITIAL_SCALE,
         ("TB217",),
         _LSTM,
+    ),
+    Fault(
+        "force_norm_as_loss",
+        "Stein",
+        "The number shown for the loss is the norm of the Stein force.",
+        planting_stein.force_norm_as_loss,
+        objective.FORCE_NORM_AS_LOSS,
+        ("TB201",),
+        _MIXTURES,
+    ),
+    Fault(
+        "constraint_applied_twice",
+        "Stein",
+        "Components draw with a scale and are scored with softplus of it.",
+        planting.with_proposal(planting_stein.constrained_again),
+        probability.SCALES_DIFFER,
+        ("TB102",),
+        _TARGET,
+    ),
+    Fault(
+        "repulsion_missing",
+        "Stein",
+        "The components' repulsion is left out.",
+        planting_stein.with_repulsion_times(0.0),
+        mixtures.REPULSION_MISSING,
+        ("TB220",),
+        _MIXTURES,
+    ),
+    Fault(
+        "repulsion_sign_flipped",
+        "Stein",
+        "The components' repulsion has the sign of a loss.",
+        planting_stein.with_repulsion_times(-1.0),
+        mixtures.REPULSION_FLIPPED,
+        ("TB220",),
+        _MIXTURES,
+    ),
+    Fault(
+        "components_equal_at_start",
+        "Stein",
+        "All components are made with one key.",
+        planting_stein.equal_at_start,
+        mixtures.EQUAL_AT_START,
+        ("TB115",),
+        _MIXTURES,
+    ),
+    Fault(
+        "mixture_over_the_minibatch",
+        "Stein",
+        "log q is a mixture over whole minibatches.",
+        planting_stein.with_another_log_q(planting_stein.mixed_over_batch),
+        mixtures.MIXED_OVER_BATCH,
+        ("TB116", "TB201"),
+        _ENCODERS,
+    ),
+    Fault(
+        "own_component_only",
+        "Stein",
+        "A draw is scored by the component that has drawn it.",
+        planting_stein.with_another_log_q(planting_stein.own_component_only),
+        mixtures.OWN_COMPONENT_ONLY,
+        ("TB116", "TB201"),
+        _ENCODERS,  # far apart, components score their own draws log m above the mixture: log m missing
+    ),
+    Fault(
+        "log_m_missing",
+        "Stein",
+        "The components' densities are added and not divided by their number.",
+        planting.with_proposal(planting_stein.WithoutLogM),
+        mixtures.LOG_M_MISSING,
+        ("TB116", "TB104"),
+        _MIXTURES,
+    ),
+    Fault(
+        "minibatch_weight_missing",
+        "Stein",
+        "Points of a minibatch stand for themselves alone, not for N / n.",
+        planting_stein.weight_missing,
+        objective.WEIGHT_MISSING,
+        ("TB201",),
+        _LINE,
+    ),
+    Fault(
+        "component_never_moves",
+        "Stein",
+        "The optimiser was given the first component only.",
+        planting.with_optimiser(planting_stein.moving_one_component),
+        mixtures.COMPONENT_FROZEN,
+        ("TB222",),
+        _MIXTURES,
+    ),
+    Fault(
+        "component_never_drawn",
+        "Stein",
+        "All draws are of the first component, scored by the whole mixture.",
+        planting.with_proposal(planting_stein.drawing_from_one),
+        mixtures.COMPONENT_NEVER_DRAWN,
+        ("TB222",),
+        _MIXTURES,
+    ),
+    Fault(
+        "component_unused",
+        "Stein",
+        "One encoder begins far narrower than the others, from which the decoder learns.",
+        planting.with_proposal(planting_stein.others_too_wide),
+        mixtures.ONE_TAKES_ALL,
+        ("TB405",),
+        _ENCODERS,
+    ),
+    Fault(
+        "component_constants_missing",
+        "Stein",
+        "The gradient passes through the parameters in log q, which are to be held constant.",
+        planting_stein.nothing_held_constant,
+        objective.CONSTANTS_MISSING,
+        ("TB202",),
+        _MIXTURES,
+    ),
+    Fault(
+        "same_image_for_all",
+        "Stein",
+        "The learning rate is 25 times too high, 0.05 for Adam: soon every reconstruction is one image.",
+        planting.with_optimiser(planting.scaled(25.0)),
+        latents.COLLAPSED_BY_LARGE_STEPS,
+        ("TB401", "TB210"),
+        _ENCODERS,
+    ),
+    Fault(
+        "rate_far_too_high",
+        "Stein",
+        "The learning rate is a thousand times too high: the guard stops the run.",
+        planting.with_optimiser(planting.scaled(1000.0)),
+        optimisation.RATE_TOO_HIGH,
+        ("TB210", "TB216", "TB221"),
+        (*_ENCODERS, *_LINE),
     ),
 ]
 

@@ -19,33 +19,31 @@ from jaxtyping import Array, Bool, Float, PRNGKeyArray, PyTree
 
 from tightbound.data.batch import Batch, Split, rows_of
 from tightbound.data.labelled import Labelled, image_of
+from tightbound.data.points import PointSet
 from tightbound.data.sentences import Sentence
 from tightbound.data.sequences import Sequence
 from tightbound.diagnose import evidence as ev
 from tightbound.diagnose.choice_laws import choices
 from tightbound.diagnose.language_laws import new_symbols
-from tightbound.diagnose.probes import (
-    MANY,
-    Pair,
-    goes_along,
-    make_probe,
-    module_names,
-    module_of,
-    modules,
-    probe_batches,
-)
+from tightbound.diagnose.mixture_laws import centred, interaction, log_q_candidates, norms
+from tightbound.diagnose.modules import module_names, module_of, modules
+from tightbound.diagnose.probes import MANY, Pair, goes_along, make_probe, probe_batches, repeated
 from tightbound.diagnose.step_laws import steps, without_earlier_weights
 from tightbound.diagnose.transform_laws import transform
 from tightbound.evaluation import evaluate
+from tightbound.inference.stein import stein_force
 from tightbound.inference.stepwise import filter_pair, stepwise_pair
 from tightbound.inference.weigh import proposal_score, site_mask, weigh
-from tightbound.models.mixture import is_mixture
+from tightbound.models.base import AbstractModel
+from tightbound.models.mean_field import PointMass
+from tightbound.models.mixture import is_mixture, mixtures
 from tightbound.models.sequential import AbstractFiltered
 from tightbound.models.stateful import AbstractStateful, FromPrior, proposed
 from tightbound.terms import Kind
 from tightbound.train.em import MonteCarloEM, Supervised, heads_averaged_apart
 from tightbound.train.filtering import FilteringObjective
 from tightbound.train.loop import TrainState
+from tightbound.train.objective import Objective
 from tightbound.train.run import first_state
 from tightbound.train.setup import Setup
 
@@ -77,6 +75,9 @@ def gather_laws(setup: Setup, state: TrainState | None = None) -> ev.Evidence:
         choices=choices(setup, pair, choice_key, jit_once),
         steps=steps(setup, pair, probe_batches(setup)[0], step_key, jit_once),
         mixtures=probe.mixtures,
+        components=probe.components,
+        interaction=interaction(setup, pair, jit_once),
+        guard=probe.guard,
         symbols=new_symbols(setup),
         transform=transform(setup),
         optimiser=optimiser(setup, pair),
@@ -207,17 +208,21 @@ def scores(setup: Setup, pair: Pair, key: PRNGKeyArray) -> ev.Scores | None:
     if Kind.LATENT not in model.kinds.values() or not has_real_latents(model):
         return None
     noise_key, q_key, prior_key = jax.random.split(key, 3)
-    batch, _, _ = probe_batches(setup)
+    batch = repeated(_few_points(probe_batches(setup)[0]), _REPEATS)
     num_draws = 64
 
-    def identity(log_density, draws, real):
-        """(z - c) d log density / dz + 1, averaged over draws and real entries; c from the other
-        half of the draws."""
+    def identity(q, log_density, draws, real, key):
+        """f d log density / dz + div f, averaged over draws and real entries, where f is z less the
+        centre of what has drawn it; centres are from the other half of the draws. The divergence is
+        that along a random sign of every entry, which is exact where f is z less a constant."""
         flat = jax.vmap(lambda z: ravel_pytree(z)[0])(draws)
         slope = jax.vmap(lambda z: ravel_pytree(jax.grad(log_density)(z))[0])(draws)
-        centre = flat[: num_draws // 2].mean(0, keepdims=True)
-        half = slice(num_draws // 2, None)
-        found = ((flat[half] - centre) * slope[half] + 1.0).mean(0)
+        first, half = flat[: num_draws // 2], slice(num_draws // 2, None)
+        unravel = ravel_pytree(jax.tree.map(lambda leaf: leaf[0], draws))[1]
+        field = centred(q, unravel, first)
+        signs = jnp.where(jax.random.bernoulli(key, 0.5, first.shape), 1.0, -1.0)
+        moved, along = jax.vmap(lambda z, sign: jax.jvp(field, (z,), (sign,)))(flat[half], signs)
+        found = (moved * slope[half] + signs * along).mean(0)
         return (found * real).sum() / real.sum(), flat.std(0).max()
 
     def real_entries(x, z):
@@ -250,7 +255,8 @@ def scores(setup: Setup, pair: Pair, key: PRNGKeyArray) -> ev.Scores | None:
             log_q = lambda z: total(proposal_score(model, q, z), set(Kind), mask)  # noqa: E731
             observed = lambda z: total(model.score(x, z), {Kind.OBSERVED}, mask)  # noqa: E731
             real = real_entries(x, jax.tree.map(lambda leaf: leaf[0], z))
-            return *identity(log_q, z, real), jnp.ptp(jax.vmap(observed)(z))
+            sign_key = jax.random.fold_in(q_key, -1 - row)
+            return *identity(q, log_q, z, real, sign_key), jnp.ptp(jax.vmap(observed)(z))
 
         x0 = jax.tree.map(lambda leaf: leaf[0], batch.x)
         latent = {kind for kind in Kind if kind is not Kind.OBSERVED}
@@ -261,17 +267,34 @@ def scores(setup: Setup, pair: Pair, key: PRNGKeyArray) -> ev.Scores | None:
 
         def one_repeat(key):
             z = jax.vmap(draw_prior)(jax.random.split(key, num_draws))
-            return identity(log_prior, z, real_entries(x0, jax.tree.map(lambda z: z[0], z)))[0]
+            real = real_entries(x0, jax.tree.map(lambda z: z[0], z))
+            return identity(None, log_prior, z, real, key)[0]
 
         rows = jax.vmap(one_row)(batch.x, mask, jnp.asarray(batch.rows))
         return rows, jax.vmap(one_repeat)(jax.random.split(prior_key, 64))
 
     (of_proposal, spread, slope), of_prior = gather(model, proposal, batch)
+    is_points = lambda node: isinstance(node, PointMass)  # noqa: E731
+    has_density = not any(map(is_points, jax.tree.leaves(proposal, is_leaf=is_points)))
     return ev.Scores(
-        proposal=np.asarray(of_proposal),
+        proposal=np.asarray(of_proposal) if has_density else np.zeros(0),
         prior=np.asarray(of_prior),
         proposal_spread=float(jnp.max(spread)),
         likelihood_slope=float(jnp.max(slope)),
+    )
+
+
+_REPEATS = 32  # of a single row
+_FEW_POINTS = 64  # of a data set, where each is scored for thousands of draws
+
+
+def _few_points(batch: Batch) -> Batch:
+    """The first points of a data set; other batches as they are."""
+    if not isinstance(batch.x, PointSet):
+        return batch
+    cut = lambda leaf: leaf[:, :_FEW_POINTS]  # noqa: E731
+    return eqx.tree_at(
+        lambda b: (b.x, b.mask), batch, (jax.tree.map(cut, batch.x), cut(batch.mask))
     )
 
 
@@ -284,7 +307,7 @@ def objective(setup: Setup, state: TrainState, key: PRNGKeyArray) -> ev.Objectiv
     if claim is None:
         return None
     noise_key, draw_key, direction_key = jax.random.split(key, 3)
-    batch, other, _ = probe_batches(setup)
+    batch, other = (repeated(b, _REPEATS) for b in probe_batches(setup)[:2])
     size = min(32, len(batch.rows))
     batch, other = (jax.tree.map(lambda leaf: jnp.asarray(leaf[:size]), b) for b in (batch, other))
     half = size // 2
@@ -308,8 +331,13 @@ def objective(setup: Setup, state: TrainState, key: PRNGKeyArray) -> ev.Objectiv
     ]
     together, together_mixed = both(*pair, batch), both(*pair, mixed)
     terms = jit_once(weigh)(*pair, batch, num_samples=claim.num_samples, key=draw_key, path="full")
-    change = jnp.abs(together[2] - together_mixed[2])[:, :half].max(initial=0.0)
+    neighbour_change = jnp.abs(together[2] - together_mixed[2])[:, :half].max(initial=0.0)
     slopes, slope_modules = _slopes(setup, state, batch, draw_key, direction_key)
+    per_datum, over_batch, own, num_components = log_q_candidates(
+        pair, batch, draw_key, claim.num_samples, jit_once
+    )
+    agrees = abs(float(together[0] - together[1])) <= 1e-3 * max(1.0, abs(float(together[1])))
+    change, full_change = _gradient_changes(setup, state, batch, draw_key, agrees)
     return ev.Objective(
         estimator=claim.estimator,
         kl_weight=float(claim.kl_weight(at_step)),
@@ -322,10 +350,80 @@ def objective(setup: Setup, state: TrainState, key: PRNGKeyArray) -> ev.Objectiv
         log_proposal=np.asarray(terms.log_proposal),
         heads_averaged=_heads_averaged(claim, pair, batch, draw_key, at_step),
         weights_dropped=_weights_dropped(claim, pair, batch, draw_key),
-        neighbour_change=float(change),
+        neighbour_change=float(neighbour_change),
         slopes=slopes,
         slope_modules=slope_modules,
+        gradient_change=change,
+        full_gradient_change=full_change,
+        norms=np.zeros(0) if agrees else _norms_of_claim(setup, state, batch, draw_key),
+        point_weight=float(batch.x.weight.max()) if isinstance(batch.x, PointSet) else 1.0,
+        log_q_per_datum=per_datum,
+        log_q_over_batch=over_batch,
+        log_q_own=own,
+        num_components=num_components,
     )
+
+
+def _gradient_changes(
+    setup: Setup, state: TrainState, batch: Batch, key: PRNGKeyArray, agrees: bool
+) -> tuple[float, float]:
+    """Where a claim holds parameters constant: the length of the objective's gradient less the
+    claim's, on the same draws, over the claim's; and the same with nothing held constant. NaN
+    where another path is claimed, or the values differ already; 0 where the objective is the claim."""
+    claim = setup.claim
+    if not isinstance(claim, Objective) or claim.path != "stop_proposal" or not agrees:
+        return float("nan"), float("nan")
+    if setup.objective is claim:
+        return 0.0, float("nan")
+    gradients = [
+        _gradient_of(function, state, batch, key)
+        for function in (setup.objective, claim, replace(claim, path="full"))
+    ]
+    found, claimed, full = (ravel_pytree(gradient)[0] for gradient in gradients)
+    length = jnp.maximum(jnp.linalg.norm(claimed), 1e-30)
+    return (
+        float(jnp.linalg.norm(found - claimed) / length),
+        float(jnp.linalg.norm(found - full) / length),
+    )
+
+
+def _gradient_of(
+    function: Callable[..., Any], state: TrainState, batch: Batch, key: PRNGKeyArray
+) -> PyTree:
+    """The gradient of an objective's value."""
+    parameters, static = eqx.partition((state.model, state.proposal), eqx.is_inexact_array)
+
+    @jit_once
+    def gradient(parameters, batch):
+        def value(parameters):
+            model, proposal = eqx.combine(parameters, static)
+            return function(model, proposal, batch, key=key, step=jnp.asarray(state.step))[0]
+
+        return jax.grad(value)(parameters)
+
+    return gradient(parameters, batch)
+
+
+def _norms_of_claim(
+    setup: Setup, state: TrainState, batch: Batch, key: PRNGKeyArray
+) -> Float[np.ndarray, " norm"]:
+    """Lengths that have been shown for a bound: of the claim's gradient, of its part in the proposal,
+    and of the Stein force on a mixture's components."""
+    assert setup.claim is not None
+    gradient = _gradient_of(setup.claim, state, batch, key)
+    found = [optax.tree.norm(gradient), optax.tree.norm(gradient[1])]
+    if setup.interaction is not None and mixtures(gradient):
+        own = eqx.filter(mixtures(state.proposal)[0].components, eqx.is_inexact_array)
+        force = stein_force(
+            own,
+            mixtures(gradient)[0].components,
+            setup.interaction.kernel,
+            repulsion=setup.interaction.repulsion,
+            num_rows=setup.interaction.num_rows,
+        )
+        total = jax.tree.map(jnp.add, force.attraction, force.repulsion)
+        found.append(jnp.linalg.norm(norms(total)))
+    return np.array([float(norm) for norm in found])
 
 
 def _heads_averaged(
@@ -488,7 +586,7 @@ def _extreme(values: np.ndarray) -> np.ndarray:
 
 def optimiser(setup: Setup, pair: Pair) -> ev.Optimiser:
     """How the optimiser answers made-up gradients, from a fresh state, beyond what it does without
-    any (weight decay). The components of a mixture are made equal: no force acts between them."""
+    any (weight decay). The components of a mixture are put where no force acts between them."""
     parameters = _without_forces(eqx.filter(pair, eqx.is_inexact_array))
     flat, unravel = ravel_pytree(parameters)
     # sizes over six decades, both signs: whatever a clip's threshold is, some entries lie below
@@ -549,13 +647,14 @@ def optimiser(setup: Setup, pair: Pair) -> ev.Optimiser:
 
 
 def _without_forces(parameters: PyTree) -> PyTree:
-    """The same parameters with every component of a mixture the first."""
+    """The same parameters with every component of a mixture at zero: radial kernels do nothing to what
+    is equal, and the linear one nothing to what is at the origin."""
 
     def of_node(node: Any) -> Any:
         if not is_mixture(node):
             return node
-        first = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf[:1], leaf.shape), node.components)
-        return eqx.tree_at(lambda mixture: mixture.components, node, first)
+        nowhere = jax.tree.map(jnp.zeros_like, node.components)
+        return eqx.tree_at(lambda mixture: mixture.components, node, nowhere)
 
     return jax.tree.map(of_node, parameters, is_leaf=is_mixture)
 
@@ -565,8 +664,9 @@ def _without_forces(parameters: PyTree) -> PyTree:
 
 def data(setup: Setup, pair: Pair, key: PRNGKeyArray, num_rows: int = 1024) -> ev.Data | None:
     """The splits as the model sees them, duplicates within and across them, and their labels. None
-    for sentences: symbols are no numbers, and a small language repeats its sentences by right."""
-    if isinstance(setup.data["train"].x, Sentence):
+    for sentences: symbols are no numbers, and a small language repeats its sentences by right; and
+    where nothing is observed."""
+    if isinstance(setup.data["train"].x, Sentence) or not _observes(setup.model):
         return None
     names = [name for name in ("train", "valid", "test") if name in setup.data]
     stored = {n: real_rows(setup.data[n].x) for n in names}
@@ -599,11 +699,26 @@ def data(setup: Setup, pair: Pair, key: PRNGKeyArray, num_rows: int = 1024) -> e
     )
 
 
+def _observes(model: AbstractModel) -> bool:
+    return Kind.OBSERVED in model.kinds.values()
+
+
 def _as_seen(setup: Setup, split: Split, key: PRNGKeyArray, num_rows: int) -> list[np.ndarray]:
+    if split.pooled:  # a batch of them is one row
+        return [row.astype(np.float64) for row in _alike(setup, split)[:num_rows]]
     batch = split.take(np.arange(min(num_rows, len(split))))
     if setup.noise is not None:
         batch = jit_once(setup.noise)(batch, key)
     return [row.astype(np.float64) for row in real_rows(batch.x)]
+
+
+def _alike(setup: Setup, split: Split) -> np.ndarray:
+    """The points of a split; of those in groups the ones whose group the validation split has too: what
+    is asked elsewhere on purpose ("between" the data) has a group of its own."""
+    points, known = flat_rows(split.x), setup.data["valid"].groups
+    if split.groups is None or known is None:
+        return points
+    return points[np.isin(split.groups, known)]
 
 
 def real_rows(x: PyTree[Any]) -> list[np.ndarray]:
@@ -631,7 +746,11 @@ def _off_support_share(setup: Setup, pair: Pair, key: PRNGKeyArray) -> float:
     def draw(model, keys):
         return jax.vmap(lambda k: model.sample(k)[1])(keys)
 
-    drawn = np.concatenate(real_rows(draw(model, jax.random.split(key, 8))))
+    of_model = draw(model, jax.random.split(key, 8))
+    if setup.data["train"].pooled:  # whose inputs are given
+        targets = np.asarray(of_model.points.target).ravel(), setup.data["train"].x.target.ravel()
+        return float(1.0 - _are_bits(targets[1]).mean()) if _are_bits(targets[0]).all() else 0.0
+    drawn = np.concatenate(real_rows(of_model))
     seen = np.concatenate(_as_seen(setup, setup.data["train"], key, 256))
     if isinstance(setup.data["train"].x, Sequence):
         values = setup.data["train"].x.values

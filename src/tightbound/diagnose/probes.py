@@ -3,7 +3,7 @@
 Probes never touch the state they look at, so training is the same to the bit with or without them.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,8 +19,16 @@ from tightbound.data.batch import Batch, Split
 from tightbound.data.sequences import Sequence
 from tightbound.diagnose import evidence as ev
 from tightbound.diagnose.language_laws import component_differences, mixtures_on_host
+from tightbound.diagnose.mixture_laws import (
+    components_on_host,
+    motion_of_components,
+    worth_of_components,
+)
+from tightbound.diagnose.modules import module_names, modules
+from tightbound.diagnose.refused import watch_guard
 from tightbound.inference.weigh import weigh
 from tightbound.models.base import AbstractModel, AbstractProposal
+from tightbound.models.mixture import mixtures
 from tightbound.models.sequential import AbstractFiltered
 from tightbound.models.stateful import proposed
 from tightbound.terms import Kind
@@ -32,6 +40,7 @@ from tightbound.train.setup import Setup
 NUM_ROWS = 32
 FEW, MANY = 8, 32  # draws per held-out row: in between; before the first step and after the last
 _MOST_POINTS = 4096  # of one data set
+_DRAWS_OF_ONE_ROW = 20
 MULTIPLES = (0.0, 1 / 30, 0.1, 1.0, 30.0)  # of the update
 
 Pair = tuple[AbstractModel, AbstractProposal]
@@ -52,13 +61,16 @@ class Probe:
     key: PRNGKeyArray
     look_at_draws: Callable[..., Any]
     look_at_update: Callable[..., Any]
+    look_at_guard: Callable[[TrainState], ev.Guard | None]
 
     def __call__(self, state: TrainState, *, num_samples: int = FEW) -> ev.Evidence:
         """Enqueue, wait, and bring the evidence to the host."""
         pair = (state.model, state.proposal)
         drawn = self.look_at_draws(pair, self.held_out, self.key, num_samples)
         moved = self.look_at_update(state, self.same, self.other, self.key)
-        (terms, latents, residuals), (gradients, line, mixed) = jax.device_get((drawn, moved))
+        (terms, latents, residuals, worth), (gradients, line, mixed, motion) = jax.device_get(
+            (drawn, moved)
+        )
         same, other = np.split(line, 2, axis=1)
         return ev.Evidence(
             step=int(state.step),
@@ -76,6 +88,8 @@ class Probe:
             ),
             line=ev.Line(np.array(MULTIPLES), same=same, other=other),
             mixtures=mixtures_on_host(state.model, mixed),
+            components=components_on_host(worth, motion),
+            guard=self.look_at_guard(state),
         )
 
 
@@ -91,7 +105,9 @@ def make_probe(setup: Setup) -> Probe:
         held_out = noise(held_out, noise_key)
         terms = weigh(model, proposal, held_out, num_samples=num_samples, key=draw_key)
         latents = None if filtered else _latents(model, proposal, held_out, draw_key)
-        return terms, latents, _residual_quantiles(model, proposal, held_out, draw_key)
+        residuals = _residual_quantiles(model, proposal, held_out, draw_key)
+        worth = worth_of_components(model, proposal, held_out, draw_key)
+        return terms, latents, residuals, worth
 
     @eqx.filter_jit
     def look_at_update(state, same, other, key):
@@ -105,18 +121,23 @@ def make_probe(setup: Setup) -> Probe:
         update = optax.tree.scale(state.learning_rate_scale, update)
         gradients["update_norm"] = _norms(update)
         both = jax.tree.map(lambda a, b: jnp.concatenate([a, b]), same, other)
-        line = _along(pair, update, both, draw_key)
-        return gradients, line, component_differences(state.model, gradient[0])
+        has_parts = bool(mixtures(state.proposal))
+        line, gains = _along(pair, update, both, draw_key, in_parts=has_parts)
+        parameters = eqx.filter(pair, eqx.is_inexact_array)
+        motion = motion_of_components(setup, parameters, gradient, update)
+        if motion is not None:
+            motion["gains"] = gains
+        return gradients, line, component_differences(state.model, gradient[0]), motion
 
     key = jax.random.fold_in(jax.random.key(setup.seed), 0xD0C)
-    return Probe(*probe_batches(setup), key, look_at_draws, look_at_update)
+    return Probe(*probe_batches(setup), key, look_at_draws, look_at_update, watch_guard(setup))
 
 
 def probe_batches(setup: Setup) -> tuple[Batch, Batch, Batch]:
     """Two disjoint batches of the training split and one of the held-out split."""
     train, valid = setup.data["train"], setup.data["valid"]
     if train.pooled:
-        return _of_points(train, setup.seed)
+        return _of_points(train, setup.run.batch_size, setup.seed)
     order = np.random.default_rng((setup.seed, 0xD0C)).permutation(len(train))
     held_out = valid.take(np.arange(min(NUM_ROWS, len(valid))))
     if setup.run.batch_size >= len(train):  # a batch holds all rows, and there are no others
@@ -125,12 +146,23 @@ def probe_batches(setup: Setup) -> tuple[Batch, Batch, Batch]:
     return train.take(order[:size]), train.take(order[size : 2 * size]), held_out
 
 
-def _of_points(train: Split, seed: int) -> tuple[Batch, Batch, Batch]:
+def _of_points(train: Split, batch_size: int, seed: int) -> tuple[Batch, Batch, Batch]:
     """Two disjoint minibatches of one data set, and all of it, or as much as a probe can afford: only
     what the latents were fitted to can tell of them."""
-    order = np.random.default_rng((seed, 0xD0C)).permutation(len(train))
-    half = max(min(_MOST_POINTS, len(train)) // 2, 1)
-    return train.take(order[:half]), train.take(order[-half:]), train.take(order[:_MOST_POINTS])
+    order = np.random.default_rng((seed, 0xD0C)).permutation(len(train))[:_MOST_POINTS]
+    if batch_size >= len(train):
+        return train.take(order), train.take(np.roll(order, 1)), train.take(order)
+    half = max(len(order) // 2, 1)
+    return train.take(order[:half]), train.take(order[-half:]), train.take(order)
+
+
+def repeated(batch: Batch, times: int) -> Batch:
+    """A batch of one row as that row `times` over, each with draws of its own; other batches as they
+    are. What is averaged over rows then has an error over draws."""
+    if len(batch.rows) > 1:
+        return batch
+    many = jax.tree.map(lambda leaf: np.repeat(np.asarray(leaf), times, axis=0), batch)
+    return eqx.tree_at(lambda b: b.rows, many, np.arange(times, dtype=np.int32))
 
 
 def sites_on_host(model: AbstractModel, terms: Any, batch: Batch) -> ev.Sites:
@@ -143,36 +175,6 @@ def sites_on_host(model: AbstractModel, terms: Any, batch: Batch) -> ev.Sites:
         log_q=np.stack([np.asarray(site.total_log_q) for site in sites]),
         num_units=np.asarray(batch.num_units),
     )
-
-
-def modules(tree: PyTree) -> dict[str, list[Array]]:
-    """The arrays of every part a person would name, of a tree shaped like (model, proposal): every
-    field that holds parameters, "decoder", "output", ..., with "q." before the proposal's."""
-    parts: dict[str, list[Array]] = {}
-    paths, _ = jax.tree_util.tree_flatten_with_path(eqx.filter(tree, eqx.is_inexact_array))
-    for path, leaf in paths:
-        parts.setdefault(module_of(path), []).append(leaf)
-    return parts
-
-
-def module_of(path: tuple[Any, ...]) -> str:
-    """The module a leaf of (model, proposal) belongs to; a wrapper is not what a person would name."""
-    owner, *fields = path
-    names = [str(key.name) for key in fields if hasattr(key, "name")]
-    wrappers = _WRAPPERS if owner.idx == 0 else _WRAPPERS[:1]
-    field = next((name for name in names if name not in wrappers), names[-1])
-    return f"q.{field}" if owner.idx == 1 else field
-
-
-_WRAPPERS = (
-    "inner",
-    "network",
-)  # what they hold is what a person would name; a proposal may be one
-
-
-def module_names(pair: PyTree) -> list[str]:
-    """The names of `modules`, in order."""
-    return list(modules(pair))
 
 
 def _norms(tree: PyTree) -> Float[Array, " module"]:
@@ -291,7 +293,7 @@ def _residual_quantiles(
     return _quantiles([jax.vmap(one_row)(batch.x, jnp.asarray(batch.rows))])
 
 
-def _quantiles(leaves: list[Array]) -> Float[Array, " quantile"]:
+def _quantiles(leaves: Iterable[Array | np.ndarray]) -> Float[Array, " quantile"]:
     """33 quantiles of at most some 4,000 entries, evenly spaced: sorting all of them takes longer
     than the step."""
     flat = jnp.concatenate([leaf.ravel() for leaf in leaves])
@@ -299,14 +301,30 @@ def _quantiles(leaves: list[Array]) -> Float[Array, " quantile"]:
 
 
 def _along(
-    pair: Pair, update: PyTree, batch: Batch, key: PRNGKeyArray
-) -> Float[Array, "multiple rows"]:
-    """The ELBO of every row at the parameters plus a multiple of the update, on fixed draws."""
+    pair: Pair, update: PyTree, batch: Batch, key: PRNGKeyArray, *, in_parts: bool
+) -> tuple[Float[Array, "multiple rows"], Float[Array, "part multiple"]]:
+    """The ELBO of every row at the parameters plus a multiple of the update, on fixed draws; and, with
+    `in_parts`, what it gains on the first half of the rows, on average, when only the proposal or only
+    the model moves (NaN for a model without parameters). A single row of each batch has several draws,
+    which stand for rows: its bound has no other error."""
     parameters, static = eqx.partition(pair, eqx.is_inexact_array)
+    num_samples = 1 if len(batch.rows) > 2 else _DRAWS_OF_ONE_ROW
+    multiples = jnp.array(MULTIPLES)
+    still = jnp.zeros_like(multiples)
+    moves = [(multiples, multiples)] + [(still, multiples), (multiples, still)] * in_parts
 
-    def at(multiple):
-        moved = jax.tree.map(lambda p, u: p + multiple * u, parameters, update)
-        model, proposal = eqx.combine(moved, static)
-        return weigh(model, proposal, batch, num_samples=1, key=key).log_weights[0]
+    def at(scales):
+        moved = [
+            jax.tree.map(lambda p, u, scale=scale: p + scale * u, part, step)
+            for part, step, scale in zip(parameters, update, scales, strict=True)
+        ]
+        model, proposal = eqx.combine(tuple(moved), static)
+        terms = weigh(model, proposal, batch, num_samples=num_samples, key=key)
+        return terms.log_weights.T.ravel()
 
-    return jax.lax.map(at, jnp.array(MULTIPLES))
+    of_model, of_proposal = (jnp.concatenate(scales) for scales in zip(*moves, strict=True))
+    bound = jax.lax.map(at, (of_model, of_proposal)).reshape(len(moves), len(multiples), -1)
+    half = bound[1:, :, : bound.shape[2] // 2].mean(2)
+    has_model = bool(jax.tree.leaves(parameters[0]))
+    is_moved = jnp.array([[True], [has_model]])[: len(half)]
+    return bound[0], jnp.where(is_moved, half - half[:, :1], jnp.nan)

@@ -4,11 +4,15 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from tightbound.recipes import dlm, edits, vae, vrnn
+from tightbound.recipes import dlm, edits, stein_points, stein_targets, stein_vae, vae, vrnn
 from tightbound.recipes.catalogue import Recipe
 from tightbound.recipes.dlm import LanguageRecipe
 from tightbound.recipes.dlm_settings import DropoutSettings, LatentSettings, StructureSettings
 from tightbound.recipes.edits import EditRecipe, EditTraining, NoisingSettings, TextData
+from tightbound.recipes.stein_points import PointModelSettings, SteinPointRecipe
+from tightbound.recipes.stein_settings import GuideSettings, MixtureSettings
+from tightbound.recipes.stein_targets import SteinTargetRecipe, TargetSettings
+from tightbound.recipes.stein_vae import SteinVAERecipe
 from tightbound.recipes.step_objective import StepObjective
 from tightbound.recipes.vae import ImageData, VAERecipe
 from tightbound.recipes.vrnn import SequenceRecipe
@@ -232,20 +236,91 @@ _LANGUAGE_TRAPS: list[Recipe] = [
     _grammar("dlm/tiny-data", data=replace(_GRAMMAR.data, max_rows=200)),
 ]
 
+_STEIN_DIGITS = stein_vae.RECIPES["stein/digits"]
+_LINE = stein_points.RECIPES["stein/line"]
+_GAUSSIAN = stein_targets.RECIPES["stein/gaussian"]
+_THREE = MixtureSettings(num_components=3)
+
+
+def _encoders(name: str, **changes: Any) -> SteinVAERecipe:
+    """Three small encoders and one decoder."""
+    small = replace(
+        _STEIN_DIGITS,
+        name=name,
+        model=replace(_STEIN_DIGITS.model, hidden_size=32),
+        mixture=_THREE,
+    )
+    return replace(small, **changes)
+
+
+def _line(name: str, **changes: Any) -> SteinPointRecipe:
+    """A quarter of the points at every step, so that each stands for four."""
+    return replace(replace(_LINE, name=name, run=replace(_LINE.run, batch_size=25)), **changes)
+
+
+def _gaussian(name: str, **changes: Any) -> SteinTargetRecipe:
+    return replace(_GAUSSIAN, name=name, **changes)
+
+
+def _three(**settings: Any) -> dict[str, Any]:
+    return {"mixture": replace(_THREE, **settings)}
+
+
+def _of_line(**settings: Any) -> dict[str, Any]:
+    return {"mixture": replace(_LINE.mixture, **settings)}
+
+
+_STEIN_SUBJECTS: list[Recipe] = [
+    _encoders("stein/digits"),
+    _line("stein/line"),
+    _gaussian("stein/gaussian"),
+]
+_STEIN_TRAPS: list[Recipe] = [
+    _encoders("stein/one-component", **_three(num_components=1)),
+    _encoders("stein/single-guide", **_three(method="single-guide")),
+    _encoders("stein/imq", **_three(kernel="imq")),
+    _encoders("stein/per-site", **_three(per_site=True)),
+    _encoders("stein/large-repulsion", **_three(repulsion=10.0)),
+    _encoders("stein/no-repulsion", **_three(repulsion=0.0)),
+    _encoders("stein/cool", **_three(temperature=0.5)),
+    _encoders("stein/model-rate", **_three(model_rate=5e-4)),
+    _line("stein/svgd", **_of_line(method="svgd", num_components=10)),
+    _line("stein/mean-field", guide=GuideSettings()),
+    _line("stein/linear-kernel", **_of_line(kernel="linear")),
+    _line("stein/all-points", run=_LINE.run),
+    _line(
+        "stein/small-network",
+        model=PointModelSettings("network", hidden_sizes=(8,)),
+        guide=GuideSettings(start_scale=0.05, start_spread=0.3),
+    ),
+    _gaussian("stein/far-start", guide=GuideSettings(start_spread=2.0)),
+    _gaussian("stein/correlated", target=TargetSettings("correlated-gaussian")),
+    _gaussian("stein/two-modes", target=TargetSettings("two-modes", latent_size=1)),
+]
+
 SUBJECTS: Mapping[str, Recipe] = {
-    r.name: r for r in [*_VAE_SUBJECTS, *_EDIT_SUBJECTS, *_SEQUENCE_SUBJECTS, *_LANGUAGE_SUBJECTS]
+    r.name: r
+    for r in [
+        *_VAE_SUBJECTS,
+        *_EDIT_SUBJECTS,
+        *_SEQUENCE_SUBJECTS,
+        *_LANGUAGE_SUBJECTS,
+        *_STEIN_SUBJECTS,
+    ]
 }
 # Each does on purpose what a fault does by mistake.
 TRAPS: Mapping[str, Recipe] = {
-    r.name: r for r in [*_VAE_TRAPS, *_EDIT_TRAPS, *_SEQUENCE_TRAPS, *_LANGUAGE_TRAPS]
+    r.name: r
+    for r in [*_VAE_TRAPS, *_EDIT_TRAPS, *_SEQUENCE_TRAPS, *_LANGUAGE_TRAPS, *_STEIN_TRAPS]
 }
 
 
 def family_of(recipe: str) -> str:
-    """The family of a subject or a trap: "edits", "vrnn" and "dlm" by its name, "vae" for all others
-    (the conditional one and the traps of the first family among them)."""
+    """The family of a subject or a trap: "edits", "vrnn", "dlm" and "stein" by its name, "vae" for all
+    others (the conditional one and the traps of the first family among them)."""
     start = recipe.split("/")[0]
-    return {"edits": "edits", "vrnn": "vrnn", "ssm": "vrnn", "dlm": "dlm"}.get(start, "vae")
+    by_name = {"edits": "edits", "vrnn": "vrnn", "ssm": "vrnn", "dlm": "dlm", "stein": "stein"}
+    return by_name.get(start, "vae")
 
 
-FAMILIES = ("vae", "edits", "vrnn", "dlm")
+FAMILIES = ("vae", "edits", "vrnn", "dlm", "stein")

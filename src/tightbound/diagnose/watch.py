@@ -10,6 +10,7 @@ from tightbound.diagnose.laws import gather_laws
 from tightbound.diagnose.probes import MANY, is_probe_step, make_probe
 from tightbound.estimators.estimate import Estimate
 from tightbound.train.loop import fit
+from tightbound.train.objective import Objective, always_one
 from tightbound.train.run import batches_of, first_state, run_keys
 from tightbound.train.setup import Setup
 
@@ -35,6 +36,21 @@ def verdict(
         finished=finished,
         collapse_asked_for=setup.collapse_is_best,
         is_bound=setup.is_bound,
+        climbs=climbs_the_elbo(setup),
+        pooled=setup.data["train"].pooled,
+    )
+
+
+def climbs_the_elbo(setup: Setup) -> bool:
+    """Whether what is stated to be trained is the ELBO, and not a weighted, tempered or other bound."""
+    claim = setup.claim
+    return (
+        setup.is_bound
+        and isinstance(claim, Objective)
+        and claim.estimator == "elbo"
+        and claim.free_bits == 0
+        and claim.kl_weight is always_one
+        and claim.temperature is always_one
     )
 
 

@@ -14,7 +14,8 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from tightbound.data.batch import Batch, Noise, Split
-from tightbound.diagnose.probes import Pair, bound_to_climb, module_of, modules
+from tightbound.diagnose.modules import module_of, modules
+from tightbound.diagnose.probes import Pair, bound_to_climb
 from tightbound.estimators.estimate import Estimate, finite_or_text
 from tightbound.inference.weigh import weigh
 from tightbound.models.sequential import AbstractFiltered

@@ -70,7 +70,8 @@ class AbstractRadialKernel(AbstractWholeKernel):
         """f and its derivative f' at squared distances that have been divided by h."""
 
     def pairs(self, particles: PyTree[Array]) -> Pairs:
-        # particles that are equal differ by exactly nothing, so that rounding cannot push them apart
+        # particles equal to the first differ from it by exactly nothing: where all are equal, rounding
+        # cannot push them apart
         places = jax.tree.map(lambda leaf: leaf - leaf[:1], particles)
         squared = squared_distances(places)
         bandwidth = median_bandwidth(squared)
@@ -99,8 +100,10 @@ class InverseMultiquadric(AbstractRadialKernel):
 
 
 class Linear(AbstractWholeKernel):
-    """k(x, y) = 1 + x . y / d over d parameters: attraction and repulsion see no distances, only means.
+    """k(x, y) = 1 + x . y / d over d parameters: no distances, only moments of the particles.
 
+    What repels pushes every particle away from 0, not from the others. k(x, x) is not 1, so even one
+    particle does not follow its own score alone.
     Liu & Wang 2018 (arXiv:1810.11693), sec. 3: exact for the first two moments of a Gaussian.
     """
 

@@ -40,8 +40,7 @@ def posterior_draws(
 
     The axes of every array are component, sample, batch, and then those of z; components are in the
     order of `Mixture.components`. Points of one data set (`Split.take` of a pooled split) are one
-    sequence, so their batch axis is 1. A sequence's draws come from its entry of `batch.rows`, and
-    are not those of `weigh` with the same key.
+    sequence, so their batch axis is 1. A sequence's draws come from its entry of `batch.rows`.
     """
     _check_num_samples(num_samples)
 

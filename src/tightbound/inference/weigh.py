@@ -116,6 +116,7 @@ def proposal_score(
     """log q of every latent site, in nats; a jointly scored proposal is held by the first of them."""
     log_q = q.log_prob(z)
     if isinstance(log_q, dict):
+        _check_sites(model, log_q)
         return log_q
     first = next((n for n, kind in model.kinds.items() if kind is not Kind.OBSERVED), None)
     if first is None:
@@ -124,6 +125,19 @@ def proposal_score(
             "Use its `log_marginal`."
         )
     return {first: jnp.atleast_1d(log_q)}
+
+
+def _check_sites(model: AbstractModel, log_q: dict[str, Array]) -> None:
+    latents = [name for name, kind in model.kinds.items() if kind is Kind.LATENT]
+    missing = [name for name in latents if name not in log_q]
+    unknown = [name for name in log_q if name not in model.kinds]
+    if missing or unknown:
+        raise ValueError(
+            f"The proposal scores the sites {sorted(log_q)}, but {type(model).__name__} has the latent "
+            f"sites {latents}: {(missing or unknown)[0]!r} is "
+            f"{'not scored' if missing else 'unknown'}, so log q would be of other choices than log p. "
+            "Score every latent site, under the model's own names."
+        )
 
 
 def _normalised_weights(model, q, x, mask, z) -> Float[Array, " samples"]:

@@ -106,7 +106,8 @@ class CorrelatedNormal(eqx.Module):
 class PointMass(AbstractProposal):
     """All of q at one z: a particle of SVGD (Liu & Wang 2016, arXiv:1608.04471).
 
-    It has no density, and its log q is 0: what is computed with it is no bound, and says so.
+    It has no density, and its log q is 0: what is computed with it is no bound. `train.stein.svgd` gives
+    it the temperature that SVGD has.
     """
 
     value: PyTree[Array]

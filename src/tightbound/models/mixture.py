@@ -12,6 +12,8 @@ from jaxtyping import Array, Float, Int, Key, PRNGKeyArray, PyTree
 from tightbound.models.base import AbstractProposal, Distribution
 from tightbound.models.stateful import AbstractStepwise
 
+_ORDER = 0x0DE4  # folded into a draw's key: which components it and its like are of
+
 
 class Mixture(AbstractProposal):
     """q(z | x) = 1/m sum_l q(z | x, psi_l).   Rønning et al. 2024 (arXiv:2410.22948), sec. 3.
@@ -65,7 +67,7 @@ class MixtureDistribution(eqx.Module):
             parts.append(jax.tree.map(_draws_first, drawn))
         if num_even < len(keys):
             rest = keys[num_even:]
-            order = jax.random.permutation(jax.random.fold_in(rest[0], 1), self.num_components)
+            order = jax.random.permutation(jax.random.fold_in(rest[0], _ORDER), self.num_components)
             parts.append(
                 jax.vmap(lambda which, key: self._component(which).sample(key))(
                     order[: len(rest)], rest

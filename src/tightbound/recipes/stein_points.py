@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, get_args
 
 import tyro
 
@@ -19,7 +19,8 @@ if TYPE_CHECKING:  # a recipe is looked up without JAX; only `build` needs it
     from tightbound.models.point_model import AbstractPointModel
     from tightbound.train.setup import Setup, Twin
 
-UCI = ("yacht", "energy", "concrete", "wine", "protein")
+UCISource = Literal["yacht", "energy", "concrete", "wine", "protein"]
+UCI: tuple[UCISource, ...] = get_args(UCISource)
 CLASSES = ("two-classes", "mnist")
 
 
@@ -27,9 +28,7 @@ CLASSES = ("two-classes", "mnist")
 class PointData:
     """Which points, and which of them are held out."""
 
-    source: Literal[
-        "yacht", "energy", "concrete", "wine", "protein", "line", "wave", "two-classes", "mnist"
-    ] = "yacht"
+    source: UCISource | Literal["line", "wave", "two-classes", "mnist"] = "yacht"
     path: str | None = None
     """Your own files of the same format; None takes the published ones."""
     fold: int = 0
@@ -78,6 +77,7 @@ class SteinPointRecipe:
         splits, scale = _load(self.data)
         init_key, _, _ = run_keys(seed)
         model = _model(self.model, self.data, splits["train"])
+        self.mixture.refuse_model_rate(self.name)
         found = inference(
             self.guide.maker(self.mixture, model.sample_prior),
             self.mixture,
@@ -176,7 +176,8 @@ def _twin(
         return None
     if settings.family == "linear":
         model = BayesianLinearRegression(1, bias=False, noise_scale=settings.noise_scale)
-        targets = np.linspace(-12.0, 12.0, 961, dtype=np.float32)
+        reach, width = 4 + 6 * settings.noise_scale, min(settings.noise_scale / 4, 0.05)
+        targets = np.arange(-reach, reach, width, dtype=np.float32)
         log_cell_volume = float(np.log(targets[1] - targets[0]))
     else:
         model = BayesianLogisticRegression(1, bias=False)
@@ -204,7 +205,7 @@ _UCI_RUN = RunSettings(
 )
 
 
-def _uci(source: Literal["yacht", "energy", "concrete", "wine", "protein"]) -> SteinPointRecipe:
+def _uci(source: UCISource) -> SteinPointRecipe:
     return SteinPointRecipe(
         f"stein/{source}",
         f"UCI {source}: a Bayesian network of 2 x 50 units, five components",

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from tightbound.errors import UserError
 from tightbound.train.settings import OptimiserSettings
@@ -13,7 +13,6 @@ if TYPE_CHECKING:  # a recipe is looked up without JAX; only `build` needs it
     from tightbound.inference.kernels import AbstractKernel
     from tightbound.inference.stein import Interaction
     from tightbound.models.base import AbstractProposal
-    from tightbound.train.objective import Schedule
     from tightbound.train.stein import Inference
 
 
@@ -26,7 +25,7 @@ class MixtureSettings:
     component, whose draws are those of all components together."""
     num_components: int = 5
     draws: int = 1
-    """Of every component, at every step."""
+    """Of every component, at every step; points have one, which is themselves."""
     kernel: Literal["rbf", "imq", "linear", "rbf-and-imq"] = "rbf"
     """Between components: of their distance (rbf falls faster than imq), or of their product."""
     per_site: bool = False
@@ -36,7 +35,7 @@ class MixtureSettings:
     temperature: float = 1.0
     """stein: multiplies log p, but not log q; anything but 1 is no bound."""
     cycles: int = 10
-    """annealed-svgd: times that log p is switched off and brought back."""
+    """annealed-svgd: 2 or more; in each but the last log p is switched off and brought back."""
     power: float = 10.0
     """annealed-svgd: how late in a cycle that happens."""
     model_rate: float | None = None
@@ -54,10 +53,23 @@ class MixtureSettings:
                 "multiplies log p and must be above 0, the second keeps components apart and must not "
                 "be negative."
             )
+        if self.method == "annealed-svgd" and not (self.cycles >= 2 and self.power > 0):
+            raise UserError(
+                f"Annealing in {self.cycles} cycles with the power {self.power} was asked for; give at "
+                "least 2 cycles, of which the last is not annealed, and a power above 0."
+            )
         if self.temperature != 1 and self.method != "stein":
             raise UserError(
                 f"A temperature of {self.temperature} was combined with the method '{self.method}', "
-                "which sets its own. Use 'stein', or leave it at 1."
+                "which takes none of its user's. Use 'stein', or leave it at 1."
+            )
+
+    def refuse_model_rate(self, recipe: str) -> None:
+        """UserError where a rate was set for a model that has nothing to learn."""
+        if self.model_rate is not None:
+            raise UserError(
+                f"`mixture.model_rate` is {self.model_rate}, but the model of {recipe!r} has no "
+                "parameters of its own: all it learns are the components. Leave it out."
             )
 
     @property
@@ -118,22 +130,33 @@ def inference(
 ) -> "Inference":
     """What the settings say of proposals made by `make`, over `steps` steps on a split of `num_rows`."""
     from tightbound.train.objective import always_one
-    from tightbound.train.stein import single_guide, stein_mixture
+    from tightbound.train.stein import (
+        annealed,
+        constant_temperature,
+        single_guide,
+        stein_mixture,
+        svgd,
+    )
 
     rule = _rule(settings, optimiser, steps)
     if settings.method == "single-guide":
         return single_guide(make, rule, draws=settings.draws * settings.num_components, key=key)
-    return stein_mixture(
-        make,
-        rule,
-        num_components=settings.num_components,
-        num_rows=num_rows,
-        draws=settings.draws,
-        kernel=_kernel(settings),
-        repulsion=settings.repulsion,
-        temperature=_temperature(settings, steps) or always_one,
-        key=key,
-    )
+    common: dict[str, Any] = {
+        "num_components": settings.num_components,
+        "num_rows": num_rows,
+        "kernel": _kernel(settings),
+        "repulsion": settings.repulsion,
+        "key": key,
+    }
+    if settings.is_points:
+        annealing = always_one
+        if settings.method == "annealed-svgd":
+            annealing = annealed(steps, cycles=settings.cycles, power=settings.power)
+        return svgd(make, rule, annealing=annealing, **common)
+    temperature = always_one
+    if settings.temperature != 1:
+        temperature = constant_temperature(settings.temperature)
+    return stein_mixture(make, rule, draws=settings.draws, temperature=temperature, **common)
 
 
 def interaction(settings: MixtureSettings, *, num_rows: int) -> "Interaction | None":
@@ -161,22 +184,6 @@ def _kernel(settings: MixtureSettings) -> "AbstractKernel":
         "rbf-and-imq": KernelMixture((RBF(), InverseMultiquadric()), (0.5, 0.5)),
     }[settings.kernel]
     return PerSite(kernel) if settings.per_site else kernel
-
-
-def _temperature(settings: MixtureSettings, steps: int) -> "Schedule | None":
-    """None where it is 1 at every step."""
-    from tightbound.train.stein import annealed, constant_temperature
-
-    if settings.method == "annealed-svgd":
-        return annealed(
-            steps,
-            cycles=settings.cycles,
-            power=settings.power,
-            final=1 / settings.num_components,
-        )
-    if settings.method == "svgd":
-        return constant_temperature(1 / settings.num_components)
-    return None if settings.temperature == 1 else constant_temperature(settings.temperature)
 
 
 def _rule(settings: MixtureSettings, optimiser: OptimiserSettings, steps: int):

@@ -46,6 +46,7 @@ class SteinTargetRecipe:
 
         init_key, _, _ = run_keys(seed)
         model = _target(self.target)
+        self.mixture.refuse_model_rate(self.name)
         found = inference(
             self.guide.maker(self.mixture, self._sample_start),
             self.mixture,

@@ -17,7 +17,8 @@ class GuardState(NamedTuple):
 
 
 def guarded(optimiser: optax.GradientTransformation) -> optax.GradientTransformation:
-    """The same optimiser until a gradient has a norm that is not finite; from then on no update.
+    """The same optimiser until a gradient, or the update made of it, has a norm that is not finite;
+    from then on no update.
 
     Neither parameters nor the optimiser's state see the bad gradient or any after it: the state is
     that of step `seen`, from which the step can be repeated and looked at. It is a branch, not a
@@ -28,18 +29,20 @@ def guarded(optimiser: optax.GradientTransformation) -> optax.GradientTransforma
         zero = jnp.zeros((), jnp.int32)
         return GuardState(optimiser.init(params), zero, zero)
 
-    def update(gradient, state, params=None):
-        is_good = jnp.isfinite(optax.tree.norm(gradient)) & (state.stopped == 0)
-
-        def take():
-            return optimiser.update(gradient, state.inner, params)
+    def update(updates, state, params=None):
+        is_good = jnp.isfinite(optax.tree.norm(updates)) & (state.stopped == 0)
 
         def refuse():
-            return optax.tree.zeros_like(gradient), state.inner
+            return optax.tree.zeros_like(updates), state.inner, jnp.zeros((), bool)
 
-        updates, inner = jax.lax.cond(is_good, take, refuse)
-        count = is_good.astype(jnp.int32)
-        return updates, GuardState(inner, state.seen + count, jnp.maximum(state.stopped, 1 - count))
+        def take():
+            moved, inner = optimiser.update(updates, state.inner, params)
+            is_finite = jnp.isfinite(optax.tree.norm(moved))
+            return jax.lax.cond(is_finite, lambda: (moved, inner, is_finite), refuse)
+
+        moved, inner, is_taken = jax.lax.cond(is_good, take, refuse)
+        count = is_taken.astype(jnp.int32)
+        return moved, GuardState(inner, state.seen + count, jnp.maximum(state.stopped, 1 - count))
 
     return optax.GradientTransformation(init, update)
 

@@ -16,6 +16,7 @@ from tightbound.errors import UserError
 from tightbound.estimators.estimate import Estimate
 from tightbound.evaluation import Evaluation, evaluate
 from tightbound.inference.filtering import Filtering
+from tightbound.inference.stein import Interaction
 from tightbound.models.base import AbstractModel, AbstractProposal
 from tightbound.train.objective import AbstractObjective, Claim
 from tightbound.train.settings import RunSettings
@@ -76,6 +77,7 @@ class Setup:
     collapse_is_best: bool = False  # the stated settings make KL = 0 a stable solution
     vocabulary: Vocabulary | None = None  # of text: what its symbols stand for
     offset_scale: OffsetScale | None = None  # of strokes: how their offsets were normalised
+    interaction: Interaction | None = None  # between a mixture's components, where one is stated
     target_scale: TargetScale | None = None  # of a regression: how its targets were normalised
     notes: tuple[str, ...] = ()  # what the user must know of the data, a sentence each
     seed: int = 0

@@ -12,6 +12,12 @@ COLLAPSED = Cause(
     "The proposal has become the prior: z carries nothing about x.",
     "Warm the KL weight up, give free bits, or weaken the decoder.",
 )
+COLLAPSED_BY_LARGE_STEPS = Cause(
+    "collapsed_by_large_steps",
+    "Updates a hundredth of the parameters' size and more taught the decoder the mean of the data before z "
+    "carried anything: every row is given the same reconstruction.",
+    "Lower the learning rate until an update is about a thousandth of the parameters' size.",
+)
 DECODER_IGNORES_Z = Cause(
     "decoder_ignores_z",
     "log p(x | z) is the same for every z: the decoder is not connected to the latents.",
@@ -78,14 +84,29 @@ def latents_are_used(
         f"step {last.step}, held-out rows",
         f"KL(q(z | x) || p(z)) is {kl.mean():.3g} nats per sequence."
         + (" The settings ask for it." if asked_for and high < threshold else ""),
-        (COLLAPSED, DECODER_IGNORES_Z) if verdict is Verdict.FAULT else (),
+        ()
+        if verdict is not Verdict.FAULT
+        else (COLLAPSED_BY_LARGE_STEPS, COLLAPSED, DECODER_IGNORES_Z)
+        if _steps_were_large(history)
+        else (COLLAPSED, COLLAPSED_BY_LARGE_STEPS, DECODER_IGNORES_Z),
     )
 
 
-def likelihood_listens(scores: Scores | None) -> Finding:
+def _steps_were_large(history: Sequence[Evidence], *, ratio: float = 0.02) -> bool:
+    """Whether the median module's update was ever more than this share of its parameters, from the
+    fourth step on: before it, weights that start at zero have no size."""
+    seen = [e.gradients for e in history if e.gradients is not None and e.step >= 4]
+    found = [g.update_norm / np.maximum(g.parameter_norm, 1e-30) for g in seen]
+    return any(bool(np.median(r) > ratio) for r in found if r.size and np.isfinite(r).all())
+
+
+def likelihood_listens(scores: Scores | None, *, observes: bool = True) -> Finding:
     """TB402. Does log p(x | z) change when z does?  Measured: its largest change, in nats; exactly 0
-    means that the decoder does not see z. Undecided where the change is not finite."""
+    means that the decoder does not see z. Undecided where the change is not finite; not run of a target
+    density, which observes nothing."""
     code, check = "TB402", "likelihood_listens"
+    if not observes:
+        return not_run(code, check, "the model is a density that observes nothing")
     if scores is None:
         return not_run(code, check, "no draws were gathered")
     if scores.proposal_spread == 0.0:
@@ -115,6 +136,9 @@ def latents_keep_their_noise(
     latents = history[-1].latents if history else None
     if latents is None or latents.scale.size == 0:
         return not_run(code, check, "the latents' moments were not gathered")
+    if len(latents.scale) == 1:
+        reason = "latents that all data share are as narrow as the data make them"
+        return not_run(code, check, reason)
     if (latents.scale == 0).all():
         return not_run(code, check, "there is no noise at all to be small (see TB102)")
     measured = float((latents.scale.mean(0) < scale).mean())

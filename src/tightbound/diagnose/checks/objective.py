@@ -92,6 +92,24 @@ WEIGHTS_DROPPED = Cause(
     "log mean w_t, where the particles are not equally probable.",
     "Add lse(log W + log w_t) - lse(log W) at every step, resampled or not.",
 )
+FORCE_NORM_AS_LOSS = Cause(
+    "force_norm_as_loss",
+    "The objective's value is the norm of its own gradient, or of the force on the particles: it grows "
+    "with the number of parameters and the batch, and is no bound.",
+    "Report the bound of the same draws; show the norm under its own name.",
+)
+WEIGHT_MISSING = Cause(
+    "minibatch_weight_missing",
+    "Points of a minibatch stand for themselves alone, not for N / n of the data set: the prior weighs "
+    "as much as if there were n points.",
+    "Multiply log p of every point by N / n.",
+)
+CONSTANTS_MISSING = Cause(
+    "component_constants_missing",
+    "The gradient also passes through the parameters inside log q, which are to be held constant: "
+    "noise that does not fall as q nears the posterior, and another Stein force.",
+    "Score draws with `path='stop_proposal'`, or stop the gradient of q's parameters in log q.",
+)
 OBJECTIVE_NOT_FINITE = Cause(
     "objective_not_finite",
     "The objective is NaN or infinite where the bound of the same draws is finite: a mask applied by "
@@ -139,6 +157,8 @@ def objective_is_its_claim(evidence: Objective | None, *, tolerance: float = 1e-
         verdict = Verdict.OK if measured <= tolerance else Verdict.FAULT
     if verdict is not Verdict.FAULT:
         causes = ()
+    elif _is_a_norm(evidence):
+        causes = (FORCE_NORM_AS_LOSS, OBJECTIVE_DIFFERS)
     elif alone <= tolerance:
         causes = (REDUCED_OVER_BATCH, OBJECTIVE_DIFFERS)
     else:
@@ -155,6 +175,14 @@ def objective_is_its_claim(evidence: Objective | None, *, tolerance: float = 1e-
         f"draws is {evidence.claimed.mean():.5g} nats per sequence.",
         causes,
     )
+
+
+def _is_a_norm(evidence: Objective) -> bool:
+    """Whether the value is a length that was measured, with either sign."""
+    value = abs(evidence.batch_surrogate)
+    with np.errstate(invalid="ignore"):  # inf - inf
+        off = np.abs(evidence.norms - value)
+    return bool(np.isfinite(value) and (off <= 0.01 * value).any())
 
 
 def _why_it_differs(evidence: Objective, tolerance: float) -> tuple[Cause, ...]:
@@ -202,6 +230,8 @@ def _wrong_terms(evidence: Objective) -> tuple[Cause, ...]:
         (kl_is(weight, -weight), LIKELIHOOD_SCALED),
         (kl_together and abs(prior - a * weight) < 0.02 * abs(a), OBJECTIVE_SCALED),
     ]
+    if abs(a * evidence.point_weight - 1) < 0.02 < evidence.point_weight - 1:
+        candidates.insert(0, (kl_is(weight, -weight), WEIGHT_MISSING))
     matching = [cause for matches, cause in candidates if matches]
     return (*matching, OBJECTIVE_DIFFERS)
 
@@ -224,14 +254,18 @@ def _wrong_reductions(evidence: Objective, tolerance: float) -> tuple[Cause, ...
 
 
 def gradient_is_the_slope(
-    evidence: Objective | None, *, tolerance: float = 0.2, floor: float = 0.02
+    evidence: Objective | None, *, tolerance: float = 0.2, floor: float = 0.02, same: float = 1e-3
 ) -> Finding:
     """TB202. Is the gradient the slope of the value?  Oracle: central differences on fixed draws.
 
     Measured: for the worst module, |autodiff - difference| over |difference|, along three random
-    directions. Slopes below `floor` nats per unit step cannot be told from rounding.
+    directions. Slopes below `floor` nats per unit step cannot be told from rounding. Where the claim
+    holds parameters constant there is no such slope; the oracle is then the claim's own gradient on the
+    same draws, from which `same` of its length is rounding.
     """
     code, check = "TB202", "gradient_is_the_slope"
+    if evidence is not None and np.isfinite(evidence.gradient_change):
+        return _against_the_claim(code, check, evidence, same)
     if evidence is None or len(evidence.slopes) == 0:
         reason = "the objective's value is not what is differentiated, or nothing claims it"
         return not_run(code, check, reason)
@@ -255,6 +289,25 @@ def gradient_is_the_slope(
         f"Autodiff and finite differences of the objective disagree by {worst:.1%} in {where}."
         if fault
         else "Autodiff and finite differences of the objective agree.",
+        causes if fault else (),
+    )
+
+
+def _against_the_claim(code: str, check: str, evidence: Objective, tolerance: float) -> Finding:
+    """The gradient against that of the claim, which holds q's parameters constant inside log q."""
+    measured = evidence.gradient_change
+    fault = measured > tolerance
+    as_full = evidence.full_gradient_change <= 0.01 * measured
+    causes = (CONSTANTS_MISSING, GRADIENT_WRONG) if as_full else (GRADIENT_WRONG, CONSTANTS_MISSING)
+    return Finding(
+        code,
+        check,
+        Verdict.FAULT if fault else Verdict.OK,
+        measured,
+        tolerance,
+        "of the claimed gradient",
+        "all modules, the same draws",
+        f"The gradient is {measured:.1%} of its length away from that of the claim.",
         causes if fault else (),
     )
 

@@ -1,11 +1,12 @@
 """TB21x: does a step do what a step should?"""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 from jaxtyping import Float
 
-from tightbound.diagnose.evidence import Evidence, Line, Optimiser
+from tightbound.diagnose.evidence import Evidence, Guard, Line, Optimiser
 from tightbound.diagnose.finding import Cause, Finding, Verdict, not_run
 
 ROWS_INTERFERE = Cause(
@@ -52,6 +53,12 @@ NOT_FINITE = Cause(
     "A NaN or an infinity has reached the bound.",
     "Look at the site and rows named; floor scales and mask by selection.",
 )
+BOUND_FALLS = Cause(
+    "bound_falls",
+    "Training lowers the bound that it is to raise: steps are too large for the place it has reached, "
+    "or the model is following something else.",
+    "Lower the learning rate, or let it decay; `tightbound why` says which site has lost.",
+)
 INITIAL_SCALE = Cause(
     "initial_scale",
     "The untrained output is far from the data's scale: it is much worse than knowing nothing.",
@@ -96,9 +103,71 @@ def updates_do_not_overshoot(
     else:
         verdict, where = Verdict.OK, "every probed update"
         meaning = "No probed update overshoots."
-    causes = (RATE_TOO_HIGH,) if fault else ()
+    causes = (_with_multiples(RATE_TOO_HIGH, history, step),) if fault else ()
     return Finding(
         code, check, verdict, worst, share, "of the bound's size", where, meaning, causes
+    )
+
+
+def _with_multiples(cause: Cause, history: Sequence[Evidence], step: int) -> Cause:
+    """The cause with the advice that the line of one probe gives: which multiple of the update gains
+    most; of components and model apart where each was moved alone. Without a finite line, by what the
+    update is of the parameters."""
+    evidence = next(evidence for evidence in history if evidence.step == step)
+    line, components = evidence.line, evidence.components
+    if line is None:
+        return cause
+    parts = {"the learning rate": line.same.mean(1) - line.same[0].mean()}
+    if components is not None and len(components.gains) == 2:
+        names = ("that of the components", "that of the model")
+        parts = dict(zip(names, components.gains, strict=True))
+    said = []
+    for name, gains in parts.items():
+        best = _best_multiple(line.multiples, gains)
+        if best is None:
+            continue
+        if best == 0:
+            said.append(f"lower {name} to less than {_fraction(_smallest(line.multiples))}")
+        elif best < 1:
+            said.append(f"lower {name} to about {_fraction(best)}")
+        else:
+            said.append(f"{name} may stay")
+    if not said:
+        return _with_update_ratio(cause, evidence)
+    advice = ", ".join(said)
+    return replace(cause, advice=f"Along the update of step {step}: {advice}; or warm it up.")
+
+
+def _best_multiple(multiples: np.ndarray, gains: np.ndarray) -> float | None:
+    """The multiple of the update that gains most, 0 where none gains; None without a bound to begin
+    with."""
+    if not np.isfinite(gains[multiples == 0.0]).all():
+        return None
+    gains = np.where(np.isfinite(gains), gains, -np.inf)
+    return float(multiples[gains.argmax()])
+
+
+def _smallest(multiples: np.ndarray) -> float:
+    return float(multiples[multiples > 0].min())
+
+
+def _fraction(multiple: float) -> str:
+    return "a tenth" if np.isclose(multiple, 0.1) else f"1/{1 / multiple:.0f}"
+
+
+def _with_update_ratio(cause: Cause, evidence: Evidence) -> Cause:
+    """The advice that the size of an update gives: a thousandth of the parameters' is usual."""
+    gradients = evidence.gradients
+    if gradients is None or not len(gradients.modules):
+        return cause
+    ratios = gradients.update_norm / np.maximum(gradients.parameter_norm, 1e-30)
+    if not np.isfinite(ratios).all() or not ratios.max() > 1e-3:
+        return cause
+    module, largest = gradients.modules[ratios.argmax()], ratios.max()
+    return replace(
+        cause,
+        advice=f"An update is {largest:.2g} of the size of {module}, where 0.001 is usual: divide the "
+        f"learning rate by about {largest / 1e-3:.0f}.",
     )
 
 
@@ -182,7 +251,7 @@ def _loss_of_a_whole_update(line: Line, num_errors: float) -> float:
     """What an update loses, as a share of the bound's size; 0 where it may well lose nothing or where
     no fraction of it gains, NaN where there is no finite bound to compare with."""
     with np.errstate(invalid="ignore"):  # inf - inf
-        gain = line.same - line.same[0]
+        gain = np.asarray(line.same - line.same[0], np.float64)  # 1e30 squared is no float32
     fractions = (line.multiples > 0) & (line.multiples < 0.2)
     small, whole = gain[fractions].mean(1), gain[line.multiples == 1.0].mean(0)
     if not np.isfinite(line.same[0]).all() or np.isnan(small).all():
@@ -197,23 +266,37 @@ def _loss_of_a_whole_update(line: Line, num_errors: float) -> float:
 
 
 def updates_are_large_enough(
-    history: Sequence[Evidence], *, share: float = 0.8, ratio: float = 8.0, first_step: int = 100
+    history: Sequence[Evidence],
+    *,
+    is_bound: bool = True,
+    share: float = 0.8,
+    ratio: float = 8.0,
+    progress: float = 0.01,
+    first_step: int = 100,
 ) -> Finding:
     """TB211. Would thirty times the update still raise the bound, all the time?
 
     Measured: the share of probed steps from 4 on where 30 updates in one gain more than `ratio`
     times what one gains, on the update's batch and on others. The last three must be among them,
-    and step `first_step` behind, so that a warm-up is not mistaken for it. Thirty updates that end
-    where the bound is not finite gain nothing; undecided where one does, or none at all.
+    and step `first_step` behind, so that a warm-up is not mistaken for it. Of a single row, whose bound
+    has no noise of a batch, the last gain of thirty must also be more than `progress` of what has been
+    gained since step 0: near its end such a run goes straight on, too. Thirty updates that end
+    where the bound is not finite gain nothing; undecided where one does, or none at all. Not run where
+    the settings say that the scores are no bound: points of SVGD could always gather at the mode.
     """
     code, check = "TB211", "updates_are_large_enough"
+    if not is_bound:
+        return not_run(code, check, "the settings state no bound that an update should raise")
     lines = [line for step, line in _lines(history) if step >= 4]
     if not lines or history[-1].step < first_step:
         return not_run(code, check, f"fewer than {first_step} steps were probed")
     gains = [(_gain(line, 1.0), _gain(line, 30.0)) for line in lines]
     small = [thirty > 0 and thirty > ratio * one for one, thirty in gains]
     measured = float(np.mean(small))
-    fault = measured >= share and all(small[-3:])
+    sites = history[-1].sites
+    single = sites is not None and len(sites.num_units) == 1
+    slow = not single or gains[-1][1] > progress * _rise(history)
+    fault = measured >= share and all(small[-3:]) and slow
     known = np.isfinite([one for one, _ in gains]).all()
     return Finding(
         code,
@@ -226,6 +309,15 @@ def updates_are_large_enough(
         f"At {measured:.0%} of probed steps thirty times the update still raises the bound.",
         (RATE_TOO_LOW,) if fault else (),
     )
+
+
+def _rise(history: Sequence[Evidence]) -> float:
+    """What the bound of the probe's training rows has gained since step 0; 0 where that is not known."""
+    lines = _lines(history)
+    (start, first), (_, last) = lines[0], lines[-1]
+    with np.errstate(invalid="ignore"):  # inf - inf
+        rise = float(last.same[0].mean() - first.same[0].mean())
+    return rise if start == 0 and np.isfinite(rise) else 0.0
 
 
 def _gain(line: Line, multiple: float) -> float:
@@ -337,10 +429,14 @@ def clipping_leaves_sizes(optimiser: Optimiser | None, *, threshold: float = 0.9
 
 def values_are_finite(history: Sequence[Evidence]) -> Finding:
     """TB216. Is every score finite?  Names the first step, the sites and the first rows. Measured: how
-    many scores are not, of every site, draw and row."""
+    many scores are not, of every site, draw and row; where a guard has refused a gradient, of that
+    step, replayed, with its components."""
     code, check = "TB216", "values_are_finite"
     seen = [(evidence.step, evidence.sites) for evidence in history if evidence.sites is not None]
     seen = [(step, sites) for step, sites in seen if sites.log_p.size > 0]
+    stopped = [e.guard for e in history if e.guard is not None and e.guard.step >= 0]
+    if stopped:
+        return _refused(code, check, stopped[0], history)
     if not seen:
         return not_run(code, check, "no scored sites were gathered")
     for step, sites in seen:
@@ -371,13 +467,103 @@ def values_are_finite(history: Sequence[Evidence]) -> Finding:
     )
 
 
+def _refused(code: str, check: str, guard: Guard, history: Sequence[Evidence]) -> Finding:
+    """What a guard refused, from the replayed step."""
+    sites = ", ".join(map(str, guard.names[guard.bad_scores > 0])) or "none"
+    parts = [f"site {sites}", f"training rows {', '.join(map(str, guard.rows[:5])) or 'none'}"]
+    if len(guard.components):
+        parts.insert(1, f"component {', '.join(map(str, guard.components))}")
+    # a gradient that is finite may be made an update that is not
+    what = "The gradient" if len(guard.modules) else "The update"
+    where = f" in {', '.join(map(str, guard.modules))}" if len(guard.modules) else ""
+    last = [
+        e.step
+        for e in history
+        if e.step <= guard.step and e.line is not None and np.isfinite(e.line.same[:1]).all()
+    ]
+    cause = _with_multiples(RATE_TOO_HIGH, history, last[-1]) if last else RATE_TOO_HIGH
+    return Finding(
+        code,
+        check,
+        Verdict.FAULT,
+        float(guard.bad_scores.sum()),
+        0.0,
+        "scores",
+        f"the step after step {guard.step}, {', '.join(parts)}",
+        f"{what} after step {guard.step} is not finite{where}; it was refused, and the parameters are those "
+        "of that step.",
+        (cause, NOT_FINITE),
+    )
+
+
+def bound_does_not_fall(
+    history: Sequence[Evidence],
+    *,
+    climbs: bool = True,
+    share: float = 0.02,
+    num_errors: float = 5.0,
+    first_step: int = 100,
+) -> Finding:
+    """TB221. Is the bound that is climbed higher at the last probe than at step `first_step`?
+
+    Reads the bound of the probe's training rows, the same rows and draws at both, paired. Measured:
+    how far it has fallen, as a share of its size (at least 1 nat). Fault beyond `share` and
+    `num_errors` standard errors, or where it is no longer finite; undecided where it is lower by less.
+    `climbs` says that training raises this very bound: a KL weight, another temperature or another
+    bound may lower it by right.
+    """
+    code, check = "TB221", "bound_does_not_fall"
+    if not climbs:
+        return not_run(code, check, "what is trained is not the ELBO itself")
+    seen = [(e.step, e.line) for e in history if e.line is not None and e.step >= first_step]
+    seen = [(step, line) for step, line in seen if (line.multiples == 0).any() and line.same.size]
+    if len(seen) < 2:
+        return not_run(code, check, f"fewer than two probes from step {first_step} on")
+    (start, first), (end, last) = seen[0], seen[-1]
+    before, after = (
+        np.concatenate([line.same[line.multiples == 0.0], line.other[line.multiples == 0.0]], 1)
+        for line in (first, last)
+    )
+    size = max(1.0, float(np.abs(before).mean()))
+    with np.errstate(invalid="ignore"):  # inf - inf
+        fall = np.asarray(before - after, np.float64).ravel() / size  # 1e30 squared is no float32
+    measured = float(fall.mean())
+    error = float(fall.std(ddof=1) / np.sqrt(len(fall))) if np.isfinite(fall).all() else np.nan
+    if not np.isfinite(before).all():
+        verdict = Verdict.UNDECIDED
+    elif not np.isfinite(after).all():
+        verdict, measured = Verdict.FAULT, float("inf")
+    elif measured > share and measured > num_errors * error:
+        verdict = Verdict.FAULT
+    else:
+        verdict = Verdict.UNDECIDED if measured > 0 else Verdict.OK
+    falls = verdict is Verdict.FAULT
+    return Finding(
+        code,
+        check,
+        verdict,
+        measured,
+        share,
+        "of the bound's size",
+        f"steps {start} to {end}, training rows",
+        f"The bound of step {start} is not finite."
+        if not np.isfinite(before).all()
+        else f"The bound of the same rows and draws is {measured:.1%} of its size lower at step {end} "
+        f"than at step {start}."
+        if measured > 0
+        else f"The bound has risen by {-measured:.1%} of its size since step {start}.",
+        (_with_update_ratio(BOUND_FALLS, history[-1]),) if falls else (),
+    )
+
+
 def output_starts_near_the_data(
-    first: Evidence, ignorance: float | None, *, factor: float = 3.0
+    first: Evidence, ignorance: float | None, *, per_unit: bool = False, factor: float = 3.0
 ) -> Finding:
     """TB217. Is the untrained model far worse than knowing nothing?
 
     Measured: -E log p(x | z) of the untrained model over that of the `ignorance` baseline (uniform
-    bits), both in nats per sequence. Of data without such a baseline: half the width of the middle
+    bits), both in nats per sequence; with `per_unit`, where a sequence is a data set whose points have
+    the baseline each, both per unit. Of data without such a baseline: half the width of the middle
     two thirds of x less the output's mean, over the scale of the training data.
     """
     code, check = "TB217", "output_starts_near_the_data"
@@ -390,6 +576,8 @@ def output_starts_near_the_data(
         return not_run(code, check, "the untrained model was scored on no rows")
     with np.errstate(invalid="ignore"):  # inf - inf
         log_likelihood = float(scores.sum(0).mean())
+    if per_unit:
+        log_likelihood /= max(float(first.sites.num_units.mean()), 1.0)
     measured = log_likelihood / ignorance
     fault = not measured <= factor
     return Finding(

@@ -137,7 +137,9 @@ def _stein(
     where: str,
 ) -> Finding:
     if values is None or len(values) < 2:
-        return not_run(code, check, f"no draws of {where} were gathered, or those of one row only")
+        return not_run(
+            code, check, f"no draws of a density {where} were gathered, or those of one row only"
+        )
     with np.errstate(invalid="ignore"):  # inf - inf, where a slope is not finite
         mean, error = float(values.mean()), float(values.std(ddof=1) / np.sqrt(len(values)))
     fault = not np.isfinite(mean) or (abs(mean) > tolerance and abs(mean) > num_errors * error)
