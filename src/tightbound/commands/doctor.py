@@ -58,7 +58,7 @@ def judge_folder(path: Path) -> "Findings":
         bound=opened.newest_bound(),
         source=opened.source(),
         finished=opened.finished(),
-        collapse_asked_for=bool(opened.document.get("collapse_is_best", False)),
+        **opened.stated(),
     )
 
 

@@ -189,8 +189,7 @@ def _responsibility_entropies(
 
     @eqx.filter_jit
     def entropies(model, proposal, batch) -> "Float[Array, ' batch']":
-        assert setup.noise is not None
-        seen = setup.noise(batch, noise_key)
+        seen = batch if setup.noise is None else setup.noise(batch, noise_key)
         drawn = posterior_draws(model, proposal, seen, num_samples=1, key=draw_key)
 
         def one_row(x, z):

@@ -66,6 +66,10 @@ class OpenRun:
             return None
         return Estimate.from_json(self.folder.read_json("source.json"))
 
+    def stated(self) -> dict[str, bool]:
+        """What the setup said of itself, for the doctor; nothing in a folder of an older version."""
+        return {name: bool(value) for name, value in self.document.get("stated", {}).items()}
+
     def finished(self) -> bool:
         """Whether training came to its own end (its last step, or a plateau)."""
         if (self.folder.path / "findings.json").exists():

@@ -167,6 +167,7 @@ def begin(
     recipe: Recipe, name: str, folder: "RunFolder", options: TrainOptions, setup: "Setup"
 ) -> None:
     """Write down what is run and where; or, when continuing, see that both are the same."""
+    from tightbound.diagnose.watch import stated
     from tightbound.train.folder import environment, environment_changes
 
     document = {
@@ -177,7 +178,7 @@ def begin(
         "note": options.note,
         "init_from": options.init_from,
         "plant": options.plant,
-        "collapse_is_best": setup.collapse_is_best,
+        "stated": stated(setup),
         "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
     }
     now = environment()

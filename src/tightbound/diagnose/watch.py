@@ -34,11 +34,18 @@ def verdict(
         bound=bound,
         source=source_of_held_out(setup),
         finished=finished,
-        collapse_asked_for=setup.collapse_is_best,
-        is_bound=setup.is_bound,
-        climbs=climbs_the_elbo(setup),
-        pooled=setup.data["train"].pooled,
+        **stated(setup),
     )
+
+
+def stated(setup: Setup) -> dict[str, bool]:
+    """What a setup says of itself that `judge` needs to know; a run keeps it in its folder."""
+    return {
+        "collapse_asked_for": setup.collapse_is_best,
+        "is_bound": setup.is_bound,
+        "climbs": climbs_the_elbo(setup),
+        "pooled": setup.data["train"].pooled,
+    }
 
 
 def climbs_the_elbo(setup: Setup) -> bool:
