@@ -26,6 +26,7 @@ from vae_step import (
 )
 
 from tightbound.models.vae import GaussianProposal
+from tightbound.train.memory import keep_freed_memory
 from tightbound.train.setup import Setup
 from tightbound.train.stein import single_guide, stein_mixture
 
@@ -67,6 +68,7 @@ def numpyro_stein(num_components: int) -> Any:
 
 
 def main() -> None:
+    keep_freed_memory()  # as `tightbound train` does; for both sides
     grey = grey_images()
     setup = our_setup(grey)
     rows = []

@@ -112,8 +112,10 @@ def train(
     from tightbound.diagnose.watch import source_of_held_out
     from tightbound.report.progress import TrainingDisplay
     from tightbound.train.checkpoint import checkpoints
+    from tightbound.train.memory import keep_freed_memory
     from tightbound.train.run import first_state, run
 
+    keep_freed_memory()
     setup = build(recipe, options.seed, options.plant)
     begin(recipe, name, folder, options, setup)
     for note in setup.notes:
