@@ -225,3 +225,12 @@ def test_an_objective_whose_value_is_not_differentiated_has_no_slope(made):
     none = replace(right, slopes=np.zeros((0, 2)), slope_modules=np.zeros(0, np.str_))
     assert gradient_is_the_slope(none).verdict is Verdict.NOT_RUN
     assert gradient_is_the_slope(None).verdict is Verdict.NOT_RUN
+
+
+def test_terms_that_happen_to_be_as_large_as_a_norm_are_named_by_the_terms(made):
+    """Several rows tell them apart; the norm of the batch is made the very value."""
+    right = made.objective(np.random.default_rng(0))
+    wrong = 0.3 * right.log_likelihood[0] + right.log_prior[0] - right.log_proposal[0]
+    found = with_surrogate(right, wrong)
+    found = replace(found, norms=np.array([abs(found.batch_surrogate)]))
+    assert objective_is_its_claim(found).causes[0].name == "likelihood_scaled"
