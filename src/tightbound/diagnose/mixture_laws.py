@@ -9,12 +9,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jaxtyping import Array, Float, Key, PRNGKeyArray, PyTree
+from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from tightbound.data.batch import Batch
 from tightbound.diagnose import evidence as ev
 from tightbound.inference.stein import stein_force
-from tightbound.inference.weigh import proposal_score
+from tightbound.inference.weigh import draws, proposal_score
 from tightbound.models.base import AbstractModel, AbstractProposal
 from tightbound.models.mixture import MixtureDistribution, mixtures
 from tightbound.train.setup import Setup
@@ -53,11 +53,6 @@ def worth_of_components(
 
     bound, usage, entropy = jax.vmap(one_row)(batch.x, jnp.asarray(batch.rows))
     return {"bound": bound.mean(0), "usage": usage.mean(0), "entropy": entropy}
-
-
-def draws(q: Any, keys: Key[Array, " draws"]) -> PyTree[Array]:
-    """As many draws as keys, as `weigh` makes them."""
-    return q.sample_strata(keys) if hasattr(q, "sample_strata") else jax.vmap(q.sample)(keys)
 
 
 # --- what moves them -----------------------------------------------------------------------------

@@ -10,9 +10,10 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Key, PRNGKeyArray, PyTree
 
-from tightbound.diagnose.mixture_laws import draws, norms
+from tightbound.diagnose.mixture_laws import norms
 from tightbound.diagnose.planting import with_proposal
 from tightbound.inference.stein import stein_force, transported
+from tightbound.inference.weigh import draws
 from tightbound.models.base import AbstractProposal
 from tightbound.models.mixture import Mixture, mixtures
 from tightbound.train.guard import guarded

@@ -5,7 +5,7 @@ from typing import Literal
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, PRNGKeyArray, PyTree
+from jaxtyping import Array, Bool, Float, Key, PRNGKeyArray, PyTree
 
 from tightbound.data.batch import Batch
 from tightbound.inference.filtered import weigh_filtered
@@ -73,7 +73,7 @@ def weigh(
                 "The gradient path 'doubly' was combined with a mixture, whose draws are spread evenly "
                 "over its components: it is biased there. Use 'full', or 'stop_proposal' with 'elbo'."
             )
-        z = q.sample_strata(keys) if isinstance(q, Stratified) else _over_samples(q.sample)(keys)
+        z = draws(q, keys)
         if path == "stop_draw":
             z = constant(z)
         scored_q = constant(q) if path in ("stop_proposal", "doubly") else q
@@ -95,6 +95,11 @@ def weigh(
         ),
         num_units=jnp.asarray(batch.num_units),
     )
+
+
+def draws(q: Distribution, keys: Key[Array, " samples"]) -> PyTree[Array]:
+    """One draw for each key, more even than one by one where the distribution can."""
+    return q.sample_strata(keys) if isinstance(q, Stratified) else _over_samples(q.sample)(keys)
 
 
 def _over_samples(function):
