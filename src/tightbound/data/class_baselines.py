@@ -3,6 +3,7 @@
 import numpy as np
 
 from tightbound.data.batch import Split
+from tightbound.data.point_splits import nats_of_rows
 from tightbound.data.sequence_baselines import RowNats
 
 
@@ -21,6 +22,4 @@ def class_baseline_rows(train: Split, held_out: Split) -> dict[str, RowNats]:
         "uniform": np.full(len(classes), -np.log(num_classes)),
         "class-frequencies": log_frequencies[classes],
     }
-    if held_out.pooled and not held_out.given:
-        return {name: of_points.sum(keepdims=True) for name, of_points in nats.items()}
-    return nats
+    return nats_of_rows(nats, held_out)

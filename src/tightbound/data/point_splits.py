@@ -4,9 +4,20 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
+from jaxtyping import Float
 
 from tightbound.data.batch import Split, images
 from tightbound.data.points import Points
+
+
+def nats_of_rows(
+    nats: Mapping[str, Float[np.ndarray, " points"]], split: Split
+) -> dict[str, Float[np.ndarray, " rows"]]:
+    """log p of the rows of an evaluation: points that are predicted, or their sum where they are one
+    data set that is explained."""
+    if split.pooled and not split.given:
+        return {name: of_points.sum(keepdims=True) for name, of_points in nats.items()}
+    return dict(nats)
 
 
 def point_splits(

@@ -6,6 +6,7 @@ import numpy as np
 from jaxtyping import Float
 
 from tightbound.data.batch import Split
+from tightbound.data.point_splits import nats_of_rows
 from tightbound.data.sequence_baselines import RowNats
 from tightbound.errors import UserError
 
@@ -30,9 +31,7 @@ def regression_baseline_rows(train: Split, held_out: Split) -> dict[str, RowNats
         for name, (design, new_design) in designs.items()
         if len(target) > design.shape[1]
     }
-    if held_out.pooled and not held_out.given:
-        return {name: of_points.sum(keepdims=True) for name, of_points in nats.items()}
-    return nats
+    return nats_of_rows(nats, held_out)
 
 
 def _least_squares_nats(
