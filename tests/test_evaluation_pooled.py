@@ -19,6 +19,7 @@ from tightbound.models.mean_field import MeanField
 from tightbound.models.posterior import ExactPosterior
 from tightbound.models.regression import BayesianLinearRegression
 from tightbound.terms import Kind
+from tightbound.train.run import held_out_report
 
 KEY = jax.random.key(3)
 SPLITS = linear_points(11, num_held_out=7, input_size=2)
@@ -126,3 +127,20 @@ def test_the_mean_density_of_a_predicted_point_is_the_posterior_predictive():
     errors = ratios.std(0) / np.sqrt(len(ratios))
     assert (np.abs(ratios.mean(0) - 1) / errors).max() < LIMIT
     assert (-(found.log_weights.mean(0) - expected) / errors).max() > 8
+
+
+def test_the_record_of_a_run_counts_draws_that_all_points_share_once():
+    """Oracle: the spread over draws of the mean over points, by hand. Planted: every point as if it had
+    draws of its own."""
+    found = evaluate(MODEL, GUIDE, SPLITS["test"], num_samples=50, key=KEY)
+    of_draws = log_likelihoods("test", draws(50)).mean(1)
+    error = held_out_report(found, True)["bound"]["monte_carlo_error"]
+    assert_allclose(error, of_draws.std(ddof=1) / np.sqrt(50), rtol=1e-5)
+    apart = found.log_weights.std(0, ddof=1) / np.sqrt(50)
+    assert np.sqrt(np.square(apart).mean() / len(apart)) < 0.8 * error
+
+
+def test_a_proposal_that_reads_the_points_it_predicts_is_refused():
+    """In a single chunk too: its draws would be of the held-out points' own latents."""
+    with pytest.raises(UserError, match="looks at the points it is given"):
+        evaluate(MODEL, ExactPosterior(MODEL), SPLITS["test"], num_samples=2, key=KEY)

@@ -30,6 +30,7 @@ class Evaluation:
     rows: Int[np.ndarray, " rows"]
     split: str  # with its law
     groups: Integer[np.ndarray, " rows"] | None = None  # of the split: classes, writers
+    draws_are_shared: bool = False  # by all rows: points that one posterior predicts
     num_particles: int | None = None  # where every draw is the log p-hat of a filter of so many
 
     @property
@@ -152,6 +153,7 @@ def _of_data_set(
         rows=np.arange(len(num_units)),
         split=split.description,
         groups=split.groups if split.given else None,
+        draws_are_shared=bool(split.given),
     )
 
 

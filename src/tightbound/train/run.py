@@ -16,6 +16,7 @@ from tightbound.data.windows import epochs_of_windows, windowed_batches
 from tightbound.errors import UserError
 from tightbound.estimators.bounds import bound_estimate
 from tightbound.estimators.estimate import Bound, finite_or_text
+from tightbound.estimators.prediction import error_over_shared_draws
 from tightbound.estimators.weights import ess_fraction
 from tightbound.evaluation import Evaluation
 from tightbound.train.checkpoint import (
@@ -380,8 +381,11 @@ def held_out_report(evaluation: Evaluation, is_bound: bool) -> dict[str, Any]:
     """What the held-out split says: its bound as an `Estimate`, by site, and the weights' ESS."""
     log_weights, num_particles = evaluation.log_weights, evaluation.num_particles
     kind = evaluation.kind_of_bound(is_bound)
+    bound = _bound(log_weights, evaluation.split, kind, num_particles)
+    if evaluation.draws_are_shared:
+        bound["monte_carlo_error"] = error_over_shared_draws(log_weights, 0.0)
     return {
-        "bound": _bound(log_weights, evaluation.split, kind, num_particles),
+        "bound": bound,
         "sites": _site_report(evaluation.log_p, evaluation.log_q),
         **_ess_report(evaluation.log_weights),
     }
