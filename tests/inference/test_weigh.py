@@ -227,3 +227,53 @@ def test_a_model_without_latents_is_refused(continuous):
 
     with pytest.raises(ValueError, match="observed sites only, so there is nothing to propose"):
         weigh(Summed(), proposal, batch, num_samples=1, key=jax.random.key(0))
+
+
+class TwoLatents(AbstractModel):
+    """a, b ~ N(0, 1),  x ~ N(a + b, 1)."""
+
+    kinds = {"a": Kind.LATENT, "b": Kind.LATENT, "x": Kind.OBSERVED}
+
+    def sample_prior(self, key):
+        return {"a": jax.random.normal(key, (1,)), "b": jnp.zeros(1)}
+
+    def score(self, x, z):
+        at = {"a": (z["a"], 0.0), "b": (z["b"], 0.0), "x": (x, z["a"] + z["b"])}
+        return {name: Normal(mean, 1.0).log_prob(value) for name, (value, mean) in at.items()}
+
+    def sample_likelihood(self, z, key):
+        return z["a"] + z["b"]
+
+
+class Named(AbstractProposal):
+    """Draws zeros for these latents and scores these sites."""
+
+    drawn: tuple[str, ...] = eqx.field(static=True)
+    scored: tuple[str, ...] = eqx.field(static=True)
+
+    def proposal(self, x):
+        return self
+
+    def sample(self, key):
+        return {name: jnp.zeros(1) for name in self.drawn}
+
+    def log_prob(self, value):
+        return {name: jnp.zeros(1) for name in self.scored}
+
+
+@pytest.mark.parametrize(
+    ("drawn", "scored", "words"),
+    [
+        (("a", "b"), ("a",), "'b' is not scored"),
+        (("a", "b"), ("a", "b", "bb"), "'bb' is unknown"),
+        (("a",), ("a", "b"), r"draws \['a'\], but the latents of TwoLatents are \['a', 'b'\]"),
+    ],
+)
+def test_a_proposal_that_lacks_a_latent_or_names_another_is_refused(drawn, scored, words):
+    """Left out of log q without a word, the weights would bound nothing."""
+    x = np.ones((1, 1))
+    batch = Batch(x, np.ones((1, 1), bool), np.ones(1, np.int32), np.zeros(1, np.int32))
+    good = Named(("a", "b"), ("a", "b"))
+    assert weigh(TwoLatents(), good, batch, num_samples=1, key=jax.random.key(0)).log_weights.shape
+    with pytest.raises(ValueError, match=words):
+        weigh(TwoLatents(), Named(drawn, scored), batch, num_samples=1, key=jax.random.key(0))

@@ -74,6 +74,7 @@ def weigh(
                 "over its components: it is biased there. Use 'full', or 'stop_proposal' with 'elbo'."
             )
         z = draws(q, keys)
+        _check_names(model, q, z)
         if path == "stop_draw":
             z = constant(z)
         scored_q = constant(q) if path in ("stop_proposal", "doubly") else q
@@ -142,6 +143,18 @@ def _check_sites(model: AbstractModel, log_q: dict[str, Array]) -> None:
             f"sites {latents}: {(missing or unknown)[0]!r} is "
             f"{'not scored' if missing else 'unknown'}, so log q would be of other choices than log p. "
             "Score every latent site, under the model's own names."
+        )
+
+
+def _check_names(model: AbstractModel, q: Distribution, z: PyTree[Array]) -> None:
+    """Where latents are named in a dictionary, draws must have the names that the model's own have."""
+    if not isinstance(z, dict):
+        return
+    own = jax.eval_shape(model.sample_prior, jax.random.key(0))
+    if isinstance(own, dict) and set(own) != set(z):
+        raise ValueError(
+            f"{type(q).__name__} draws {sorted(z)}, but the latents of {type(model).__name__} are "
+            f"{sorted(own)}. Draw every latent, under the model's own names."
         )
 
 
