@@ -147,18 +147,42 @@ def test_a_missing_file_says_where_it_was_looked_for_and_what_to_run(toy, roots)
     assert "or set TIGHTBOUND_DATA to a folder that holds toy/content.gz." in sentence
 
 
-def test_a_corrupt_file_says_both_checksums_and_how_to_get_it_again(toy, roots):
-    """Planted: one changed byte inside a whole gzip file."""
+def test_a_file_of_ones_own_in_the_place_of_a_published_one_says_how_to_train_on_it(toy, roots):
+    """Oracle: the sentence, with both checksums. Planted: one changed byte inside a whole gzip file,
+    and a file with more bytes. Such a file is not called damaged, and nobody is told to delete it."""
     wrong = b"A" + CONTENT[1:]
     path = _put(roots[0], wrong)
     with pytest.raises(DataError) as raised:
         catalogue.find("toy")
     assert str(raised.value) == (
-        f"{path} is corrupt: expected sha256 {toy.files[0].sha256}, found "
-        f"{hashlib.sha256(wrong).hexdigest()} in {len(wrong):,} bytes. "
-        "Delete it and run `tightbound data fetch toy` to get it again."
+        f"{path} is another file than the published content.gz of toy: expected sha256 "
+        f"{toy.files[0].sha256}, found {hashlib.sha256(wrong).hexdigest()} in {len(wrong):,} bytes. "
+        f"To train on a file of your own, give its path: `--data.path {path}`. To have the published "
+        "one, move this one elsewhere and run `tightbound data fetch toy`."
     )
-    assert catalogue.verify("toy")[0].status == "corrupt"
+    path.write_bytes(gzip.compress(CONTENT + b"more"))
+    with pytest.raises(
+        DataError, match=r"is another file than .* more than the expected 2,400 bytes"
+    ):
+        catalogue.find("toy")
+    assert catalogue.verify("toy")[0].status == "other"
+
+
+def test_of_several_files_the_advice_names_their_folder(toy, roots, monkeypatch):
+    file = dataclasses.replace(toy.files[0], path="toy/second.gz")
+    _enter(monkeypatch, toy.files[0], file)
+    path = _put(roots[0], b"another")
+    with pytest.raises(DataError, match=f"`--data.path {path.parent}`"):
+        catalogue.find("toy")
+
+
+def test_a_file_is_known_by_its_content_wherever_it_lies(toy, roots, tmp_path):
+    """Oracle: the bytes. Planted: one that differs."""
+    same, other = tmp_path / "mine.txt", tmp_path / "other.txt"
+    same.write_bytes(CONTENT)
+    other.write_bytes(CONTENT[:-1])
+    assert catalogue.is_published("toy", same)
+    assert not catalogue.is_published("toy", other)
 
 
 def test_a_missing_file_without_an_address_says_what_to_make_it_from(toy, roots, monkeypatch):
@@ -170,18 +194,14 @@ def test_a_missing_file_without_an_address_says_what_to_make_it_from(toy, roots,
 
 
 @pytest.mark.parametrize(
-    ("damage", "sentence"),
-    [
-        (lambda packed: packed[:-20], "cannot be unpacked"),
-        (lambda packed: b"no gzip at all", "cannot be unpacked"),
-        (lambda packed: gzip.compress(CONTENT + b"more"), "more than the expected 2,400 bytes"),
-    ],
+    "damage", [lambda packed: packed[:-20], lambda packed: b"no gzip at all", lambda packed: b""]
 )
-def test_a_damaged_file_is_named_corrupt(toy, roots, damage, sentence):
+def test_a_file_that_cannot_be_unpacked_is_named_damaged(toy, roots, damage):
     path = _put(roots[0])
     path.write_bytes(damage(path.read_bytes()))
-    with pytest.raises(DataError, match=sentence):
+    with pytest.raises(DataError, match="is damaged: it cannot be unpacked"):
         catalogue.find("toy")
+    assert catalogue.verify("toy")[0].status == "damaged"
 
 
 def test_an_unknown_name_is_answered_with_the_nearest():
@@ -203,14 +223,17 @@ def test_fetched_data_is_found_verified_and_listed(toy, roots):
     assert (row.found, row.where) == (True, str(path.parent))
 
 
-def test_a_corrupt_file_in_the_cache_is_fetched_again(toy, roots):
-    _put(roots[1], b"wrong")
+def test_a_damaged_file_in_the_cache_is_fetched_again(toy, roots):
+    path = _put(roots[1])
+    path.write_bytes(path.read_bytes()[:-20])
     assert catalogue.fetch("toy")[0].status == "ok"
 
 
-def test_a_corrupt_file_of_the_users_own_folder_is_not_touched(toy, roots):
-    path = _put(roots[0], b"wrong")
-    with pytest.raises(DataError, match="Delete it"):
+@pytest.mark.parametrize("root", [0, 1])
+def test_fetching_never_touches_a_file_of_ones_own(toy, roots, root):
+    """Oracle: the bytes afterwards, in the data folder and in the cache."""
+    path = _put(roots[root], b"wrong")
+    with pytest.raises(DataError, match="move this one elsewhere and run"):
         catalogue.fetch("toy")
     assert gzip.decompress(path.read_bytes()) == b"wrong"
 

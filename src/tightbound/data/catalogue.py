@@ -26,11 +26,11 @@ _CHUNK = 1 << 20
 _LARGEST_DOWNLOAD = 1 << 30  # bytes; no origin here comes near it, an endless answer would
 _TIMEOUT = 60  # seconds without a byte
 
-Status = Literal["ok", "missing", "corrupt"]
+Status = Literal["ok", "missing", "other", "damaged"]
 
 
 class DataError(UserError):
-    """Data that is missing, corrupt or not in the format; the message says what to do."""
+    """Data that is missing, damaged or not in the format; the message says what to do."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,10 @@ class DataSet:
 
 @dataclass(frozen=True)
 class FileStatus:
-    """What `verify` found: the file that was meant, its state, and the detail as half a sentence."""
+    """What `verify` found: the file that was meant, its state, and the detail as half a sentence.
+
+    "other" is a whole file with another content than the published one; "damaged" cannot be unpacked.
+    """
 
     file: str
     status: Status
@@ -528,24 +531,32 @@ def find_one(name: str, path: str | os.PathLike[str] | None = None) -> Path:
     return file
 
 
+def is_published(name: str, path: str | os.PathLike[str]) -> bool:
+    """Whether a file holds, byte for byte, the content of a published file of this data set."""
+    return any(_fault(file, Path(path)) is None for file in data_set(name).files)
+
+
 def verify(name: str) -> list[FileStatus]:
     """Compare every file of a data set with its published checksum. Nothing is raised or changed."""
     return [_status(file) for file in data_set(name).files]
 
 
 def fetch(name: str) -> list[FileStatus]:
-    """Download what is missing or corrupt in the user's cache, and say what each file is now.
+    """Download what is missing or damaged in the user's cache, and say what each file is now.
 
     A file arrives under a temporary name, is verified, then renamed: an interrupted download
-    leaves nothing that could be mistaken for data. What `$TIGHTBOUND_DATA` holds is never
-    touched; if it is corrupt there, the caller is told to delete it, because it would be used.
+    leaves nothing that could be mistaken for data. A whole file with another content, and whatever
+    `$TIGHTBOUND_DATA` holds, is never touched: the caller is told to move it away, because it would
+    be used in the place of the published one.
     """
     entry = data_set(name)
     for file in entry.files:
         where = _locate(file)
         fault = None if where is None else _fault(file, where)
-        if where is not None and fault is not None and not where.is_relative_to(cache_root()):
-            raise _corrupt(entry, where, fault)
+        if where is not None and fault is not None:
+            in_cache = where.is_relative_to(cache_root())
+            if not (in_cache and fault.status == "damaged"):
+                raise _not_published(entry, where, fault)
         if where is None or fault is not None:
             _download(entry, file, cache_root() / file.path)
     return verify(name)
@@ -608,14 +619,28 @@ def _published(entry: DataSet, file: DataFile) -> Path:
         )
     fault = _fault(file, where)
     if fault is not None:
-        raise _corrupt(entry, where, fault)
+        raise _not_published(entry, where, fault)
     return where
 
 
-def _corrupt(entry: DataSet, where: Path, fault: str) -> DataError:
+def _not_published(entry: DataSet, where: Path, fault: "_Fault") -> DataError:
+    """The sentence for a file that lies where a published one was expected."""
+    name = where.name
+    get = (
+        f"run `tightbound data fetch {entry.name}`"
+        if entry.files[0].urls
+        else f"make it from its origin ({entry.origin})"
+    )
+    if fault.status == "damaged":
+        return DataError(
+            f"{where} is damaged: {fault.detail}. Move it away and {get} to have the published "
+            f"{name} again."
+        )
+    own = where if len(entry.files) == 1 else where.parent
     return DataError(
-        f"{where} is corrupt: {fault}. "
-        f"Delete it and run `tightbound data fetch {entry.name}` to get it again."
+        f"{where} is another file than the published {name} of {entry.name}: {fault.detail}. To "
+        f"train on a file of your own, give its path: `--data.path {own}`. To have the published "
+        f"one, move this one elsewhere and {get}."
     )
 
 
@@ -630,7 +655,7 @@ def _status(file: DataFile) -> FileStatus:
         return FileStatus(file.path, "missing", "not in any data folder")
     fault = _fault(file, where)
     if fault is not None:
-        return FileStatus(file.path, "corrupt", f"{where}: {fault}")
+        return FileStatus(file.path, fault.status, f"{where}: {fault.detail}")
     return FileStatus(file.path, "ok", str(where))
 
 
@@ -645,19 +670,30 @@ def _row(entry: DataSet) -> DataRow:
     return DataRow(entry.name, entry.title, entry.licence, entry.origin, found, where)
 
 
-def _fault(file: DataFile, path: Path) -> str | None:
-    """What is wrong with the content, as half a sentence; None where it is the published one."""
+@dataclass(frozen=True)
+class _Fault:
+    """Why a file is not the published one, and the detail as half a sentence."""
+
+    status: Literal["other", "damaged"]
+    detail: str
+
+
+def _fault(file: DataFile, path: Path) -> _Fault | None:
+    """What tells the content from the published one; None where it is the same."""
     digest, size = hashlib.sha256(), 0
     try:
         for chunk in _content(path):
             digest.update(chunk)
             size += len(chunk)
             if size > file.size:  # do not unpack a bomb to the end
-                return f"it holds more than the expected {file.size:,} bytes"
+                return _Fault("other", f"it holds more than the expected {file.size:,} bytes")
     except (OSError, EOFError, zlib.error, lzma.LZMAError, ValueError) as error:
-        return f"it cannot be unpacked ({error})"
+        return _Fault("damaged", f"it cannot be unpacked ({error})")
+    if size == 0:
+        return _Fault("damaged", "it cannot be unpacked (it is empty)")
     if digest.hexdigest() != file.sha256:
-        return f"expected sha256 {file.sha256}, found {digest.hexdigest()} in {size:,} bytes"
+        found = f"found {digest.hexdigest()} in {size:,} bytes"
+        return _Fault("other", f"expected sha256 {file.sha256}, {found}")
     return None
 
 
@@ -718,7 +754,7 @@ def _receive(file: DataFile, partial: Path) -> None:
     fault = _fault(file, partial)
     if fault is not None:
         raise DataError(
-            f"What {' and '.join(file.urls)} sent is not {file.name}: {fault}. Nothing was kept. "
+            f"What {' and '.join(file.urls)} sent is not {file.name}: {fault.detail}. Nothing was kept. "
             "Try again later, or get the file from elsewhere."
         )
 
