@@ -18,7 +18,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from tightbound.data.batch import Split
-from tightbound.data.catalogue import DataError, find
+from tightbound.data.catalogue import DataError, find, is_published
 from tightbound.data.digits import fixed_order
 from tightbound.data.point_splits import point_splits
 from tightbound.data.points import Points
@@ -82,7 +82,9 @@ def load_uci(
     Test are the rows that the published mask gives to `fold`, 0 to 9 as its columns are counted. Of
     the others, in the order of `fixed_order`, the first `num_valid` (None: a tenth, rounded, at
     least 1) validate. The target is the last column as it is stored, or the "repository"'s own,
-    which is another for yacht, wine and protein: undone is then what the collection did to it.
+    which is another for yacht, wine and protein: undone is then what the collection did to it. That
+    is known of the collection's own files alone (by their checksum): of any other the target is the
+    last column, and the law says so.
 
     Inputs and target are normalised to mean 0 and variance 1 by the training rows alone; a column
     that is constant there is refused. Without `normalise` they are left as they are, centred by the
@@ -101,11 +103,13 @@ def load_uci(
             f"Fold {fold} was asked for, but {mask_file} has {num_folds}: give 0 to {num_folds - 1}."
         )
     rows = _rows_of_splits(fold_of_row == fold, num_valid, f"fold {fold} of {mask_file}")
-    law = f"target as stored, fold {fold} of {num_folds}"
-    column = table.shape[1] - 1
-    if target == "repository":
+    law, column = "target as stored", table.shape[1] - 1
+    if path is not None and not is_published(f"uci-{name}", data_file):
+        law = "target in the last column of a file that is not the collection's"
+    elif target == "repository":
         table, column = _with_repository_target(name, table)
-        law = f"target of the repository, fold {fold} of {num_folds}"
+        law = "target of the repository"
+    law += f", fold {fold} of {num_folds}"
     mean, scale = np.zeros(table.shape[1]), np.ones(table.shape[1])
     if normalise:
         mean, scale = _column_scales(table[rows["train"]], data_file)
