@@ -17,10 +17,10 @@ from blocks import first_call, interleaved, row, table
 from tightbound.data.batch import Batch
 from tightbound.data.sentences import NUM_MARKS, Sentence
 from tightbound.estimators.bounds import filtering_log_marginal
+from tightbound.families.edits.model import EditModel
+from tightbound.families.edits.particles import EditParticles
+from tightbound.families.edits.trajectory import Trajectory
 from tightbound.inference.filter import filter
-from tightbound.models.edits.model import EditModel
-from tightbound.models.edits.particles import EditParticles
-from tightbound.models.edits.trajectory import Trajectory
 
 LENGTH, VOCABULARY, SEQUENCES = 64, 1000, 4
 TARGETS = {

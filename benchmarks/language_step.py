@@ -24,12 +24,12 @@ from torch import nn
 
 from tightbound.data.batch import Split, training_batches
 from tightbound.data.sequences import Sequence
-from tightbound.models.language.cells import GRU, LSTM
-from tightbound.models.language.chains import LocalHMM, WordChain
-from tightbound.models.language.contexts import Recurrent, Window
-from tightbound.models.language.emissions import Components, MatrixEmission
-from tightbound.models.language.model import LanguageModel
-from tightbound.models.language.structure import Direct
+from tightbound.families.language.cells import GRU, LSTM
+from tightbound.families.language.chains import LocalHMM, WordChain
+from tightbound.families.language.contexts import Recurrent, Window
+from tightbound.families.language.emissions import Components, MatrixEmission
+from tightbound.families.language.model import LanguageModel
+from tightbound.families.language.structure import Direct
 from tightbound.models.no_latents import NoLatents
 from tightbound.train.loop import fit, init_state
 from tightbound.train.objective import Objective

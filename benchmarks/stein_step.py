@@ -25,10 +25,10 @@ from vae_step import (
     peer_steps,
 )
 
+from tightbound.families.stein.transport import single_guide, stein_mixture
 from tightbound.models.vae import GaussianProposal
 from tightbound.train.memory import keep_freed_memory
 from tightbound.train.setup import Setup
-from tightbound.train.stein import single_guide, stein_mixture
 
 # The peer's time over ours: m guides may cost 1.3 times, and 1.6 times, as much.
 TARGETS = {5: 1 / 1.3, 20: 1 / 1.6}

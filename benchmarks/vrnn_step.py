@@ -20,8 +20,8 @@ from torch import nn
 from tightbound.data.batch import training_batches
 from tightbound.data.sequences import sequence_split
 from tightbound.data.strokes import Strokes
+from tightbound.families.sequences.model import VRNN, StepProposal
 from tightbound.inference.filtering import Filtering
-from tightbound.models.vrnn import VRNN, StepProposal
 from tightbound.nn.gaussian_outputs import DiagonalGaussianOutput
 from tightbound.nn.pen_output import PenOutput
 from tightbound.train.filtering import FilteringObjective

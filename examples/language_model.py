@@ -9,7 +9,7 @@ import jax
 import optax
 
 import tightbound as tb
-from tightbound.data.token_references import token_references
+from tightbound.data.baselines.tokens import token_references
 
 
 def main(path: str | None = None, num_steps: int = 500) -> None:

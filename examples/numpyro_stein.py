@@ -13,7 +13,7 @@ from numpyro.contrib.einstein import RBFKernel, SteinVI
 from numpyro.infer.autoguide import AutoNormal
 from scipy.stats import multivariate_normal
 
-from tightbound.adapters.numpyro import bound_of, evaluate_steinvi, findings, posterior_draws
+from tightbound.programs.numpyro import bound_of, evaluate_steinvi, findings, posterior_draws
 
 
 def model(y=None, size=20):

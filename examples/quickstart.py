@@ -4,7 +4,7 @@ import jax
 import optax
 
 import tightbound as tb
-from tightbound.data.digits import load_digits
+from tightbound.data.sets.digits import load_digits
 
 keys = jax.random.split(jax.random.key(0), 4)
 setup = tb.Setup(

@@ -13,7 +13,7 @@ import optax
 from jax.scipy.stats import norm
 
 import tightbound as tb
-from tightbound.train.stein import Inference
+from tightbound.families.stein.transport import Inference
 
 
 class Ring(tb.AbstractModel):

@@ -58,12 +58,12 @@ def causality() -> dict[str, Any]:
 
     from tightbound.diagnose.checks.steps import past_ignores_the_future
     from tightbound.diagnose.finding import Verdict
-    from tightbound.diagnose.laws import jit_once
+    from tightbound.diagnose.laws.gather import jit_once
+    from tightbound.diagnose.laws.steps import steps
     from tightbound.diagnose.probes import probe_batches
-    from tightbound.diagnose.step_laws import steps
     from tightbound.diagnose.watch import check
-    from tightbound.recipes.dlm import RECIPES
-    from tightbound.recipes.dlm_settings import TokenData
+    from tightbound.families.language.recipe import RECIPES
+    from tightbound.families.language.settings import TokenData
 
     found: dict[str, Any] = {"pass": [], "fail": [], "named first": {}}
     for name, recipe in RECIPES.items():

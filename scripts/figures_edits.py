@@ -64,12 +64,12 @@ def exact_gap() -> dict[str, Any]:
 
     from tightbound.data.batch import training_batches
     from tightbound.data.sentences import PAD
-    from tightbound.data.toys import doubling_toy
-    from tightbound.inference.exact_strings import log_marginals
-    from tightbound.models.edits.deterministic import Halving
-    from tightbound.models.edits.model import EditModel
-    from tightbound.models.edits.token_drop import TokenDrop
-    from tightbound.models.edits.trajectory import Trajectory
+    from tightbound.data.toys.strings import doubling_toy
+    from tightbound.families.edits.deterministic import Halving
+    from tightbound.families.edits.exact_strings import log_marginals
+    from tightbound.families.edits.model import EditModel
+    from tightbound.families.edits.token_drop import TokenDrop
+    from tightbound.families.edits.trajectory import Trajectory
     from tightbound.train.loop import fit, init_state
     from tightbound.train.objective import Objective
 

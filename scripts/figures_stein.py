@@ -66,7 +66,7 @@ def gaussian_grid() -> dict[str, Any]:
 
 
 def _gaussian(size: int, count: int, repulsion: float, **settings: Any) -> Any:
-    from tightbound.recipes.stein_targets import RECIPES
+    from tightbound.families.stein.recipe_targets import RECIPES
 
     base = RECIPES["stein/gaussian"]
     recipe = replace(
@@ -82,7 +82,7 @@ def two_modes(keys: Sequence[int] = range(20)) -> dict[str, Any]:
     """1/2 N(-3, 1) + 1/2 N(3, 1) with 20 components: the mass of the mixture above 0, by key."""
     from scipy.stats import norm
 
-    from tightbound.recipes.stein_targets import RECIPES
+    from tightbound.families.stein.recipe_targets import RECIPES
 
     masses = []
     for key in keys:
@@ -111,8 +111,8 @@ def uci(name: str, method: str) -> dict[str, Any]:
     from scipy.special import logsumexp
 
     from tightbound.evaluation import evaluate
+    from tightbound.families.stein.recipe_points import RECIPES
     from tightbound.inference.predictive import predicted
-    from tightbound.recipes.stein_points import RECIPES
 
     base = RECIPES[f"stein/{name}"]
     # SVGD's points are no guides: its draws would all be the same
@@ -302,7 +302,7 @@ def _runs(name: str) -> Iterator[dict[str, Any]]:
 def _small_mnist(name: str, seed: int, data: Any = None) -> Any:
     """`stein/mnist` with 2,000 images, three encoders of 64 units and 8 latents, batches of 64."""
     from tightbound.data.batch import first_rows
-    from tightbound.recipes.stein_vae import RECIPES
+    from tightbound.families.stein.recipe_encoders import RECIPES
 
     base = RECIPES["stein/mnist"]
     setup = replace(

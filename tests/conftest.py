@@ -23,6 +23,10 @@ if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
     os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.2"
 
 
+# Made-up run folders, evidence and a command line: several rooms of tests build on them.
+pytest_plugins = ("fixtures.run_folders", "fixtures.evidence", "fixtures.command_line")
+
+
 def pytest_unconfigure():
     if _COMPILED is not None:
         shutil.rmtree(_COMPILED, ignore_errors=True)

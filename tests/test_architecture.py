@@ -300,7 +300,7 @@ def test_a_module_that_needs_jax_fails_the_same_way_of_looking():
 
 
 def test_recipes_are_looked_up_without_jax():
-    code = "from tightbound.recipes.catalogue import find_recipe; find_recipe('vae/digits')"
+    code = "from tightbound.families.lookup import find_recipe; find_recipe('vae/digits')"
     assert imported_by(code, ("jax", "equinox", "numpyro")) == []
 
 

@@ -11,13 +11,13 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy.stats import norm
 
-from tightbound.data.toy_points import linear_points
+from tightbound.data.toys.points import linear_points
 from tightbound.errors import UserError
 from tightbound.evaluation import evaluate
+from tightbound.families.stein.model_regression import BayesianLinearRegression
 from tightbound.models.base import AbstractProposal
 from tightbound.models.mean_field import MeanField
 from tightbound.models.posterior import ExactPosterior
-from tightbound.models.regression import BayesianLinearRegression
 from tightbound.terms import Kind
 from tightbound.train.run import held_out_report
 

@@ -18,7 +18,7 @@ from .diagnose.finding import Cause as Cause
 from .diagnose.finding import Finding as Finding
 from .diagnose.finding import Verdict as Verdict
 from .diagnose.findings import Findings as Findings
-from .diagnose.laws import gather_laws as gather_laws
+from .diagnose.laws.gather import gather_laws as gather_laws
 from .diagnose.watch import check as check
 from .diagnose.watch import gather as gather
 from .diagnose.watch import verdict as verdict
@@ -39,6 +39,41 @@ from .estimators.weights import ess_fraction as ess_fraction
 from .estimators.weights import pareto_shape as pareto_shape
 from .evaluation import Evaluation as Evaluation
 from .evaluation import evaluate as evaluate
+from .families.edits.deterministic import Halving as Halving
+from .families.edits.model import EditModel as EditModel
+from .families.edits.pruning import LeafPruning as LeafPruning
+from .families.edits.token_drop import TokenDrop as TokenDrop
+from .families.language.cells import GRU as GRU
+from .families.language.cells import LSTM as LSTM
+from .families.language.cells import SingleGate as SingleGate
+from .families.language.cells import TanhCell as TanhCell
+from .families.language.contexts import GPT as GPT
+from .families.language.contexts import Recurrent as Recurrent
+from .families.language.contexts import Window as Window
+from .families.language.emissions import Components as Components
+from .families.language.emissions import MatrixEmission as MatrixEmission
+from .families.language.emissions import MixtureEmission as MixtureEmission
+from .families.language.emissions import VectorEmission as VectorEmission
+from .families.language.model import LanguageModel as LanguageModel
+from .families.language.structure import Direct as Direct
+from .families.lookup import find_recipe as find_recipe
+from .families.sequences.model import VRNN as VRNN
+from .families.sequences.model import StepProposal as StepProposal
+from .families.sequences.model_markov import DeepMarkovModel as DeepMarkovModel
+from .families.sequences.model_population import ThetaLogistic as ThetaLogistic
+from .families.sequences.model_volatility import StochasticVolatility as StochasticVolatility
+from .families.stein.model_network import BayesianNetwork as BayesianNetwork
+from .families.stein.model_regression import BayesianLinearRegression as BayesianLinearRegression
+from .families.stein.model_regression import (
+    BayesianLogisticRegression as BayesianLogisticRegression,
+)
+from .families.stein.model_target import GaussianTarget as GaussianTarget
+from .families.stein.response import ClassResponse as ClassResponse
+from .families.stein.response import NormalResponse as NormalResponse
+from .families.stein.transport import single_guide as single_guide
+from .families.stein.transport import stein_mixture as stein_mixture
+from .families.stein.transport import stein_transport as stein_transport
+from .families.stein.transport import svgd as svgd
 from .inference.filter import filter as filter
 from .inference.filtering import Filtering as Filtering
 from .inference.kernels import RBF as RBF
@@ -53,32 +88,13 @@ from .inference.smoothing import smooth as smooth
 from .inference.weigh import weigh as weigh
 from .models.base import AbstractModel as AbstractModel
 from .models.base import AbstractProposal as AbstractProposal
-from .models.bayesian_network import BayesianNetwork as BayesianNetwork
 from .models.cvae import ConditionalProposal as ConditionalProposal
 from .models.cvae import ConditionalVAE as ConditionalVAE
 from .models.deep_vae import DeepProposal as DeepProposal
 from .models.deep_vae import DeepVAE as DeepVAE
-from .models.dmm import DeepMarkovModel as DeepMarkovModel
-from .models.edits.deterministic import Halving as Halving
-from .models.edits.model import EditModel as EditModel
-from .models.edits.pruning import LeafPruning as LeafPruning
-from .models.edits.token_drop import TokenDrop as TokenDrop
 from .models.hmm import CategoricalEmission as CategoricalEmission
 from .models.hmm import GaussianEmission as GaussianEmission
 from .models.hmm import HiddenMarkovModel as HiddenMarkovModel
-from .models.language.cells import GRU as GRU
-from .models.language.cells import LSTM as LSTM
-from .models.language.cells import SingleGate as SingleGate
-from .models.language.cells import TanhCell as TanhCell
-from .models.language.contexts import GPT as GPT
-from .models.language.contexts import Recurrent as Recurrent
-from .models.language.contexts import Window as Window
-from .models.language.emissions import Components as Components
-from .models.language.emissions import MatrixEmission as MatrixEmission
-from .models.language.emissions import MixtureEmission as MixtureEmission
-from .models.language.emissions import VectorEmission as VectorEmission
-from .models.language.model import LanguageModel as LanguageModel
-from .models.language.structure import Direct as Direct
 from .models.lgssm import LGSSMOptimal as LGSSMOptimal
 from .models.lgssm import LGSSMSmoothing as LGSSMSmoothing
 from .models.lgssm import LinearGaussianSSM as LinearGaussianSSM
@@ -90,10 +106,6 @@ from .models.mixture import mixture as mixture
 from .models.no_latents import NoLatents as NoLatents
 from .models.posterior import ExactPosterior as ExactPosterior
 from .models.ppca import ProbabilisticPCA as ProbabilisticPCA
-from .models.regression import BayesianLinearRegression as BayesianLinearRegression
-from .models.regression import BayesianLogisticRegression as BayesianLogisticRegression
-from .models.response import ClassResponse as ClassResponse
-from .models.response import NormalResponse as NormalResponse
 from .models.sequential import AbstractSequential as AbstractSequential
 from .models.stateful import AbstractStateful as AbstractStateful
 from .models.stateful import AbstractStateSpace as AbstractStateSpace
@@ -101,13 +113,8 @@ from .models.stateful import AbstractStepwise as AbstractStepwise
 from .models.stateful import FromPrior as FromPrior
 from .models.stateful import Guided as Guided
 from .models.stateful import proposed as proposed
-from .models.stochastic_volatility import StochasticVolatility as StochasticVolatility
-from .models.target import GaussianTarget as GaussianTarget
-from .models.theta_logistic import ThetaLogistic as ThetaLogistic
 from .models.vae import VAE as VAE
 from .models.vae import GaussianProposal as GaussianProposal
-from .models.vrnn import VRNN as VRNN
-from .models.vrnn import StepProposal as StepProposal
 from .nn.discretised_output import DiscretisedLogisticOutput as DiscretisedLogisticOutput
 from .nn.dropout import Dropout as Dropout
 from .nn.gaussian_outputs import BivariateGaussianOutput as BivariateGaussianOutput
@@ -118,7 +125,6 @@ from .nn.outputs import BernoulliOutput as BernoulliOutput
 from .nn.outputs import GaussianOutput as GaussianOutput
 from .nn.pen_output import PenOutput as PenOutput
 from .nn.student_t_output import StudentTOutput as StudentTOutput
-from .recipes.catalogue import find_recipe as find_recipe
 from .terms import Kind as Kind
 from .terms import LogTerms as LogTerms
 from .terms import Site as Site
@@ -134,9 +140,5 @@ from .train.run import first_state as first_state
 from .train.run import run as run
 from .train.setup import Setup as Setup
 from .train.setup import Twin as Twin
-from .train.stein import single_guide as single_guide
-from .train.stein import stein_mixture as stein_mixture
-from .train.stein import stein_transport as stein_transport
-from .train.stein import svgd as svgd
 
 __version__: str

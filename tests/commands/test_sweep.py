@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from tightbound.commands.sweep import SweepOptions, default_folder, given_settings, plan_of
-from tightbound.recipes.catalogue import find_recipe
+from tightbound.families.lookup import find_recipe
 from tightbound.sweep.scores import load_scores
 from tightbound.sweep.settings import changed
 

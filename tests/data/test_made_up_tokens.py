@@ -8,19 +8,19 @@ from functools import lru_cache
 import numpy as np
 import pytest
 
-from tightbound.data.residues import (
-    RESIDUE_COUNTS,
-    draw_residues,
-    residue_entropy,
-    residue_frequencies,
-)
-from tightbound.data.toy_grammar import (
+from tightbound.data.toys.grammar import (
     LONGEST,
     START,
     agreement_grammar,
     draw_sentence,
     grammar_words,
     source_entropy,
+)
+from tightbound.data.toys.residues import (
+    RESIDUE_COUNTS,
+    draw_residues,
+    residue_entropy,
+    residue_frequencies,
 )
 
 # Three sampled statistics below share a level of 1e-3: two-sided, 3.6 standard errors each.

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tightbound.data.catalogue import DataError
-from tightbound.data.conllu import find_cycle
+from tightbound.data.formats.conllu import find_cycle
 from tightbound.data.sentences import Dropped, num_swaps, piece_heads, sentences, swaps_of
 from tightbound.errors import UserError
 

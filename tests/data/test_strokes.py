@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 
-from tightbound.data.omniglot import load_omniglot
+from tightbound.data.sets.omniglot import load_omniglot
 from tightbound.data.strokes import (
     OffsetScale,
     Strokes,

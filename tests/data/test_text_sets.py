@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 
 from tightbound.data.catalogue import DataError, find
-from tightbound.data.conllu import find_cycle, read_conllu
-from tightbound.data.english_web import load_ewt
-from tightbound.data.multi30k import load_multi30k
+from tightbound.data.formats.conllu import find_cycle, read_conllu
+from tightbound.data.formats.text_lines import numbered_lines
 from tightbound.data.sentences import PAD, UNKNOWN, Dropped
-from tightbound.data.text_lines import numbered_lines
+from tightbound.data.sets.english_web import load_ewt
+from tightbound.data.sets.multi30k import load_multi30k
 from tightbound.data.vocabulary import unknown_share
 
 needs_data = pytest.mark.skipif(

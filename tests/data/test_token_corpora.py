@@ -6,16 +6,16 @@ import re
 import numpy as np
 import pytest
 
+from tightbound.data.baselines.tokens import token_references
 from tightbound.data.catalogue import DataError, find, find_one
-from tightbound.data.cath import load_cath
-from tightbound.data.fasta import read_fasta
-from tightbound.data.multi30k import multi30k_lines
+from tightbound.data.formats.fasta import read_fasta
+from tightbound.data.formats.text_files import units_of
+from tightbound.data.formats.text_lines import numbered_lines
 from tightbound.data.sentences import BOS, EOS, UNKNOWN
+from tightbound.data.sets.cath import load_cath
+from tightbound.data.sets.multi30k import multi30k_lines
 from tightbound.data.shuffled_splits import shuffled_splits
-from tightbound.data.text_files import units_of
-from tightbound.data.text_lines import numbered_lines
 from tightbound.data.token_corpora import load_tokens
-from tightbound.data.token_references import token_references
 from tightbound.data.token_split import scored
 from tightbound.errors import UserError
 

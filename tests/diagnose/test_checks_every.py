@@ -13,11 +13,9 @@ import pytest
 
 from tightbound.diagnose import evidence as ev
 from tightbound.diagnose.checks import (
-    choices,
     data,
     evaluation,
     latents,
-    mixtures,
     objective,
     optimisation,
     probability,
@@ -26,6 +24,8 @@ from tightbound.diagnose.checks import (
 )
 from tightbound.diagnose.doctor import judge, judge_weights, ranked
 from tightbound.diagnose.finding import Cause, Finding, Verdict
+from tightbound.families.edits import checks as choices
+from tightbound.families.stein import checks as mixtures
 
 MODULES = (
     choices,

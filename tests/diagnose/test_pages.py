@@ -11,11 +11,9 @@ from tightbound.commands.explain import main, pages
 from tightbound.diagnose import finding as finding_module
 from tightbound.diagnose.checks import (
     adapters,
-    choices,
     data,
     evaluation,
     latents,
-    mixtures,
     objective,
     optimisation,
     probability,
@@ -23,6 +21,8 @@ from tightbound.diagnose.checks import (
     weights,
 )
 from tightbound.errors import UserError
+from tightbound.families.edits import checks as choices
+from tightbound.families.stein import checks as mixtures
 
 MODULES = (
     adapters,

@@ -14,12 +14,15 @@ from numpy.testing import assert_allclose
 from tightbound.data.batch import Batch, images
 from tightbound.data.point_splits import point_splits
 from tightbound.data.points import Points
+from tightbound.families.stein.model_regression import (
+    BayesianLinearRegression,
+    BayesianLogisticRegression,
+)
 from tightbound.inference.predictive import posterior_draws, predicted, predictive_draws
 from tightbound.models.mean_field import MeanField
 from tightbound.models.mixture import mixture
 from tightbound.models.posterior import ExactPosterior
 from tightbound.models.ppca import ProbabilisticPCA
-from tightbound.models.regression import BayesianLinearRegression, BayesianLogisticRegression
 
 NUM = 20_000
 ERRORS = 4.1

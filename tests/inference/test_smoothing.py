@@ -12,13 +12,13 @@ from scipy.stats import norm
 from tightbound.data.batch import Batch
 from tightbound.data.sequences import Sequence
 from tightbound.estimators.bounds import filtering_log_marginal
+from tightbound.families.sequences.model import VRNN, StepProposal
 from tightbound.inference.filter import filter_particles
 from tightbound.inference.filtering import Filtering
 from tightbound.inference.smoothing import along, final_log_weights, smooth, trace
 from tightbound.inference.stepwise import filter_pair
 from tightbound.models.lgssm import LGSSMSmoothing, LinearGaussianSSM
 from tightbound.models.stateful import FromPrior, Guided, proposed
-from tightbound.models.vrnn import VRNN, StepProposal
 from tightbound.nn.outputs import BernoulliOutput
 
 NUM_RUNS = 4_000

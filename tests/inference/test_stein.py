@@ -19,16 +19,16 @@ from stein_reference import numpy_stein_gaussian
 
 from tightbound.data.batch import Batch
 from tightbound.data.no_data import target_splits
+from tightbound.families.stein.model_target import GaussianTarget
+from tightbound.families.stein.transport import stein_mixture, svgd
 from tightbound.inference.kernels import RBF
 from tightbound.inference.stein import stein_force, transported
 from tightbound.models.base import AbstractModel, AbstractProposal
 from tightbound.models.mean_field import MeanField, PointMass
 from tightbound.models.mixture import Mixture
-from tightbound.models.target import GaussianTarget
 from tightbound.terms import Kind
 from tightbound.train.loop import init_state, train_step
 from tightbound.train.objective import Objective
-from tightbound.train.stein import stein_mixture, svgd
 
 LIMIT = scipy_norm.isf(1e-3 / 6 / 2)  # six sampled statistics in this file, at level 1e-3 together
 

@@ -11,12 +11,12 @@ from tightbound.data.batch import Batch
 from tightbound.data.sequences import Sequence
 from tightbound.data.strokes import Strokes
 from tightbound.estimators.bounds import filtering_log_marginal
+from tightbound.families.sequences.model import VRNN, StepProposal
 from tightbound.inference.filtering import Filtering
 from tightbound.inference.stepwise import filter_pair, stepwise_pair, weigh_populations
 from tightbound.inference.weigh import weigh
 from tightbound.models.posterior import ExactPosterior
 from tightbound.models.ppca import ProbabilisticPCA
-from tightbound.models.vrnn import VRNN, StepProposal
 from tightbound.nn.gaussian_outputs import DiagonalGaussianOutput
 from tightbound.nn.pen_output import PenOutput
 from tightbound.terms import Kind

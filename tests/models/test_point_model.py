@@ -12,9 +12,12 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 from tightbound.data.batch import images
 from tightbound.data.points import Points, PointSet
-from tightbound.models.bayesian_network import BayesianNetwork
-from tightbound.models.regression import BayesianLinearRegression, BayesianLogisticRegression
-from tightbound.models.response import ClassResponse, NormalResponse
+from tightbound.families.stein.model_network import BayesianNetwork
+from tightbound.families.stein.model_regression import (
+    BayesianLinearRegression,
+    BayesianLogisticRegression,
+)
+from tightbound.families.stein.response import ClassResponse, NormalResponse
 
 MODELS = {
     "linear": BayesianLinearRegression(3, num_points=5),

@@ -12,15 +12,15 @@ from scipy.stats import norm
 from tightbound.data.batch import Batch
 from tightbound.data.sequences import Sequence
 from tightbound.estimators.bounds import filtering_log_marginal
+from tightbound.families.sequences.model import VRNN, StepProposal
+from tightbound.families.sequences.model_markov import DeepMarkovModel
 from tightbound.inference import filter as filter_module
 from tightbound.inference.filtering import Filtering
 from tightbound.inference.smoothing import smooth
 from tightbound.inference.stepwise import filter_pair
 from tightbound.inference.weigh import weigh
-from tightbound.models.dmm import DeepMarkovModel
 from tightbound.models.lgssm import LinearGaussianSSM
 from tightbound.models.stateful import FromPrior, harmless, proposed
-from tightbound.models.vrnn import VRNN, StepProposal
 from tightbound.nn.outputs import BernoulliOutput
 
 LENGTHS = jnp.array([5, 3, 1])

@@ -15,6 +15,10 @@ from numpy.testing import assert_allclose
 
 from tightbound.cli import main
 from tightbound.data.batch import training_batches
+from tightbound.families.lookup import find_recipe
+from tightbound.families.stein.recipe_encoders import RECIPES as AUTO_ENCODERS
+from tightbound.families.stein.recipe_points import RECIPES as POINTS
+from tightbound.families.stein.recipe_targets import RECIPES as TARGETS
 from tightbound.inference.kernels import (
     RBF,
     InverseMultiquadric,
@@ -24,10 +28,6 @@ from tightbound.inference.kernels import (
 )
 from tightbound.models.mean_field import FullRank, MeanField, PointMass
 from tightbound.models.mixture import Mixture
-from tightbound.recipes.catalogue import find_recipe
-from tightbound.recipes.stein_points import RECIPES as POINTS
-from tightbound.recipes.stein_targets import RECIPES as TARGETS
-from tightbound.recipes.stein_vae import RECIPES as AUTO_ENCODERS
 from tightbound.train.loop import fit
 from tightbound.train.run import first_state
 from tightbound.train.settings import OptimiserSettings

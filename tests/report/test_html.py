@@ -13,7 +13,8 @@ import pytest
 from tightbound.diagnose.finding import Cause
 from tightbound.errors import UserError
 from tightbound.estimators.estimate import Estimate
-from tightbound.report import charts, html
+from tightbound.report import html
+from tightbound.report.draw import charts
 from tightbound.report.html import flattened, write_report
 from tightbound.report.panels import MOST_POINTS, thinned
 from tightbound.report.tables import short_form

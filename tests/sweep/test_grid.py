@@ -4,7 +4,7 @@ import pytest
 from tiny import TinyRecipe
 
 from tightbound.errors import UserError
-from tightbound.recipes.catalogue import find_recipe
+from tightbound.families.lookup import find_recipe
 from tightbound.sweep.grid import make_arms, parse_variation
 from tightbound.sweep.settings import changed, setting_keys
 

@@ -26,7 +26,7 @@ STEPS_PER_KILL = 24
 WALL_TIMES = ("seconds", "compile_seconds")
 # Forked from a process that has imported everything and computed nothing: a start costs no imports.
 PROCESSES = multiprocessing.get_context("forkserver")
-PRELOADED = ["__main__", "sklearn.datasets", "tightbound.data.digits", "tightbound.train.run"]
+PRELOADED = ["__main__", "sklearn.datasets", "tightbound.data.sets.digits", "tightbound.train.run"]
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class Outcome:
 
 def train(path: Path, steps: int, strike: Strike | None) -> None:
     """One process's part of the run: continue it until it is finished, or until the strike."""
-    from tightbound.recipes.catalogue import find_recipe
+    from tightbound.families.lookup import find_recipe
     from tightbound.train.folder import RunFolder
     from tightbound.train.run import run
     from tightbound.train.settings import PlateauSettings

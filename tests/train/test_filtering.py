@@ -18,11 +18,11 @@ from tightbound.data.batch import training_batches
 from tightbound.data.sequences import sequence_split
 from tightbound.estimators.bounds import filtering_log_marginal
 from tightbound.estimators.surrogates import filtering_with_resampling
+from tightbound.families.sequences.model import VRNN, StepProposal
 from tightbound.inference.filtering import Filtering
 from tightbound.inference.stepwise import filter_pair
 from tightbound.models.ppca import ProbabilisticPCA
 from tightbound.models.stateful import FromPrior
-from tightbound.models.vrnn import VRNN, StepProposal
 from tightbound.nn.outputs import BernoulliOutput
 from tightbound.train.filtering import FilteringObjective
 from tightbound.train.loop import compile_step, fit, init_state

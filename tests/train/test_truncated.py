@@ -18,11 +18,11 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 from tightbound.data.sequences import sequence_split
 from tightbound.data.windows import epochs_of_windows, window_of, windowed_batches
+from tightbound.families.sequences.model import VRNN, StepProposal
 from tightbound.inference.filter import Population, filter_particles
 from tightbound.inference.filtering import Filtering
 from tightbound.models.lgssm import LGSSMSmoothing, LinearGaussianSSM
 from tightbound.models.stateful import AbstractStateful, AbstractStepwise, Guided
-from tightbound.models.vrnn import VRNN, StepProposal
 from tightbound.nn.outputs import BernoulliOutput
 from tightbound.terms import Kind
 from tightbound.train.filtering import FilteringObjective

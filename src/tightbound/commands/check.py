@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from tightbound.commands.build import build
 from tightbound.commands.options import parse_with_recipe, print_json, use_compilation_cache
+from tightbound.runs.build import build
 
 
 @dataclass(frozen=True)

@@ -18,9 +18,9 @@ from tightbound.commands.options import (
     show,
     use_compilation_cache,
 )
-from tightbound.commands.runs_on_disk import split_reference
 from tightbound.errors import UserError
 from tightbound.report.tables import Table, TableFormat
+from tightbound.runs.opened import split_reference
 
 if TYPE_CHECKING:
     from tightbound.estimators.comparison import Comparison, SequenceScores

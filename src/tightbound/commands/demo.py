@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tightbound.commands.build import build
 from tightbound.commands.options import parse, use_compilation_cache
+from tightbound.runs.build import build
 
 if TYPE_CHECKING:
     from tightbound.diagnose.findings import Findings
@@ -27,7 +27,7 @@ def main(arguments: Sequence[str]) -> int:
     from tightbound.commands import report, train, why
     from tightbound.commands.train import TrainOptions
     from tightbound.diagnose.watch import check
-    from tightbound.recipes.catalogue import find_recipe
+    from tightbound.families.lookup import find_recipe
     from tightbound.train.folder import RunFolder
 
     name = "vae/digits"

@@ -42,8 +42,8 @@ def main(arguments: Sequence[str]) -> int:
 
 def judge_folder(path: Path) -> "Findings":
     """The findings of a run: judged anew from its evidence files, which needs no JAX."""
-    from tightbound.commands.runs_on_disk import open_run
     from tightbound.diagnose.doctor import judge
+    from tightbound.runs.opened import open_run
 
     opened = open_run(path)
     history = opened.history()

@@ -13,7 +13,7 @@ from tightbound.errors import UserError
 from tightbound.report.tables import Table, TableFormat
 
 if TYPE_CHECKING:
-    from tightbound.diagnose.drill import Row
+    from tightbound.drill.drill import Row
 
 
 @dataclass(frozen=True)
@@ -40,8 +40,8 @@ class DrillOptions:
 def main(arguments: Sequence[str]) -> int:
     options = parse(DrillOptions, "drill", arguments)
     use_compilation_cache()
-    from tightbound.diagnose.drill import cases, run_cases, summary
-    from tightbound.diagnose.faults import FAULTS
+    from tightbound.drill.drill import cases, run_cases, summary
+    from tightbound.drill.faults import FAULTS
 
     unknown = [kind for kind in options.kinds if kind not in FAULTS]
     if unknown:
@@ -79,7 +79,7 @@ def finish_last_line(path: Path) -> None:
 
 def saved_rows(path: Path, steps: int) -> "list[Row]":
     """Rows of an earlier drill of as many steps; a line cut off by a kill is left out."""
-    from tightbound.diagnose.drill import Case, Row
+    from tightbound.drill.drill import Case, Row
 
     if not path.exists():
         return []

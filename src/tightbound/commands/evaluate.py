@@ -5,7 +5,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from tightbound.commands.mixture_figures import mixture_figures
 from tightbound.commands.options import (
     RunReference,
     parse,
@@ -14,11 +13,12 @@ from tightbound.commands.options import (
     show,
     use_compilation_cache,
 )
-from tightbound.commands.point_figures import point_figures, what_is_measured
-from tightbound.commands.runs_on_disk import open_run, split_reference
-from tightbound.commands.stroke_figures import stroke_figures
 from tightbound.errors import UserError
+from tightbound.families.sequences.figures import stroke_figures
+from tightbound.families.stein.figures import mixture_figures
+from tightbound.families.stein.figures_points import point_figures, what_is_measured
 from tightbound.report.tables import Table, TableFormat, short_form
+from tightbound.runs.opened import open_run, split_reference
 
 if TYPE_CHECKING:
     from tightbound.data.batch import Split

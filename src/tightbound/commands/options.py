@@ -13,7 +13,7 @@ import tyro
 from rich.console import Console
 
 from tightbound.errors import UserError
-from tightbound.recipes.catalogue import Recipe, find_recipe
+from tightbound.families.lookup import Recipe, find_recipe
 from tightbound.report.tables import Table, TableFormat, print_table, render
 
 Options = TypeVar("Options")

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tightbound.commands.options import flat_settings, parse, print_json, settings_of, show
-from tightbound.recipes.catalogue import RECIPES
+from tightbound.families.lookup import RECIPES
 from tightbound.report.tables import Table, TableFormat
 
 

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tightbound.commands.options import RunFolderName, parse, print_json, say
-from tightbound.commands.runs_on_disk import open_run
 from tightbound.errors import UserError
+from tightbound.runs.opened import open_run
 
 
 @dataclass(frozen=True)
@@ -21,8 +21,8 @@ class ReportOptions:
 
 def main(arguments: Sequence[str]) -> int:
     options = parse(ReportOptions, "report", arguments)
+    from tightbound.report.draw.plots import plot_bound
     from tightbound.report.html import write_report
-    from tightbound.report.plots import plot_bound
 
     opened = open_run(options.run)
     newest = f"step-{opened.steps()[-1]:08d}"

@@ -5,12 +5,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from tightbound.commands.options import RunReference, parse, print_json, use_compilation_cache
-from tightbound.commands.runs_on_disk import open_run, split_reference
 from tightbound.errors import UserError
+from tightbound.runs.opened import open_run, split_reference
 
 if TYPE_CHECKING:
-    from tightbound.commands.sample_language import LanguageRequest
-    from tightbound.commands.sample_sequences import SequenceRequest
+    from tightbound.families.language.samples import LanguageRequest
+    from tightbound.families.sequences.samples import SequenceRequest
     from tightbound.train.setup import Setup
 
 Kind = Literal["images", "text", "language", "sequences", "points", "targets"]
@@ -85,29 +85,29 @@ def main(arguments: Sequence[str]) -> int:
     folder = opened.folder.samples
     folder.mkdir(exist_ok=True)
     if kind == "images":
-        from tightbound.commands.sample_images import write_images
+        from tightbound.families.images.samples import write_images
 
         num, columns = options.num or _IMAGES, options.columns or _COLUMNS
         files = write_images(setup, state, folder, num=num, columns=columns, seed=options.seed)
         document = {}
     elif kind == "sequences":
-        from tightbound.commands.sample_sequences import write_sequences
+        from tightbound.families.sequences.samples import write_sequences
 
         files, document = write_sequences(setup, state, folder, _request(options)), {}
     elif kind == "points":
-        from tightbound.commands.sample_points import write_predictions
+        from tightbound.families.stein.samples_points import write_predictions
 
         num = options.num or _OF_POINTS
         files = write_predictions(setup, state, folder, num=num, seed=options.seed)
         document = {}
     elif kind == "targets":
-        from tightbound.commands.sample_targets import write_target
+        from tightbound.families.stein.samples_targets import write_target
 
         num = options.num or _OF_A_COMPONENT
         files = write_target(setup, state, folder, num=num, seed=options.seed)
         document = {}
     elif kind == "language":
-        from tightbound.commands.sample_language import write_language
+        from tightbound.families.language.samples import write_language
 
         steps = [s for s in opened.steps() if s <= int(state.step)]
         models = ((step, opened.state(setup, step).model) for step in steps)
@@ -117,8 +117,8 @@ def main(arguments: Sequence[str]) -> int:
         if not options.json:
             print(written)
     else:
-        from tightbound.commands.sample_text import write_texts
-        from tightbound.report.trajectories import as_text
+        from tightbound.families.edits.in_words import as_text
+        from tightbound.families.edits.samples import write_texts
 
         files, drawn, explained = write_texts(
             setup,
@@ -162,9 +162,9 @@ def _refuse_what_cannot_be_meant(options: SampleOptions) -> None:
 
 def _kind_of(setup: "Setup") -> Kind:
     """What a run's rows are, as its samples are drawn."""
-    from tightbound.models.edits.model import EditModel
+    from tightbound.families.edits.model import EditModel
+    from tightbound.families.stein.model_target import AbstractTarget
     from tightbound.models.stateful import AbstractStateful
-    from tightbound.models.target import AbstractTarget
 
     if isinstance(setup.model, AbstractTarget):
         return "targets"
@@ -187,7 +187,7 @@ def _refuse_options_of_other_kinds(options: SampleOptions, kind: Kind) -> None:
 
 def _request(options: SampleOptions) -> "SequenceRequest":
     """What is asked of sequences."""
-    from tightbound.commands.sample_sequences import SequenceRequest
+    from tightbound.families.sequences.samples import SequenceRequest
 
     prefix = options.prefix or "0"
     if not (prefix.isascii() and prefix.isdigit()) or (
@@ -219,7 +219,7 @@ def _request(options: SampleOptions) -> "SequenceRequest":
 
 def _language_request(options: SampleOptions) -> "LanguageRequest":
     """What is asked of a language model."""
-    from tightbound.commands.sample_language import LanguageRequest
+    from tightbound.families.language.samples import LanguageRequest
 
     _refuse_spherical_alone(options)
     if options.between is not None and options.row is not None:

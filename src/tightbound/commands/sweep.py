@@ -23,7 +23,7 @@ from tightbound.commands.options import (
 )
 from tightbound.commands.train import stop_signals
 from tightbound.errors import UserError
-from tightbound.recipes.catalogue import Recipe
+from tightbound.families.lookup import Recipe
 from tightbound.report.sweep_table import SweepFormat, render_sweep, sweep_table, sweep_verdict
 from tightbound.report.tables import print_table
 from tightbound.sweep.folder import SweepFolder

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from tightbound.commands.build import build
 from tightbound.commands.options import (
     flat_settings,
     parse_with_recipe,
@@ -22,7 +21,8 @@ from tightbound.commands.options import (
     use_compilation_cache,
 )
 from tightbound.errors import UserError
-from tightbound.recipes.catalogue import Recipe
+from tightbound.families.lookup import Recipe
+from tightbound.runs.build import build
 
 if TYPE_CHECKING:
     from tightbound.diagnose.evidence import Evidence
@@ -108,8 +108,8 @@ def train(
     """Build, or continue, and run to the end; the findings and how it ended."""
     from rich.console import Console
 
-    from tightbound.commands.sample_text import note_trajectory
     from tightbound.diagnose.watch import source_of_held_out
+    from tightbound.families.edits.samples import note_trajectory
     from tightbound.report.progress import TrainingDisplay
     from tightbound.train.checkpoint import checkpoints
     from tightbound.train.memory import keep_freed_memory
@@ -213,7 +213,7 @@ def start_from(reference: str, first: "TrainState") -> "TrainState":
     """This run's first state with the parameters of another run's checkpoint."""
     import equinox as eqx
 
-    from tightbound.commands.runs_on_disk import open_run, split_reference
+    from tightbound.runs.opened import open_run, split_reference
     from tightbound.train.checkpoint import find_checkpoint, load_state
 
     path, step = split_reference(reference)
@@ -228,7 +228,7 @@ def start_from(reference: str, first: "TrainState") -> "TrainState":
 def bedside(setup: "Setup", folder: "RunFolder") -> "Callable[[Progress], Evidence | None]":
     """Gather evidence: the laws before the first update, a probe at every probe step, one with more
     draws at the end. None at other steps, and where an interrupted run has gathered it already."""
-    from tightbound.diagnose.laws import gather_laws
+    from tightbound.diagnose.laws.gather import gather_laws
     from tightbound.diagnose.probes import FEW, MANY, is_probe_step, make_probe
 
     probe = make_probe(setup)

@@ -14,9 +14,9 @@ from tightbound.commands.options import (
     show,
     use_compilation_cache,
 )
-from tightbound.commands.runs_on_disk import OpenRun, open_run
 from tightbound.errors import UserError
 from tightbound.report.tables import Table, TableFormat
+from tightbound.runs.opened import OpenRun, open_run
 
 if TYPE_CHECKING:
     from tightbound.diagnose.why import Explanation

@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 from string import ascii_uppercase
 
-from tightbound.data.cath import read_domains
-from tightbound.data.digits import fixed_order
-from tightbound.data.multi30k import multi30k_lines
-from tightbound.data.text_files import TokenUnits, units_of
+from tightbound.data.formats.text_files import TokenUnits, units_of
+from tightbound.data.sets.cath import read_domains
+from tightbound.data.sets.digits import fixed_order
+from tightbound.data.sets.multi30k import multi30k_lines
 from tightbound.data.token_split import Layout
 from tightbound.data.token_texts import Language, Path, Rows, Source, Texts
 from tightbound.data.vocabulary import (

@@ -4,7 +4,7 @@ import os
 from collections.abc import Sequence
 
 from tightbound.data.catalogue import DataError
-from tightbound.data.digits import fixed_order
+from tightbound.data.sets.digits import fixed_order
 
 _SHARES = (0.8, 0.9)  # where, in the shuffled order, validation and test begin
 

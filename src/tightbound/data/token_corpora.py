@@ -9,9 +9,9 @@ import numpy as np
 
 from tightbound.data.batch import Split
 from tightbound.data.catalogue import DataError
+from tightbound.data.formats.text_files import TokenUnits
 from tightbound.data.original_rules import original_texts
 from tightbound.data.sentences import NUM_MARKS, UNKNOWN
-from tightbound.data.text_files import TokenUnits
 from tightbound.data.token_rules import our_texts
 from tightbound.data.token_split import scored, token_splits
 from tightbound.data.token_texts import Language, Path, Source, Texts

@@ -2,22 +2,22 @@
 
 import numpy as np
 
-from tightbound.data.cath import load_cath
-from tightbound.data.multi30k import multi30k_lines
-from tightbound.data.residues import RESIDUE_COUNTS, draw_residues, residue_entropy
-from tightbound.data.text_files import TokenUnits, load_text_file, units_of
-from tightbound.data.tiny_shakespeare import load_tiny_shakespeare
+from tightbound.data.formats.text_files import TokenUnits, load_text_file, units_of
+from tightbound.data.sets.cath import load_cath
+from tightbound.data.sets.multi30k import multi30k_lines
+from tightbound.data.sets.tiny_shakespeare import load_tiny_shakespeare
+from tightbound.data.sets.wikitext2 import article_words, load_wikitext2
 from tightbound.data.token_split import Layout
 from tightbound.data.token_texts import Language, Path, Rows, Source, Texts
-from tightbound.data.toy_grammar import (
+from tightbound.data.toys.grammar import (
     LONGEST,
     agreement_grammar,
     draw_sentence,
     grammar_words,
     source_entropy,
 )
+from tightbound.data.toys.residues import RESIDUE_COUNTS, draw_residues, residue_entropy
 from tightbound.data.vocabulary import MARKS, Vocabulary
-from tightbound.data.wikitext2 import article_words, load_wikitext2
 from tightbound.errors import UserError
 
 _TOY_ROWS = {"train": 2000, "valid": 500, "test": 500}

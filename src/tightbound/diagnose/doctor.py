@@ -6,11 +6,9 @@ import numpy as np
 from jaxtyping import Float
 
 from tightbound.diagnose.checks import (
-    choices,
     data,
     evaluation,
     latents,
-    mixtures,
     optimisation,
     probability,
     steps,
@@ -21,6 +19,8 @@ from tightbound.diagnose.evidence import Evidence, Sites
 from tightbound.diagnose.finding import Finding
 from tightbound.diagnose.findings import Findings, by_verdict
 from tightbound.estimators.estimate import Estimate
+from tightbound.families.edits import checks as choices
+from tightbound.families.stein import checks as mixtures
 
 # Which fault explains which: a finding high up is named before those it brings with it. Numbers that
 # are none spoil everything, then what is predicted from itself, then other data; a density that is none

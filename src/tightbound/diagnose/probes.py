@@ -18,21 +18,21 @@ from jaxtyping import Array, Bool, Float, PRNGKeyArray, PyTree
 from tightbound.data.batch import Batch, Split
 from tightbound.data.sequences import Sequence
 from tightbound.diagnose import evidence as ev
-from tightbound.diagnose.language_laws import component_differences, mixtures_on_host
-from tightbound.diagnose.mixture_laws import (
+from tightbound.diagnose.modules import module_names, modules
+from tightbound.diagnose.refused import watch_guard
+from tightbound.families.edits.em import MonteCarloEM
+from tightbound.families.language.laws import component_differences, mixtures_on_host
+from tightbound.families.stein.laws import (
     components_on_host,
     motion_of_components,
     worth_of_components,
 )
-from tightbound.diagnose.modules import module_names, modules
-from tightbound.diagnose.refused import watch_guard
 from tightbound.inference.weigh import weigh
 from tightbound.models.base import AbstractModel, AbstractProposal
 from tightbound.models.mixture import mixtures
 from tightbound.models.sequential import AbstractFiltered
 from tightbound.models.stateful import proposed
 from tightbound.terms import Kind
-from tightbound.train.em import MonteCarloEM
 from tightbound.train.loop import TrainState
 from tightbound.train.setup import Setup
 

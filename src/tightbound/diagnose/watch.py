@@ -6,7 +6,7 @@ from dataclasses import replace
 from tightbound.diagnose.doctor import judge
 from tightbound.diagnose.evidence import Evidence
 from tightbound.diagnose.findings import Findings
-from tightbound.diagnose.laws import gather_laws
+from tightbound.diagnose.laws.gather import gather_laws
 from tightbound.diagnose.probes import MANY, is_probe_step, make_probe
 from tightbound.estimators.estimate import Estimate
 from tightbound.train.loop import fit

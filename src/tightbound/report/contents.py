@@ -10,7 +10,7 @@ import numpy as np
 from tightbound.diagnose.finding import Finding
 from tightbound.errors import UserError
 from tightbound.estimators.estimate import Estimate
-from tightbound.report.trajectories import DrawnTrajectory
+from tightbound.families.edits.in_words import DrawnTrajectory
 from tightbound.train.folder import RunFolder
 
 

@@ -14,15 +14,18 @@ from typing import Any
 from tightbound.diagnose.finding import Finding, Verdict
 from tightbound.diagnose.findings import WORDS, by_verdict, measurement, not_checked, summary
 from tightbound.estimators.estimate import Estimate
-from tightbound.report.baselines import best_baseline, held_against
-from tightbound.report.contents import RunContents, read_contents
-from tightbound.report.edit_panels import decision_panels, string_panels
-from tightbound.report.language_panels import (
+from tightbound.families.edits.drawings import STYLE, lay_out, svg
+from tightbound.families.edits.panels import decision_panels, string_panels
+from tightbound.families.language.panels import (
     alternatives_table,
     language_panels,
     language_tables,
 )
-from tightbound.report.mixture_panels import component_panels, prediction_panels, target_panels
+from tightbound.families.language.token_strips import strip, texts_html
+from tightbound.families.sequences.panels import sequence_panels
+from tightbound.families.stein.panels import component_panels, prediction_panels, target_panels
+from tightbound.report.baselines import best_baseline, held_against
+from tightbound.report.contents import RunContents, read_contents
 from tightbound.report.panels import (
     bound_panel,
     gradient_panels,
@@ -31,7 +34,6 @@ from tightbound.report.panels import (
     weight_panels,
     why_panels,
 )
-from tightbound.report.sequence_panels import sequence_panels
 from tightbound.report.series import bound_series
 from tightbound.report.tables import (
     Table,
@@ -40,8 +42,6 @@ from tightbound.report.tables import (
     short_form,
     unit_and_claim,
 )
-from tightbound.report.token_strips import strip, texts_html
-from tightbound.report.trajectory_drawings import STYLE, lay_out, svg
 from tightbound.train.folder import RunFolder, write_whole
 
 MOST_SAMPLES = 12  # pictures in the page, the newest

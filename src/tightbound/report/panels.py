@@ -10,7 +10,8 @@ from jaxtyping import Float, Int
 
 from tightbound.estimators.estimate import Estimate
 from tightbound.estimators.weights import pareto_shape
-from tightbound.report.charts import (
+from tightbound.report.contents import RunContents, newest_array, read_arrays, step_of
+from tightbound.report.draw.charts import (
     NUM_COLOURS,
     Curve,
     Level,
@@ -20,7 +21,6 @@ from tightbound.report.charts import (
     line_chart,
     scatter,
 )
-from tightbound.report.contents import RunContents, newest_array, read_arrays, step_of
 from tightbound.report.series import (
     BoundSeries,
     SplitName,

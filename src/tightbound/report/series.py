@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from tightbound.estimators.estimate import Estimate
-from tightbound.report.scales import padded
+from tightbound.report.draw.scales import padded
 
 LOWEST_SHARE = 0.05  # of bounds that may lie below a frame: the first steps dwarf all others
 SplitName = Literal["train", "held_out"]

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tightbound.errors import UserError
-from tightbound.recipes.catalogue import Recipe, find_recipe
+from tightbound.families.lookup import Recipe, find_recipe
 from tightbound.sweep.settings import changed
 
 RECIPE_KEY = "recipe"  # varies the named recipe itself
