@@ -10,6 +10,7 @@ import optax
 
 import tightbound as tb
 from tightbound.data.baselines.tokens import token_references
+from tightbound.families.language.details import Details
 
 
 def main(path: str | None = None, num_steps: int = 500) -> None:
@@ -33,7 +34,7 @@ def main(path: str | None = None, num_steps: int = 500) -> None:
         data=corpus.splits,
         objective=tb.Objective("elbo"),  # with nothing drawn it is log p(x)
         optimiser=optax.adam(5e-3),
-        vocabulary=corpus.vocabulary,
+        details=Details(corpus.vocabulary),  # what its symbols stand for
     )
     print(tb.check(setup))
 

@@ -127,7 +127,7 @@ def uci(name: str, method: str) -> dict[str, Any]:
     ]
     nats, errors, bounds = [], [], []
     for setup, state in zip(setups, trained_together(setups), strict=True):
-        test, scale = setup.data["test"], setup.target_scale
+        test, scale = setup.data["test"], target_scale_of(setup)
         found = evaluate(state.model, state.proposal, test, num_samples=1000, key=jax.random.key(1))
         log_p = logsumexp(found.log_p["y"], axis=0) - np.log(1000)
         nats.append(float(scale.log_density(log_p).mean()))

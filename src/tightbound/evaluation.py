@@ -54,6 +54,12 @@ class Evaluation:
             for name, log_p in self.log_p.items()
         }
 
+    @property
+    def kl(self) -> Float[np.ndarray, " rows"]:
+        """The mean over draws of log q - log p of the latent sites, in nats per sequence."""
+        latent = [-m for n, m in self.site_means.items() if self.kinds[n] is Kind.LATENT]
+        return np.asarray(sum(latent)) if latent else np.zeros(len(self.rows))
+
 
 def evaluate(
     model: AbstractModel,

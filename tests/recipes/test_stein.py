@@ -16,6 +16,7 @@ from numpy.testing import assert_allclose
 from tightbound.cli import main
 from tightbound.data.batch import training_batches
 from tightbound.families.lookup import find_recipe
+from tightbound.families.stein.details import interaction_of
 from tightbound.families.stein.recipe_encoders import RECIPES as AUTO_ENCODERS
 from tightbound.families.stein.recipe_points import RECIPES as POINTS
 from tightbound.families.stein.recipe_targets import RECIPES as TARGETS
@@ -99,7 +100,7 @@ def test_a_single_guide_has_the_draws_of_all_components():
     setup = mixed(method="single-guide", draws=2)
     assert isinstance(setup.proposal, MeanField)
     assert setup.objective.num_samples == 10
-    assert setup.interaction is None
+    assert interaction_of(setup) is None
     guide = replace(GAUSSIAN.guide, family="full-rank")
     setup = replace(GAUSSIAN, guide=guide).build(0)
     assert isinstance(setup.proposal.components, FullRank)
@@ -116,9 +117,9 @@ def test_a_single_guide_has_the_draws_of_all_components():
 )
 def test_the_settings_choose_the_kernel(kernel, per_site, expected):
     setup = mixed(kernel=kernel, per_site=per_site, repulsion=0.3)
-    assert setup.interaction is not None
-    assert setup.interaction.kernel == expected
-    assert (setup.interaction.repulsion, setup.interaction.num_rows) == (0.3, 1)
+    assert interaction_of(setup) is not None
+    assert interaction_of(setup).kernel == expected
+    assert (interaction_of(setup).repulsion, interaction_of(setup).num_rows) == (0.3, 1)
 
 
 def test_a_decoder_can_have_a_rate_of_its_own():
@@ -128,7 +129,7 @@ def test_a_decoder_can_have_a_rate_of_its_own():
     mixture = replace(recipe.mixture, num_components=1, model_rate=0.01)
     rule = OptimiserSettings("sgd", learning_rate=0.5)
     setup = replace(recipe, mixture=mixture, optimiser=rule).build(0)
-    assert setup.interaction.num_rows == len(setup.data["train"])
+    assert interaction_of(setup).num_rows == len(setup.data["train"])
     parameters = eqx.filter((setup.model, setup.proposal), eqx.is_inexact_array)
     slope = jax.tree.map(jnp.ones_like, parameters)
 

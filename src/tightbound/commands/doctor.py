@@ -42,24 +42,9 @@ def main(arguments: Sequence[str]) -> int:
 
 def judge_folder(path: Path) -> "Findings":
     """The findings of a run: judged anew from its evidence files, which needs no JAX."""
-    from tightbound.diagnose.doctor import judge
     from tightbound.runs.opened import open_run
 
-    opened = open_run(path)
-    history = opened.history()
-    if not history:
-        raise UserError(
-            f"{path} has no evidence: the run was trained with --no-doctor. `tightbound evaluate "
-            f"{path} --save FILE.npz` and `tightbound doctor FILE.npz` judge its weights."
-        )
-    return judge(
-        history,
-        baselines=opened.baselines(),
-        bound=opened.newest_bound(),
-        source=opened.source(),
-        finished=opened.finished(),
-        **opened.stated(),
-    )
+    return open_run(path).judge()
 
 
 def judge_file(path: Path) -> "Findings":

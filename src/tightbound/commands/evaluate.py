@@ -14,9 +14,6 @@ from tightbound.commands.options import (
     use_compilation_cache,
 )
 from tightbound.errors import UserError
-from tightbound.families.sequences.figures import stroke_figures
-from tightbound.families.stein.figures import mixture_figures
-from tightbound.families.stein.figures_points import point_figures, what_is_measured
 from tightbound.report.tables import Table, TableFormat, short_form
 from tightbound.runs.opened import open_run, split_reference
 
@@ -108,7 +105,9 @@ def main(arguments: Sequence[str]) -> int:
         estimate = with_shared_draws(estimate, evaluation, options.bound, order)
     sites = site_estimates(evaluation)
     parts = (evaluated.setup, evaluated.state, evaluated.split, evaluation, options.seed)
-    figures = stroke_figures(*parts) | point_figures(*parts) | mixture_figures(*parts)
+    family = evaluated.setup.family
+    beside = None if family is None else family.load("figures")
+    figures = {} if beside is None else beside(*parts)
     note = what_is_measured(evaluated.split)
     if options.save is not None:
         save_weights(Path(options.save), evaluation)
@@ -166,7 +165,7 @@ def evaluate_run(
     path, step = split_reference(reference)
     opened = open_run(path)
     setup = opened.build(changes)
-    state = opened.state(setup, step)
+    state = opened.state(step, setup)
     data = chosen_split(setup, split)
     if max_rows is not None and data.pooled and not data.given:
         raise UserError(
@@ -255,6 +254,21 @@ def site_estimates(evaluation: "Evaluation") -> "dict[str, Estimate]":
         )
         for name, values in evaluation.site_means.items()
     }
+
+
+def what_is_measured(split: "Split") -> str:
+    """What the figures of a pooled split are of, as a sentence; "" for other data."""
+    if not split.pooled:
+        return ""
+    if split.given:
+        return (
+            f"Points of {split.name} are predicted from the {split.given} split: figures per sequence are "
+            "per point. `--split train` gives the bound on log p(D) itself."
+        )
+    return (
+        "The points of train are one data set: the bound is on log p(D), in nats per data set. Other "
+        "splits are predicted from it."
+    )
 
 
 def save_weights(path: Path, evaluation: "Evaluation") -> None:

@@ -1,7 +1,6 @@
 """What several commands share: parsing a recipe with its settings, opening a run, printing."""
 
 import dataclasses
-import difflib
 import json
 import os
 import sys
@@ -17,6 +16,7 @@ from tightbound.families.lookup import Recipe, find_recipe
 from tightbound.report.tables import Table, TableFormat, print_table, render
 
 Options = TypeVar("Options")
+Others = TypeVar("Others")
 
 # A run, named on the command line; with @STEP where a checkpoint may be chosen.
 RunFolderName = Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="RUN")]
@@ -46,92 +46,54 @@ def parse_with_recipe(
         parse(options, f"{command} RECIPE", ["--help"])
     name, *rest = arguments
     recipe = find_recipe(name)
-    Both = dataclasses.make_dataclass(
-        "Both",
-        [
-            (
-                "recipe",
-                Annotated[type(recipe), tyro.conf.arg(name="")],
-                dataclasses.field(default=recipe),
-            ),
-            (
-                "options",
-                Annotated[options, tyro.conf.arg(name="")],
-                dataclasses.field(default_factory=options),
-            ),
-        ],
+    recipe, chosen = _joined(
+        (Annotated[type(recipe), tyro.conf.arg(name="")], recipe),
+        (Annotated[options, tyro.conf.arg(name="")], options()),
+        prog=f"tightbound {command} {name}",
+        arguments=rest,
+        doc=recipe.summary,
     )
-    Both.__doc__ = recipe.summary
-    both: Any = tyro.cli(Both, prog=f"tightbound {command} {name}", args=rest)
-    return both.recipe, name, both.options
+    return recipe, name, chosen
 
 
-def settings_of(recipe: Recipe) -> dict[str, Any]:
-    """All settings as plain JSON, without the recipe's own name and summary."""
-    document = dataclasses.asdict(recipe)  # pyright: ignore[reportArgumentType]
-    return {key: value for key, value in document.items() if key not in ("name", "summary")}
+def parse_joined(
+    options: type[Options],
+    others: type[Others],
+    command: str,
+    arguments: Sequence[str],
+    *,
+    doc: str,
+) -> tuple[Options, Others]:
+    """Two sets of options as one: a command's own, and those of what it was given."""
+    return _joined(
+        (Annotated[options, tyro.conf.arg(name="")], dataclasses.MISSING),
+        (Annotated[others, tyro.conf.arg(name="")], others()),
+        prog=f"tightbound {command}",
+        arguments=arguments,
+        doc=doc,
+    )
 
 
-def with_settings(recipe: Any, settings: Mapping[str, Any], where: str = "") -> Any:
-    """The recipe with saved settings put back; a setting it does not know is an error."""
-    known = {field.name for field in dataclasses.fields(recipe)}
-    changes = {}
-    for name, value in settings.items():
-        if name not in known:
-            raise UserError(f"The saved setting {where}{name} is unknown to this version's recipe.")
-        current = getattr(recipe, name)
-        if dataclasses.is_dataclass(current) and isinstance(value, Mapping):
-            value = with_settings(current, value, f"{where}{name}.")
-        elif isinstance(current, tuple):  # JSON has lists only
-            value = tuple(value)
-        changes[name] = value
-    return dataclasses.replace(recipe, **changes)
+def _joined(
+    first: tuple[Any, Any],
+    second: tuple[Any, Any],
+    *,
+    prog: str,
+    arguments: Sequence[str],
+    doc: str,
+) -> tuple[Any, Any]:
+    """Both dataclasses from one command line; each is an annotated type and its default."""
 
+    def of(name: str, part: tuple[Any, Any]) -> tuple[Any, ...]:
+        kind, default = part
+        if default is dataclasses.MISSING:
+            return name, kind
+        return name, kind, dataclasses.field(default_factory=lambda: default)
 
-def with_changes(recipe: Any, changes: Sequence[str]) -> Any:
-    """The recipe with settings changed as `KEY=VALUE` says, dotted as in `flat_settings`; a value is
-    JSON, or a word. UserError for a key it has not, or a value of another kind."""
-    settings = settings_of(recipe)
-    for change in changes:
-        key, equals, text = change.partition("=")
-        key = key.replace("-", "_")  # as on the command line of `train`
-        if not equals or key not in flat_settings(settings):
-            close = difflib.get_close_matches(key, flat_settings(settings), n=1)
-            hint = f" Did you mean {close[0]}=...?" if close else ""
-            raise UserError(f"{change!r} is no KEY=VALUE of a setting of this run.{hint}")
-        try:
-            value = json.loads(text)
-        except json.JSONDecodeError:
-            value = text
-        *path, last = key.split(".")
-        inner = settings
-        for name in path:
-            inner = inner[name]
-        if inner[last] is not None and not _same_kind(inner[last], value):
-            raise UserError(
-                f"The setting {key} was set to {value!r}, but it is {inner[last]!r} in this run: give "
-                f"a value of the same kind."
-            )
-        inner[last] = value
-    return with_settings(recipe, settings)
-
-
-def _same_kind(old: Any, new: Any) -> bool:
-    """Whether a JSON value can stand where another did: a whole number for a real one, but not back."""
-    if isinstance(old, bool) or isinstance(new, bool):
-        return isinstance(old, bool) and isinstance(new, bool)
-    return isinstance(new, (int, float) if isinstance(old, float) else type(old))
-
-
-def flat_settings(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """`{"model.latent_size": 8, ...}`."""
-    flat = {}
-    for name, value in settings.items():
-        if isinstance(value, Mapping):
-            flat |= flat_settings(value, f"{prefix}{name}.")
-        else:
-            flat[prefix + name] = value
-    return flat
+    Both = dataclasses.make_dataclass("Both", [of("first", first), of("second", second)])
+    Both.__doc__ = doc
+    both: Any = tyro.cli(Both, prog=prog, args=list(arguments))
+    return both.first, both.second
 
 
 def print_json(document: Mapping[str, Any]) -> None:

@@ -3,8 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from tightbound.commands.options import flat_settings, parse, print_json, settings_of, show
+from tightbound.commands.options import parse, print_json, show
 from tightbound.families.lookup import RECIPES
+from tightbound.families.settings import flat_settings, settings_of
 from tightbound.report.tables import Table, TableFormat
 
 

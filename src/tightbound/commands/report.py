@@ -27,16 +27,10 @@ def main(arguments: Sequence[str]) -> int:
     opened = open_run(options.run)
     newest = f"step-{opened.steps()[-1]:08d}"
     if options.samples and not list(opened.folder.samples.glob(f"*{newest}.*")):
-        from contextlib import redirect_stdout
-        from sys import stderr
-
-        from tightbound.commands import sample
-
-        with redirect_stdout(stderr):
-            try:
-                sample.main([options.run])
-            except UserError as error:
-                say(f"No pictures of samples: {error}")
+        try:
+            opened.samples()
+        except UserError as error:
+            say(f"No pictures of samples: {error}")
     plot_bound(opened.folder.read_steps(), opened.baselines(), opened.folder.path / "bound.png")
     page = write_report(opened.folder)
     if options.json:

@@ -7,9 +7,10 @@ from typing import Any
 
 import tyro
 
-from tightbound.commands.options import flat_settings, parse, print_json, show
+from tightbound.commands.options import parse, print_json, show
 from tightbound.errors import UserError
 from tightbound.estimators.estimate import Estimate
+from tightbound.families.settings import flat_settings
 from tightbound.report.tables import Table, TableFormat, short_form
 from tightbound.train.folder import RunFolder
 

@@ -14,16 +14,11 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
-from tightbound.commands.options import (
-    flat_settings,
-    parse_with_recipe,
-    print_json,
-    say,
-    settings_of,
-)
+from tightbound.commands.options import parse_with_recipe, print_json, say
 from tightbound.commands.train import stop_signals
 from tightbound.errors import UserError
 from tightbound.families.lookup import Recipe
+from tightbound.families.settings import flat_settings, settings_of
 from tightbound.report.sweep_table import SweepFormat, render_sweep, sweep_table, sweep_verdict
 from tightbound.report.tables import print_table
 from tightbound.sweep.folder import SweepFolder

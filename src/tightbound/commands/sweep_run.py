@@ -9,10 +9,11 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from tightbound.commands.options import say, use_compilation_cache, with_settings
+from tightbound.commands.options import say, use_compilation_cache
 from tightbound.commands.train import TrainOptions, train
 from tightbound.errors import UserError
 from tightbound.families.lookup import find_recipe
+from tightbound.families.settings import with_settings
 from tightbound.sweep.folder import SCORES, SweepFolder
 from tightbound.sweep.job import INTERRUPTED, keep_to_cores, listen_to_sweep
 from tightbound.sweep.plan import Evaluation, Plan, PlannedRun

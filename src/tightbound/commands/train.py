@@ -12,16 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from tightbound.commands.options import (
-    flat_settings,
-    parse_with_recipe,
-    print_json,
-    say,
-    settings_of,
-    use_compilation_cache,
-)
+from tightbound.commands.options import parse_with_recipe, print_json, say, use_compilation_cache
 from tightbound.errors import UserError
 from tightbound.families.lookup import Recipe
+from tightbound.families.settings import flat_settings, settings_of
 from tightbound.runs.build import build
 
 if TYPE_CHECKING:

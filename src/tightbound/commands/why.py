@@ -62,8 +62,8 @@ def main(arguments: Sequence[str]) -> int:
     try:
         explanation = why(
             setup,
-            opened.state(setup, first),
-            opened.state(setup, last),
+            opened.state(first, setup),
+            opened.state(last, setup),
             split=options.split,
             num_rows=options.rows,
             key=jax.random.key(options.seed),

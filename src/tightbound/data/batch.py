@@ -205,6 +205,11 @@ def first_rows(split: Split, num_rows: int) -> Split:
     return rows_of(split, np.arange(min(num_rows, len(split))))
 
 
+def first_batch(split: Split, num_rows: int) -> Batch:
+    """The first rows of a split, or all it has, as one batch."""
+    return split.take(np.arange(min(num_rows, len(split))))
+
+
 def rows_of(split: Split, rows: np.ndarray) -> Split:
     """These rows of a split, with their groups."""
     return replace(

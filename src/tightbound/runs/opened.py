@@ -1,15 +1,20 @@
 """Opening a run folder: its recipe, its setup, its checkpoints and its evidence."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tightbound.commands.options import with_changes, with_settings
+from tightbound.diagnose.doctor import judge
 from tightbound.diagnose.evidence import Evidence
+from tightbound.diagnose.findings import Findings
 from tightbound.errors import UserError
 from tightbound.estimators.estimate import Estimate
-from tightbound.families.lookup import Recipe, find_recipe
+from tightbound.families.family import Family
+from tightbound.families.lookup import Recipe, family_of, find_recipe
+from tightbound.families.sampling import Drawn, Samples
+from tightbound.families.settings import with_changes, with_settings
 from tightbound.runs.build import build
 
 if TYPE_CHECKING:
@@ -27,20 +32,47 @@ class OpenRun:
     seed: int
     document: dict[str, Any]  # recipe.json
 
+    @cached_property
+    def setup(self) -> "Setup":
+        """Everything the run was made of, its planted fault included."""
+        return self.build()
+
+    @property
+    def family(self) -> Family | None:
+        """The family the run is of, by its recipe's name; None where a user's own says of none."""
+        return family_of(self.document["recipe"])
+
     def build(self, changes: Sequence[str] = ()) -> "Setup":
         """The setup the run was started from, its planted fault included; or one with settings
         changed (`KEY=VALUE`), to look at its parameters in another way."""
         recipe = with_changes(self.recipe, changes)
         return build(recipe, self.seed, self.document.get("plant"))
 
-    def state(self, setup: "Setup", step: int | None = None) -> "TrainState":
-        """The state at `step`, or at the newest valid checkpoint."""
+    def state(self, step: int | None = None, setup: "Setup | None" = None) -> "TrainState":
+        """The state at `step`, or at the newest valid checkpoint; of a setup with settings changed, its
+        own."""
+        steps = self.steps()
+        chosen = steps[-1] if step is None else step
+        return next(self.states(self.setup if setup is None else setup, [chosen]))
+
+    def states(self, setup: "Setup", steps: Sequence[int]) -> "Iterator[TrainState]":
+        """The states at these steps, read one after another."""
         from tightbound.train.checkpoint import find_checkpoint, load_state
         from tightbound.train.run import first_state
 
-        steps = self.steps()
-        chosen = steps[-1] if step is None else step
-        return load_state(find_checkpoint(self.folder.checkpoints, chosen), first_state(setup))
+        for step in steps:
+            yield load_state(find_checkpoint(self.folder.checkpoints, step), first_state(setup))
+
+    def samples(self, options: Samples | None = None, step: int | None = None) -> Drawn:
+        """Draw from the model at `step` into the run's `samples/`; `options` are those of its family."""
+        if self.family is None or self.family.samples is None:
+            raise UserError(
+                f"{self.folder.path} is of no family that can be drawn from. Its recipe's `build` names "
+                "one: Setup(..., family=...)."
+            )
+        chosen = self.family.load("samples")() if options is None else options
+        self.folder.samples.mkdir(exist_ok=True)
+        return chosen.write(self.setup, self.state(step), self.folder.samples, self)
 
     def steps(self) -> list[int]:
         """The steps of all valid checkpoints."""
@@ -51,6 +83,7 @@ class OpenRun:
             raise UserError(f"{self.folder.path} has no valid checkpoint. " + " ".join(problems))
         return [checkpoint.step for checkpoint in valid]
 
+    @property
     def history(self) -> list[Evidence]:
         """The evidence of the run's probes, oldest first."""
         return [Evidence.load(path) for path in sorted(self.folder.evidence.glob("step-*.npz"))]
@@ -76,6 +109,25 @@ class OpenRun:
             return bool(self.folder.read_json("findings.json").get("finished", False))
         steps = self.folder.read_steps()
         return bool(steps) and steps[-1]["step"] >= self.recipe.run.steps
+
+    def judge(self) -> Findings:
+        """The findings of the run, judged anew from its evidence files: no JAX. UserError where it has
+        none."""
+        history = self.history
+        if not history:
+            raise UserError(
+                f"{self.folder.path} has no evidence: the run was trained with --no-doctor. `tightbound "
+                f"evaluate {self.folder.path} --save FILE.npz` and `tightbound doctor FILE.npz` judge its "
+                "weights."
+            )
+        return judge(
+            history,
+            baselines=self.baselines(),
+            bound=self.newest_bound(),
+            source=self.source(),
+            finished=self.finished(),
+            **self.stated(),
+        )
 
     def newest_bound(self) -> Estimate | None:
         """The held-out bound last recorded."""

@@ -2,21 +2,18 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import optax
 from jaxtyping import PRNGKeyArray
 
 from tightbound.data.batch import Noise, Split, steps_per_epoch
-from tightbound.data.sets.uci import TargetScale
-from tightbound.data.strokes import OffsetScale
-from tightbound.data.vocabulary import Vocabulary
 from tightbound.errors import UserError
 from tightbound.estimators.estimate import Estimate
 from tightbound.evaluation import Evaluation, evaluate
+from tightbound.families.family import Family
 from tightbound.inference.filtering import Filtering
-from tightbound.inference.stein import Interaction
 from tightbound.models.base import AbstractModel, AbstractProposal
 from tightbound.train.objective import AbstractObjective, Claim
 from tightbound.train.settings import RunSettings
@@ -75,10 +72,8 @@ class Setup:
     twin: Callable[[PRNGKeyArray], Twin] | None = None
     is_bound: bool = True  # False where a debugging setting makes the terms something else
     collapse_is_best: bool = False  # the stated settings make KL = 0 a stable solution
-    vocabulary: Vocabulary | None = None  # of text: what its symbols stand for
-    offset_scale: OffsetScale | None = None  # of strokes: how their offsets were normalised
-    interaction: Interaction | None = None  # between a mixture's components, where one is stated
-    target_scale: TargetScale | None = None  # of a regression: how its targets were normalised
+    family: Family | None = None  # None takes the one that the model's class names, if any
+    details: Any = None  # what the family needs of a run besides: a record of its own
     notes: tuple[str, ...] = ()  # what the user must know of the data, a sentence each
     seed: int = 0
 
@@ -96,3 +91,5 @@ class Setup:
         steps_per_epoch(self.data["train"], self.run.batch_size)  # raises where there are none
         if self.claim is None and isinstance(self.objective, Claim):
             object.__setattr__(self, "claim", self.objective)
+        if self.family is None:
+            object.__setattr__(self, "family", getattr(self.model, "family", None))

@@ -26,6 +26,7 @@ from tightbound.drill.subjects import SUBJECTS, TRAPS, family_of
 from tightbound.estimators.bounds import filtering_log_marginal
 from tightbound.families.sequences import planting as planting_sequences
 from tightbound.families.sequences import recipe as recipes
+from tightbound.families.sequences.details import offset_scale_of
 from tightbound.families.sequences.laws import transform
 from tightbound.inference.stepwise import filter_pair
 from tightbound.models.stateful import proposed
@@ -204,7 +205,7 @@ OBSERVATIONS = {
     "data": lambda setup, healthy: {name: split.x for name, split in setup.data.items()},
     "noise": lambda setup, healthy: batch_of(setup).x,
     "evaluator": reported,
-    "offset_scale": lambda setup, healthy: setup.offset_scale.undo(np.ones((1, 2))),
+    "offset_scale": lambda setup, healthy: offset_scale_of(setup).undo(np.ones((1, 2))),
 }
 
 

@@ -11,18 +11,19 @@ import numpy as np
 import pytest
 from matplotlib.image import imread
 
-from tightbound.commands.options import with_settings
 from tightbound.commands.train import TrainOptions, begin
 from tightbound.data.sentences import PAD, Sentence
 from tightbound.data.vocabulary import word_vocabulary
 from tightbound.errors import UserError
 from tightbound.families.edits import explained as trajectory_samples
+from tightbound.families.edits.details import vocabulary_of
 from tightbound.families.edits.explained import explain, read_start, search
 from tightbound.families.edits.in_words import DrawnTrajectory
 from tightbound.families.edits.network import CPY, END, INS, SUB
 from tightbound.families.edits.samples import bound_by_string, note_trajectory
 from tightbound.families.edits.trajectory import Edits, Trajectory
 from tightbound.families.lookup import find_recipe
+from tightbound.families.settings import with_settings
 from tightbound.train.folder import RunFolder
 from tightbound.train.run import Plateau, Progress, first_state, run
 
@@ -78,7 +79,7 @@ def test_the_total_of_a_drawn_text_is_the_models_log_p_of_it(sampled, setup):
     score = jax.jit(lambda x, z: sum(term.sum() for term in model.score(x, z).values()))
     for document in sampled["trajectories"]:
         drawn = DrawnTrajectory.from_json(document)
-        trajectory, edits = as_written(drawn, model, setup.vocabulary)
+        trajectory, edits = as_written(drawn, model, vocabulary_of(setup))
         log_p = score(Sentence(trajectory.last, jnp.asarray(1)), (trajectory, edits))
         assert document["total"] == drawn.total == pytest.approx(float(log_p), abs=1e-9)
         wrong = replace(drawn, strings=drawn.strings[:-1])  # the planted bug: a string left out
@@ -117,7 +118,9 @@ def test_an_explained_sentence_is_one_draw_of_the_elbo(setup):
     """Identity: all weights less log q(z | x) are the log-weight of the same draw; and so are, over
     all sentences, the strings' classes and log q together."""
     batch = setup.data["valid"].take(np.arange(3))
-    drawn, terms = explain(setup.model, setup.proposal, setup.vocabulary, batch, jax.random.key(0))
+    drawn, terms = explain(
+        setup.model, setup.proposal, vocabulary_of(setup), batch, jax.random.key(0)
+    )
     log_weights = np.asarray(terms.log_weights)
     assert drawn.total == pytest.approx(log_weights[0, 0], abs=1e-9)
     edits = [edit for string in drawn.strings for edit in string.edits]
@@ -156,7 +159,7 @@ def test_training_notes_a_text_at_every_evaluation_compiled_once(setup, monkeypa
 def test_a_run_without_words_notes_none(setup, tmp_path):
     """Nothing is written for runs on images."""
     progress = Progress(0, first_state(setup), Plateau())
-    wordless = replace(setup, vocabulary=None)
+    wordless = replace(setup, details=None)
     assert note_trajectory(wordless, progress, RunFolder(tmp_path)) == ""
     assert not list(tmp_path.iterdir())
 
@@ -193,7 +196,7 @@ def test_unknown_words_are_named(setup):
 
 def test_a_beam_lists_likely_texts_best_first(setup):
     """Oracle: every total is the model's log p of what was written, and none is below the next."""
-    vocabulary = setup.vocabulary
+    vocabulary = vocabulary_of(setup)
     found = search(setup.model, vocabulary, 3, start=read_start(setup.model, vocabulary, "a", ""))
     totals = [drawn.total for drawn in found]
     assert totals == sorted(totals, reverse=True)

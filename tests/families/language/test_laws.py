@@ -26,6 +26,7 @@ from tightbound.diagnose.watch import source_of_held_out
 from tightbound.drill.faults import FAULTS
 from tightbound.drill.subjects import SUBJECTS, family_of
 from tightbound.families.language import planting as planting_language
+from tightbound.families.language.details import vocabulary_of
 from tightbound.families.language.laws import (
     component_differences,
     mixtures_on_host,
@@ -129,7 +130,7 @@ def test_large_embeddings_are_worse_than_knowing_nothing(setups):
     threshold of 3 with the fault and below it without."""
     setup = setups["dlm/toy-grammar"]
     batch = setup.data["valid"].take(np.arange(8))
-    uniform = np.log(len(setup.vocabulary) - EOS) * batch.num_units.sum()
+    uniform = np.log(len(vocabulary_of(setup)) - EOS) * batch.num_units.sum()
     cost = jit_once(lambda model: -jax.vmap(lambda x: model.score(x, None)["token"].sum())(batch.x))
     assert cost(setup.model).sum() < 1.5 * uniform
     assert cost(planting_language.large_embedding(setup).model).sum() > 3 * uniform

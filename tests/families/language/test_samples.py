@@ -11,7 +11,6 @@ import pytest
 from numpy.testing import assert_allclose
 
 from tightbound.commands import sample
-from tightbound.commands.options import with_settings
 from tightbound.commands.train import TrainOptions, begin
 from tightbound.data.sentences import BOS, EOS, PAD
 from tightbound.data.sequences import Sequence
@@ -20,10 +19,11 @@ from tightbound.data.vocabulary import Vocabulary, character_vocabulary, word_vo
 from tightbound.errors import UserError
 from tightbound.families.language.build import language_model
 from tightbound.families.language.build_latents import sequence_vae
+from tightbound.families.language.details import Details
 from tightbound.families.language.draws import draw_texts_at
 from tightbound.families.language.profile import by_position, likeliest, rows_from
 from tightbound.families.language.samples import (
-    LanguageRequest,
+    LanguageSamples,
     ShownText,
     as_written,
     given_tokens,
@@ -32,6 +32,7 @@ from tightbound.families.language.samples import (
 )
 from tightbound.families.language.settings import LanguageModelSettings, LatentSettings
 from tightbound.families.lookup import find_recipe
+from tightbound.families.settings import with_settings
 from tightbound.models.wrappers import Noiseless
 from tightbound.report.contents import read_contents
 from tightbound.report.html import page
@@ -258,7 +259,7 @@ def test_what_is_written_of_a_run_is_what_the_model_says(setup, language_run, ca
     ("options", "message"),
     [
         (["--between", "0", "1"], "--between mixes latents, and this LanguageModel has none"),
-        (["--beam"], "--beam is for runs on text by edits, and"),
+        (["--beam"], "--beam is for runs on texts by edits, and"),
         (["--num-steps", "3"], "--num-steps is for runs on sequences, and"),
         (["--prefix", "xyzzy"], "--prefix has 'xyzzy', which this run's vocabulary does not know"),
         (["--row", "-1"], "--row -1 was asked for, but the held-out split has"),
@@ -282,13 +283,13 @@ def test_an_auto_encoder_without_noise_is_not_asked_for_draws_from_its_prior(set
         model=model,
         proposal=proposal,
         data=data,
-        vocabulary=words,
+        details=Details(words),
         run=replace(setup.run, batch_size=3),
     )
     noiseless = replace(noisy, proposal=Noiseless(proposal))
     state = first_state(noisy)
     still = eqx.tree_at(lambda s: s.proposal, state, noiseless.proposal)
-    request, key = LanguageRequest(num=2), jax.random.key(5)
+    request, key = LanguageSamples(num=2), jax.random.key(5)
     shown, notes = texts_asked_for(noiseless, still, words, request, key)
     assert [text.name for text in shown[:2]] == ["held-out row 0", "drawn at its z"]
     assert len(shown) == 6

@@ -11,13 +11,12 @@ import pytest
 from matplotlib.image import imread
 from mido import MidiFile
 
-from tightbound.commands.options import with_settings
-from tightbound.commands.sample import SampleOptions, _refuse_options_of_other_kinds
+from tightbound.commands.sample import refuse_options_of_others
 from tightbound.commands.train import TrainOptions, begin
 from tightbound.data.sequences import sequence_split
 from tightbound.data.strokes import OffsetScale, Strokes
 from tightbound.errors import UserError
-from tightbound.families.lookup import find_recipe
+from tightbound.families.lookup import find_family, find_recipe
 from tightbound.families.sequences.draws import (
     between,
     free,
@@ -30,7 +29,7 @@ from tightbound.families.sequences.draws import (
 from tightbound.families.sequences.model import VRNN
 from tightbound.families.sequences.profile import along_draws, kl_by_latent, profile
 from tightbound.families.sequences.samples import (
-    SequenceRequest,
+    SequenceSamples,
     Shown,
     continued_rows,
     medium_of,
@@ -39,6 +38,7 @@ from tightbound.families.sequences.samples import (
     stroke_picture,
     write_sheet,
 )
+from tightbound.families.settings import with_settings
 from tightbound.models.stateful import FromPrior, continued
 from tightbound.train.folder import RunFolder
 from tightbound.train.run import first_state, run
@@ -167,7 +167,7 @@ def test_pens_are_drawn_as_often_as_the_model_says(setup):
 def test_a_primed_sequence_begins_with_the_given_steps_to_the_bit(setup, seen):
     """Identity, at every sample, where rows are continued more than once too; and the continuations
     of one row differ."""
-    request = SequenceRequest(num=5, prefix=6, num_steps=4)
+    request = SequenceSamples(num=5, prefix=6, num_steps=4)
     shown = continued_rows(setup.model, setup.proposal, seen, request, jax.random.key(0))
     samples = [one for one in shown if not one.is_real]
     assert [one.num_given for one in samples] == [6] * 5
@@ -236,7 +236,7 @@ def test_mixtures_go_from_one_row_s_latents_to_the_other_s(setup, seen):
         np.testing.assert_allclose(drawn[0], still[0], atol=1e-12)
         back = draw(z[1], z[0], shares, spherical=spherical).offset
         np.testing.assert_allclose(drawn, back[::-1], atol=1e-12)
-    request = SequenceRequest(num=3, between=(0, 1))
+    request = SequenceSamples(num=3, between=(0, 1))
     shown = mixed(setup.model, setup.proposal, seen, request, jax.random.key(0))
     assert [one.name for one in shown[1:-1]] == [f"{n}% of the way" for n in (0, 50, 100)]
     assert {len(one.values.pen) for one in shown[1:-1]} == {num_steps}
@@ -258,7 +258,7 @@ def test_the_arc_keeps_lengths_that_the_line_does_not(share):
 
 def test_free_samples_are_as_long_as_the_rows_beside_them(setup, seen):
     """Real, drawn, real, drawn, ...; more samples than rows begin with the rows' lengths again."""
-    shown = run_free(setup.model, seen, SequenceRequest(num=4), jax.random.key(0))
+    shown = run_free(setup.model, seen, SequenceSamples(num=4), jax.random.key(0))
     assert [one.is_real for one in shown] == [True, False] * 2 + [False] * 2
     lengths = [len(one.values.pen) for one in shown]
     assert lengths == [n for n in seen.num_units for _ in "ab"] + list(seen.num_units)
@@ -339,7 +339,7 @@ def test_a_run_on_strokes_is_sampled_into_pictures(tightbound, stroke_run):
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        (["--prefix", "the"], "--prefix the was asked for; of sequences give the number"),
+        (["--prefix", "the"], "invalid literal for int() with base 10: 'the'"),
         (["--prefix", "0"], "--prefix 0 was asked for"),
         (["--prefix", "400"], "no held-out row has more than"),
         (["--num-steps", "0"], "--num-steps 0 was asked for; give at least 1"),
@@ -358,7 +358,7 @@ def test_what_cannot_be_sampled_is_refused(tightbound, stroke_run, options, word
     assert "Traceback" not in result.err
 
 
-@pytest.mark.parametrize("kind", ["images", "text"])
-def test_steps_are_for_runs_on_sequences(kind):
+@pytest.mark.parametrize("family", ["images", "edits"])
+def test_steps_are_for_runs_on_sequences(family):
     with pytest.raises(UserError, match="--num-steps is for runs on sequences, and a is one on"):
-        _refuse_options_of_other_kinds(SampleOptions("a", num_steps=3), kind)
+        refuse_options_of_others(["a", "--num-steps", "3"], find_family(family), "a")

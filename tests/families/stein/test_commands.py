@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 
-from tightbound.commands.options import settings_of, with_changes
 from tightbound.families.lookup import find_recipe
+from tightbound.families.settings import settings_of, with_changes
 from tightbound.report.html import write_report
 from tightbound.train.checkpoint import save_checkpoint
 from tightbound.train.folder import RunFolder
@@ -158,8 +158,8 @@ def test_components_have_a_sheet_of_their_own(tightbound, untrained):
     assert "what every component makes of them" in text
 
 
-def test_options_of_other_kinds_are_refused_with_the_kind_of_the_run(tightbound, untrained):
+def test_options_of_other_families_are_refused_with_the_family_of_the_run(tightbound, untrained):
     run = untrained(*WAVE)
     result = tightbound("sample", run, "--temperature", "2")
     assert result.code == 2
-    assert f"{run} is one on points" in result.err
+    assert f"{run} is one on Stein mixtures" in result.err

@@ -11,18 +11,18 @@ import pytest
 from numpy.testing import assert_allclose
 
 from tightbound.commands.evaluate import default_num_samples
-from tightbound.data.batch import first_rows
+from tightbound.data.batch import first_batch, first_rows
 from tightbound.evaluation import evaluate
+from tightbound.families.images.figures import figures as image_figures
 from tightbound.families.images.recipe import VAEModel
-from tightbound.families.images.samples import reconstructions_by_component
 from tightbound.families.lookup import find_recipe
 from tightbound.families.stein.figures import (
     component_figures,
     component_usage,
-    image_figures,
-    mixture_figures,
+    figures,
 )
 from tightbound.families.stein.settings import MixtureSettings
+from tightbound.inference.reconstruction import reconstructions_by_component
 from tightbound.models.mean_field import MeanField
 from tightbound.models.mixture import mixture
 from tightbound.train.run import first_state
@@ -56,7 +56,7 @@ def test_reconstructions_are_held_against_grey_images(digits):
         state.model,
         (jnp.zeros_like(last.weight), jnp.full_like(last.bias, np.log(0.3 / 0.7))),
     )
-    found = image_figures(setup, replace(state, model=flat), test, evaluation, KEY)
+    found = image_figures(setup, replace(state, model=flat), test, evaluation, 3)
     grey = np.asarray(test.x, float) / 16
     expected = np.square(grey - 0.3).mean(1)
     error = found["reconstruction"]
@@ -69,14 +69,14 @@ def test_reconstructions_are_held_against_grey_images(digits):
 def test_the_kl_is_what_the_latents_cost_the_elbo(digits):
     """Identity: ELBO = log p(x | z) - KL, on the evaluation's own draws."""
     setup, state, test, evaluation = digits
-    found = image_figures(setup, state, test, evaluation, KEY)["KL"]
+    found = image_figures(setup, state, test, evaluation, 3)["KL"]
     reconstruction = evaluation.log_p["x"].mean()
     assert_allclose(reconstruction - found.value, evaluation.log_weights.mean(), rtol=1e-10)
 
 
 def test_images_without_grey_levels_and_other_data_have_no_reconstruction(digits):
     setup, state, test, evaluation = digits
-    assert image_figures(replace(setup, noise=None), state, test, evaluation, KEY) == {}
+    assert image_figures(replace(setup, noise=None), state, test, evaluation, 3) == {}
 
 
 def test_usage_is_the_share_of_normalised_weights_by_hand():
@@ -105,8 +105,8 @@ def test_equal_components_share_all_and_those_apart_nothing(apart, entropy, usag
 
 def test_points_without_a_density_have_no_responsibilities(digits):
     setup, state, test, evaluation = digits
-    figures = mixture_figures(replace(setup, is_bound=False), state, test, evaluation, seed=0)
-    assert list(figures) == ["reconstruction", "KL"]
+    found = figures(replace(setup, is_bound=False), state, test, evaluation, seed=0)
+    assert list(found) == ["reconstruction", "KL"]
 
 
 def test_a_mixture_is_evaluated_with_a_draw_of_each_component(digits):
@@ -124,7 +124,9 @@ def test_every_component_has_a_line_below_the_images(digits):
     """Identity: where the second component is made the first, their lines differ by draws alone, and
     with a decoder that ignores z not at all; the images stand above."""
     setup, state, _, _ = digits
-    lines = reconstructions_by_component(setup, state, 5, seed=0)
+    lines = reconstructions_by_component(
+        state.model, state.proposal, first_batch(setup.data["valid"], 5), setup.noise, KEY
+    )
     assert lines.shape == (3, 5, 8, 8)
     assert set(np.unique(lines[0])) <= {0.0, 1.0}
     assert np.abs(lines[1] - lines[2]).max() > 1e-3
@@ -133,5 +135,7 @@ def test_every_component_has_a_line_below_the_images(digits):
         state.model,
         jnp.zeros_like(state.model.decoder.layers[-1].weight),
     )
-    lines = reconstructions_by_component(setup, replace(state, model=flat), 5, seed=0)
+    lines = reconstructions_by_component(
+        flat, state.proposal, first_batch(setup.data["valid"], 5), setup.noise, KEY
+    )
     assert_allclose(lines[1], lines[2], atol=1e-12)

@@ -78,7 +78,7 @@ def test_the_datas_own_units_are_scaled_and_shifted(line):
     for name in ("value", "standard_error", "monte_carlo_error"):
         assert_allclose(getattr(own, name), 3 * getattr(error, name))
     assert (error.unit, own.unit) == ("normalised units", "data units")
-    without = point_figures(replace(setup, target_scale=None), state, test, evaluation, seed=2)
+    without = point_figures(replace(setup, details=None), state, test, evaluation, seed=2)
     assert without["RMSE"].unit == "data units"
     assert "RMSE, data units" not in without
 

@@ -412,14 +412,15 @@ def _norms_of_claim(
     assert setup.claim is not None
     gradient = _gradient_of(setup.claim, state, batch, key)
     found = [optax.tree.norm(gradient), optax.tree.norm(gradient[1])]
-    if setup.interaction is not None and mixtures(gradient):
+    acting = getattr(setup.details, "interaction", None)
+    if acting is not None and mixtures(gradient):
         own = eqx.filter(mixtures(state.proposal)[0].components, eqx.is_inexact_array)
         force = stein_force(
             own,
             mixtures(gradient)[0].components,
-            setup.interaction.kernel,
-            repulsion=setup.interaction.repulsion,
-            num_rows=setup.interaction.num_rows,
+            acting.kernel,
+            repulsion=acting.repulsion,
+            num_rows=acting.num_rows,
         )
         total = jax.tree.map(jnp.add, force.attraction, force.repulsion)
         found.append(jnp.linalg.norm(norms(total)))

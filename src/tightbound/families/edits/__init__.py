@@ -1,0 +1,12 @@
+"""Texts written by edits: insert, copy, substitute, end; the edits themselves are latent."""
+
+from tightbound.families.family import Family
+
+FAMILY = Family(
+    name="edits",
+    rows="texts by edits",
+    package=__name__,
+    recipes="recipe:RECIPES",
+    samples="samples:EditSamples",
+    note="samples:note_trajectory",
+)

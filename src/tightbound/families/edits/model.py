@@ -13,6 +13,7 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from tightbound.data.sentences import BOS, EOS, NUM_MARKS, PAD, Sentence
 from tightbound.data.sequences import Sequence
+from tightbound.families.edits import FAMILY
 from tightbound.families.edits.network import (
     CPY,
     END,
@@ -23,6 +24,7 @@ from tightbound.families.edits.network import (
     Source,
 )
 from tightbound.families.edits.trajectory import Edits, Trajectory
+from tightbound.families.family import Family
 from tightbound.models.sequential import AbstractFiltered
 from tightbound.nn.transformer import NormPlace
 from tightbound.terms import Kind
@@ -52,6 +54,7 @@ class EditModel(AbstractFiltered):
     string and copied from then on.
     """
 
+    family: ClassVar[Family] = FAMILY
     kinds: ClassVar[Mapping[str, Kind]] = {
         **{f"first {head}": Kind.OBSERVED for head in _HEADS},
         **dict.fromkeys(_HEADS, Kind.OBSERVED),

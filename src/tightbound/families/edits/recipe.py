@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import tyro
 
 from tightbound.errors import UserError
+from tightbound.families.edits import FAMILY
 from tightbound.train.settings import OptimiserSettings, RunSettings
 
 if TYPE_CHECKING:  # a recipe is looked up without JAX; only `build` needs it
@@ -133,6 +134,7 @@ class EditRecipe:
 
         from tightbound.data.baselines.sentences import token_baselines
         from tightbound.evaluation import evaluate
+        from tightbound.families.edits.details import Details
         from tightbound.train.run import run_keys
         from tightbound.train.schedules import optimiser
         from tightbound.train.setup import Setup
@@ -163,7 +165,8 @@ class EditRecipe:
             evaluation_proposal=None if evaluated is noising else evaluated,
             baselines=token_baselines(splits["train"], splits["valid"], len(vocabulary)),
             is_bound=evaluated.is_exact,
-            vocabulary=vocabulary,
+            family=FAMILY,
+            details=Details(vocabulary),
             notes=notes,
             seed=seed,
         )

@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,7 @@ from jaxtyping import Float, Int
 
 from tightbound.errors import UserError
 from tightbound.estimators.estimate import Estimate
+from tightbound.families.edits.details import vocabulary_of
 from tightbound.families.edits.drawings import lay_out, svg_file, write_png
 from tightbound.families.edits.explained import (
     draw,
@@ -24,6 +26,7 @@ from tightbound.families.edits.explained import (
 )
 from tightbound.families.edits.in_words import DrawnTrajectory, as_text, in_one_line
 from tightbound.families.edits.model import EditModel
+from tightbound.families.sampling import Checkpoints, Drawn, at_least_one, temperature_of
 from tightbound.terms import LogTerms
 
 if TYPE_CHECKING:
@@ -36,48 +39,69 @@ _ROWS = 64  # held-out sentences of which the bound is split by string
 _PICTURED = 12  # trajectories in one picture; the text has all
 
 
-def write_texts(
-    setup: "Setup",
-    state: "TrainState",
-    folder: Path,
-    *,
-    num: int,
-    temperature: float,
-    beam: bool = False,
-    prefix: str,
-    start: str,
-    row: int,
-    seed: int,
-) -> tuple[list[Path], list[DrawnTrajectory], DrawnTrajectory]:
-    """Draw trajectories (or, with `beam`, search for the likeliest), explain a held-out sentence, and write both as text, JSON, SVG and PNG;
-    and the bound of some held-out sentences split by string as `by_step.json`."""
-    from tightbound.train.folder import write_whole
+@dataclass(frozen=True)
+class EditSamples:
+    """Texts drawn with the edits that wrote them, and a held-out text explained."""
 
-    model, vocabulary = state.model, setup.vocabulary
-    if vocabulary is None or not isinstance(model, EditModel):
-        raise UserError(
-            f"{type(model).__name__} writes no text by edits, so there are no trajectories to draw."
-        )
-    given = read_start(model, vocabulary, prefix, start)
-    rows = _rows(len(setup.data["valid"]), row)
-    draw_key, explain_key = jax.random.split(jax.random.key(seed))
-    if beam:
-        drawn = search(model, vocabulary, num, start=given)
-    else:
-        drawn = draw(model, vocabulary, draw_key, num, temperature=temperature, start=given)
-    batch = setup.data["valid"].take(rows)
-    proposal = setup.evaluated(state.proposal)
-    explained, terms = explain(model, proposal, vocabulary, batch, explain_key)
-    step = int(state.step)
-    files = [
-        *_write(drawn, folder, f"trajectories-step-{step:08d}"),
-        *_write([explained], folder, f"explained-step-{step:08d}"),
-    ]
-    num_given, law = np.asarray(batch.x.num_given), setup.data["valid"].description
-    by_step = bound_by_string(model, terms, num_given, law)
-    files.append(folder / "by_step.json")
-    write_whole(files[-1], json.dumps({"schema": 1, "step": step, **by_step}, indent=1) + "\n")
-    return files, drawn, explained
+    num: int = 4
+    """Trajectories."""
+    temperature: float | None = None
+    """Of the decisions (1 by default): below 1 the likely ones become likelier."""
+    beam: bool = False
+    """The likeliest trajectories that a beam of `--num` finds, instead of draws."""
+    prefix: str = ""
+    """The words (or characters) that every text begins with."""
+    start: str = ""
+    """The first strings of a text, with ` | ` between them; the model goes on from there."""
+    row: int = 0
+    """The held-out text that is explained."""
+    seed: int = 0
+
+    def write(
+        self, setup: "Setup", state: "TrainState", folder: Path, checkpoints: Checkpoints
+    ) -> Drawn:
+        """Draw trajectories (or, with `beam`, search for the likeliest), explain a held-out sentence, and
+        write both as text, JSON, SVG and PNG; and the bound of some held-out sentences split by string
+        as `by_step.json`."""
+        from tightbound.train.folder import write_whole
+
+        at_least_one(num=self.num)
+        if self.temperature is not None and self.beam:
+            raise UserError(
+                "--temperature was given with --beam, which draws nothing. Leave one out."
+            )
+        temperature = temperature_of(1.0 if self.temperature is None else self.temperature)
+        model, vocabulary = state.model, vocabulary_of(setup)
+        if vocabulary is None or not isinstance(model, EditModel):
+            raise UserError(
+                f"{type(model).__name__} writes no text by edits, so there are no trajectories to draw."
+            )
+        given = read_start(model, vocabulary, self.prefix, self.start)
+        rows = _rows(len(setup.data["valid"]), self.row)
+        draw_key, explain_key = jax.random.split(jax.random.key(self.seed))
+        if self.beam:
+            drawn = search(model, vocabulary, self.num, start=given)
+        else:
+            drawn = draw(
+                model, vocabulary, draw_key, self.num, temperature=temperature, start=given
+            )
+        batch = setup.data["valid"].take(rows)
+        proposal = setup.evaluated(state.proposal)
+        explained, terms = explain(model, proposal, vocabulary, batch, explain_key)
+        step = int(state.step)
+        files = [
+            *_write(drawn, folder, f"trajectories-step-{step:08d}"),
+            *_write([explained], folder, f"explained-step-{step:08d}"),
+        ]
+        num_given, law = np.asarray(batch.x.num_given), setup.data["valid"].description
+        by_step = bound_by_string(model, terms, num_given, law)
+        files.append(folder / "by_step.json")
+        write_whole(files[-1], json.dumps({"schema": 1, "step": step, **by_step}, indent=1) + "\n")
+        document = {
+            "trajectories": [trajectory.to_json() for trajectory in drawn],
+            "explained": explained.to_json(),
+        }
+        return Drawn(files, document, as_text([*drawn, explained]) + "\n")
 
 
 def bound_by_string(
@@ -130,10 +154,11 @@ def note_trajectory(setup: "Setup", progress: "Progress", folder: "RunFolder") -
     from tightbound.train.run import run_keys, writing
 
     model = progress.state.model
-    if setup.vocabulary is None or not isinstance(model, EditModel):
+    vocabulary = vocabulary_of(setup)
+    if vocabulary is None or not isinstance(model, EditModel):
         return ""
     _, _, evaluation_key = run_keys(setup.seed)
-    [drawn] = draw(model, setup.vocabulary, evaluation_key, 1)
+    [drawn] = draw(model, vocabulary, evaluation_key, 1)
     line = f"step {progress.step}: {in_one_line(drawn)}"
     path = folder.samples / "trajectories.txt"
     kept = [old for old in _lines(path) if _step_of(old) < progress.step]

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import tyro
 
+from tightbound.families.images import FAMILY
 from tightbound.train.settings import (
     ObjectiveSettings,
     OptimiserSettings,
@@ -102,6 +103,7 @@ class VAERecipe:
             baselines=image_baselines(splits["train"], splits["valid"], self.model.output, levels),
             twin=lambda key: make_twin(self.model, self.objective, key),
             is_bound=self.objective.latent_noise and not self.objective.squared_error,
+            family=FAMILY,
             collapse_is_best=_collapse_is_best(self, image_of(splits["train"].x), levels),
             seed=seed,
         )

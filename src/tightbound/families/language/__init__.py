@@ -1,0 +1,11 @@
+"""Language models: a context, a latent structure that is summed out, an emission."""
+
+from tightbound.families.family import Family
+
+FAMILY = Family(
+    name="language",
+    rows="texts by language models",
+    package=__name__,
+    recipes="recipe:RECIPES",
+    samples="samples:LanguageSamples",
+)

@@ -6,13 +6,13 @@ from typing import Any
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from tightbound.commands.json_numbers import numbers
 from tightbound.data.batch import Split
 from tightbound.data.sentences import PAD
 from tightbound.families.language.model import LanguageModel
 from tightbound.families.language.parts import alignment_priors, distance_priors
 from tightbound.families.language.sequence_vae import SequenceVAE
 from tightbound.models.base import AbstractModel
+from tightbound.report.json_numbers import numbers
 
 _MAPS = 6  # checkpoints whose priors are drawn
 _BANDS = 4

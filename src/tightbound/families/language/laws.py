@@ -13,6 +13,7 @@ from tightbound.data.batch import Split
 from tightbound.data.sentences import EOS, NUM_MARKS, UNKNOWN
 from tightbound.data.sequences import Sequence
 from tightbound.diagnose import evidence as ev
+from tightbound.families.language.details import vocabulary_of
 from tightbound.families.language.emissions import Components
 from tightbound.families.language.model import LanguageModel
 from tightbound.train.setup import Setup
@@ -91,7 +92,7 @@ def _parts(tree: PyTree[Any], kind: type) -> dict[str, Any]:
 def new_symbols(setup: Setup) -> ev.Symbols | None:
     """The words that a split has and the training split has not; None where the data are no sequences
     of a vocabulary's symbols."""
-    if setup.vocabulary is None or not isinstance(setup.data["train"].x, Sequence):
+    if vocabulary_of(setup) is None or not isinstance(setup.data["train"].x, Sequence):
         return None
     names = [name for name in ("train", "valid", "test") if name in setup.data]
     words = {name: _words(setup.data[name]) for name in names}

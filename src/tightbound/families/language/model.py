@@ -10,6 +10,8 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree
 
 from tightbound.data.sentences import BOS, EOS, PAD
 from tightbound.data.sequences import Sequence
+from tightbound.families.family import Family
+from tightbound.families.language import FAMILY
 from tightbound.families.language.contexts import AbstractContext
 from tightbound.families.language.inputs import (
     Normalisation,
@@ -31,6 +33,7 @@ class LanguageModel(AbstractRegularised):
     the structure and of the start are summed out, so the one site is observed.
     """
 
+    family: ClassVar[Family] = FAMILY
     kinds: ClassVar[Mapping[str, Kind]] = {"token": Kind.OBSERVED}
 
     embedding: Float[Array, "symbols size"]

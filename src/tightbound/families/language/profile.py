@@ -8,7 +8,6 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree
 
-from tightbound.commands.json_numbers import number, numbers
 from tightbound.data.batch import Batch
 from tightbound.data.sentences import BOS, EOS
 from tightbound.data.sequences import Sequence
@@ -26,6 +25,7 @@ from tightbound.families.language.usage import (
     state_transitions,
 )
 from tightbound.models.base import AbstractModel
+from tightbound.report.json_numbers import number, numbers
 
 if TYPE_CHECKING:
     from tightbound.train.loop import TrainState

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import tyro
 
 from tightbound.errors import UserError
+from tightbound.families.language import FAMILY
 from tightbound.families.language.settings import (
     ContextKind,
     EmissionKind,
@@ -43,6 +44,7 @@ class LanguageRecipe:
         from tightbound.data.baselines.sequences import baseline_estimates
         from tightbound.data.baselines.tokens import token_references
         from tightbound.families.language.build import model_and_proposal
+        from tightbound.families.language.details import Details
         from tightbound.families.language.twin import twin_of
         from tightbound.train.run import run_keys
         from tightbound.train.schedules import optimiser
@@ -76,7 +78,8 @@ class LanguageRecipe:
             twin=twin_of(self.model),
             entropy=corpus.entropy,
             is_bound=is_bound,
-            vocabulary=corpus.vocabulary,
+            family=FAMILY,
+            details=Details(corpus.vocabulary),
             notes=(*corpus.notes, _bag_note(valid)),
             seed=seed,
         )

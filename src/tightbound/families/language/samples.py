@@ -1,7 +1,7 @@
 """Samples of a language model, and what it says of held-out texts: as text, and as numbers to draw."""
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,11 +11,11 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
-from tightbound.commands.json_numbers import number
 from tightbound.data.batch import Split
 from tightbound.data.sentences import BOS, EOS, NUM_MARKS, PAD, UNKNOWN
 from tightbound.data.vocabulary import MARKS, Vocabulary
 from tightbound.errors import UserError
+from tightbound.families.language.details import vocabulary_of
 from tightbound.families.language.draws import (
     DrawnTokens,
     draw_texts,
@@ -32,9 +32,17 @@ from tightbound.families.language.profile import (
 )
 from tightbound.families.language.sequence_vae import SequenceVAE
 from tightbound.families.language.usage import as_texts
-from tightbound.families.sequences.draws import linear_mixture, spherical_mixture
+from tightbound.families.sampling import (
+    Checkpoints,
+    Drawn,
+    at_least_one,
+    refuse_spherical_alone,
+    temperature_of,
+)
+from tightbound.inference.interpolation import linear_mixture, spherical_mixture
 from tightbound.models.base import AbstractModel
 from tightbound.models.wrappers import Noiseless
+from tightbound.report.json_numbers import number
 
 if TYPE_CHECKING:
     from tightbound.train.loop import TrainState
@@ -53,16 +61,64 @@ _NO_PRIOR = (
 
 
 @dataclass(frozen=True)
-class LanguageRequest:
-    """What is to be drawn."""
+class LanguageSamples:
+    """Texts with log p of every token, and what the model says of held-out ones."""
 
     num: int = 16
+    """Texts drawn from the model."""
     temperature: float = 1.0
-    prefix: str = ""  # the words, or characters, that every text begins with
-    row: int = 0  # the first held-out text shown
-    between: tuple[int, int] | None = None  # the two held-out texts whose latents are mixed
+    """Of the words: below 1 the likely ones become likelier."""
+    prefix: str = ""
+    """The words (or characters) that every text begins with."""
+    row: int | None = None
+    """The first held-out text shown; 0 by default."""
+    between: tuple[int, int] | None = None
+    """Two held-out texts: z of both is inferred and mixed, and a text is drawn along each mixture."""
     spherical: bool = False
+    """With `--between`: mix along the arc from one z to the other instead of the straight line."""
     seed: int = 0
+
+    @property
+    def first_row(self) -> int:
+        return self.row or 0
+
+    def write(
+        self, setup: "Setup", state: "TrainState", folder: Path, checkpoints: Checkpoints
+    ) -> Drawn:
+        """Write `texts-step-N` as .txt and .json, and `language-step-N.json`: losses by token, parts in
+        use, and, from the models of earlier checkpoints, how parts changed."""
+        from tightbound.train.folder import write_whole
+
+        at_least_one(num=self.num)
+        temperature_of(self.temperature)
+        refuse_spherical_alone(self.spherical, self.between)
+        if self.between is not None and self.row is not None:
+            raise UserError(
+                "--row was given with --between, which names its two rows. Leave one out."
+            )
+        vocabulary = vocabulary_of(setup)
+        assert vocabulary is not None, "a language run has a vocabulary"
+        rows_from(len(setup.data["valid"]), self.first_row)  # refused before anything is drawn
+        text_key, profile_key = jax.random.split(jax.random.key(self.seed))
+        shown, notes = texts_asked_for(setup, state, vocabulary, self, text_key)
+        step = int(state.step)
+        head = {"schema": 1, "step": step}
+        profile = language_profile(setup, state, vocabulary, self.first_row, profile_key)
+        steps = [s for s in checkpoints.steps() if s <= step]
+        models = (
+            (s, old.model) for s, old in zip(steps, checkpoints.states(setup, steps), strict=True)
+        )
+        history = language_history(models, steps, setup.data["train"])
+        document = {**head, "notes": notes, "texts": [text.to_json() for text in shown]}
+        written = as_written(shown, notes)
+        contents = {
+            f"texts-step-{step:08d}.txt": written,
+            f"texts-step-{step:08d}.json": json.dumps(document, indent=1) + "\n",
+            f"language-step-{step:08d}.json": json.dumps({**head, **profile, **history}) + "\n",
+        }
+        for name, content in contents.items():
+            write_whole(folder / name, content)
+        return Drawn([folder / name for name in contents], document, written)
 
 
 @dataclass(frozen=True)
@@ -84,45 +140,11 @@ class ShownText:
         }
 
 
-def write_language(
-    setup: "Setup",
-    state: "TrainState",
-    folder: Path,
-    request: LanguageRequest,
-    models: Iterable[tuple[int, AbstractModel]],
-    steps: Sequence[int],
-) -> tuple[list[Path], dict[str, Any], str]:
-    """Write `texts-step-N` as .txt and .json, and `language-step-N.json`: losses by token, parts in
-    use, and, from the models of the checkpoints at `steps`, how parts changed. Returns the files and
-    the texts as a document and as text."""
-    from tightbound.train.folder import write_whole
-
-    vocabulary = setup.vocabulary
-    assert vocabulary is not None, "a language run has a vocabulary"
-    rows_from(len(setup.data["valid"]), request.row)  # refused before anything is drawn
-    text_key, profile_key = jax.random.split(jax.random.key(request.seed))
-    shown, notes = texts_asked_for(setup, state, vocabulary, request, text_key)
-    step = int(state.step)
-    head = {"schema": 1, "step": step}
-    profile = language_profile(setup, state, vocabulary, request.row, profile_key)
-    history = language_history(models, steps, setup.data["train"])
-    document = {**head, "notes": notes, "texts": [text.to_json() for text in shown]}
-    written = as_written(shown, notes)
-    contents = {
-        f"texts-step-{step:08d}.txt": written,
-        f"texts-step-{step:08d}.json": json.dumps(document, indent=1) + "\n",
-        f"language-step-{step:08d}.json": json.dumps({**head, **profile, **history}) + "\n",
-    }
-    for name, content in contents.items():
-        write_whole(folder / name, content)
-    return [folder / name for name in contents], document, written
-
-
 def texts_asked_for(
     setup: "Setup",
     state: "TrainState",
     vocabulary: Vocabulary,
-    request: LanguageRequest,
+    request: LanguageSamples,
     key: PRNGKeyArray,
 ) -> tuple[list[ShownText], list[str]]:
     """The texts, and what must be known of them. UserError where the request cannot be meant."""
@@ -155,7 +177,7 @@ def texts_asked_for(
 def texts_from_prior(
     model: SequenceVAE,
     vocabulary: Vocabulary,
-    request: LanguageRequest,
+    request: LanguageSamples,
     given: Int[Array, " time"],
     key: PRNGKeyArray,
 ) -> list[ShownText]:
@@ -171,12 +193,12 @@ def reconstructions(
     setup: "Setup",
     state: "TrainState",
     vocabulary: Vocabulary,
-    request: LanguageRequest,
+    request: LanguageSamples,
     given: Int[Array, " time"],
     key: PRNGKeyArray,
 ) -> list[ShownText]:
     """Held-out texts with log p(x_t | x_<t, z), z ~ q(z | x), each before a text drawn at the same z."""
-    rows = rows_from(len(setup.data["valid"]), request.row)[:_RECONSTRUCTED]
+    rows = rows_from(len(setup.data["valid"]), request.first_row)[:_RECONSTRUCTED]
     z_key, x_key = jax.random.split(key)
     held_out, z = _held_out(setup, state, vocabulary, rows, z_key)
     assert isinstance(state.model, SequenceVAE)
@@ -191,7 +213,7 @@ def texts_between(
     setup: "Setup",
     state: "TrainState",
     vocabulary: Vocabulary,
-    request: LanguageRequest,
+    request: LanguageSamples,
     given: Int[Array, " time"],
     key: PRNGKeyArray,
 ) -> list[ShownText]:
@@ -308,7 +330,7 @@ def _shown(
     return ShownText(name, tuple(as_texts(vocabulary, tokens[there])), tuple(told), num_given)
 
 
-def _refuse_between(request: LanguageRequest, model: AbstractModel) -> None:
+def _refuse_between(request: LanguageSamples, model: AbstractModel) -> None:
     if request.between is not None:
         raise UserError(
             f"--between mixes latents, and this {type(model).__name__} has none for a whole text. "
@@ -316,7 +338,7 @@ def _refuse_between(request: LanguageRequest, model: AbstractModel) -> None:
         )
 
 
-def _refuse_prefix(request: LanguageRequest) -> None:
+def _refuse_prefix(request: LanguageSamples) -> None:
     if request.prefix:
         raise UserError(
             "--prefix goes on with draws from the prior, and this auto-encoder was trained without "

@@ -12,6 +12,8 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from tightbound.data.sentences import EOS, UNKNOWN
 from tightbound.data.sequences import Sequence
+from tightbound.families.family import Family
+from tightbound.families.language import FAMILY
 from tightbound.families.language.contexts import AbstractContext, Recurrent
 from tightbound.families.language.model import LanguageModel, is_scored
 from tightbound.families.language.sequence_latents import Prior
@@ -100,6 +102,7 @@ class SequenceVAE(AbstractRegularised):
     unknown one with probability `word_dropout` (their sec. 3.1); words that are predicted stay.
     """
 
+    family: ClassVar[Family] = FAMILY
     kinds: ClassVar[Mapping[str, Kind]] = {"z": Kind.LATENT, "token": Kind.OBSERVED}
 
     prior: Prior

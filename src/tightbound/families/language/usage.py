@@ -10,7 +10,6 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, PyTree
 
-from tightbound.commands.json_numbers import number, numbers
 from tightbound.data.batch import Batch
 from tightbound.data.sentences import EOS
 from tightbound.data.sequences import Sequence
@@ -31,6 +30,7 @@ from tightbound.families.language.parts import (
     transition,
 )
 from tightbound.models.base import AbstractModel
+from tightbound.report.json_numbers import number, numbers
 
 _BUSIEST = 12  # components whose words are named
 _STATES = 16  # in a table of transitions

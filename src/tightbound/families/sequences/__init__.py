@@ -1,0 +1,12 @@
+"""Sequences with latent states: pen strokes, music, images read by rows, and series."""
+
+from tightbound.families.family import Family
+
+FAMILY = Family(
+    name="sequences",
+    rows="sequences",
+    package=__name__,
+    recipes="recipes:RECIPES",
+    samples="samples:SequenceSamples",
+    figures="figures:stroke_figures",
+)

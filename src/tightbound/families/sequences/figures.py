@@ -3,8 +3,11 @@
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from tightbound.families.sequences.details import offset_scale_of
+
 if TYPE_CHECKING:
     from tightbound.data.batch import Split
+    from tightbound.data.strokes import OffsetScale
     from tightbound.estimators.estimate import Estimate
     from tightbound.evaluation import Evaluation
     from tightbound.train.loop import TrainState
@@ -20,10 +23,11 @@ def stroke_figures(
     from tightbound.data.baselines.sequences import stroke_references
     from tightbound.estimators.units import per_unit
 
-    if setup.offset_scale is None:
+    scale = offset_scale_of(setup)
+    if scale is None:
         return {}
     common: dict[str, Any] = {"bound": "none", "num_samples": 1, "split": evaluation.split}
-    error = _absolute_errors(setup, state, split, seed)
+    error = _absolute_errors(setup, state, split, scale, seed)
     figures = {
         "reconstructed offsets": per_unit(
             error, split.num_units, estimator="mean absolute offset error", **common
@@ -37,10 +41,12 @@ def stroke_figures(
     }
     units = {"reconstructed offsets": "data units per step", "pen": "nats per step"}
     named = {name: replace(figure, unit=units[name]) for name, figure in figures.items()}
-    return named | stroke_references(setup.data["train"], split, setup.offset_scale)
+    return named | stroke_references(setup.data["train"], split, scale)
 
 
-def _absolute_errors(setup: "Setup", state: "TrainState", split: "Split", seed: int):
+def _absolute_errors(
+    setup: "Setup", state: "TrainState", split: "Split", offset_scale: "OffsetScale", seed: int
+):
     """Of every row: |x - mean of x given z|, averaged over coordinates and summed over real steps."""
     import equinox as eqx
     import jax
@@ -59,8 +65,7 @@ def _absolute_errors(setup: "Setup", state: "TrainState", split: "Split", seed: 
 
         return jax.vmap(one_row)(batch.x, batch.rows)
 
-    assert setup.offset_scale is not None
-    scale = jnp.asarray(setup.offset_scale.scale, jnp.float32)
+    scale = jnp.asarray(offset_scale.scale, jnp.float32)
     proposal = setup.evaluated(state.proposal)
     found = [
         np.asarray(errors(state.model, proposal, jax.tree.map(jnp.asarray, batch), scale))[:real]

@@ -6,12 +6,13 @@ from jaxtyping import Float
 from tightbound.data.batch import Split
 from tightbound.data.strokes import Strokes
 from tightbound.diagnose import evidence as ev
+from tightbound.families.sequences.details import offset_scale_of
 from tightbound.train.setup import Setup
 
 
 def transform(setup: Setup) -> ev.Transform | None:
     """The splits' offsets against the scale the setup states; None where it states none."""
-    scale = setup.offset_scale
+    scale = offset_scale_of(setup)
     if scale is None or not isinstance(setup.data["train"].x.values, Strokes):
         return None
     names = [name for name in ("train", "valid", "test") if name in setup.data]

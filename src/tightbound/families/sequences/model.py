@@ -1,7 +1,7 @@
 """The variational recurrent network, with its ablations, and the proposals that go along a state."""
 
 from collections.abc import Callable, Mapping
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import equinox as eqx
 import jax
@@ -10,6 +10,8 @@ import numpyro.distributions as dist
 from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
 from tightbound.data.sequences import Sequence
+from tightbound.families.family import Family
+from tightbound.families.sequences import FAMILY
 from tightbound.models.base import Distribution
 from tightbound.models.stateful import AbstractStateful, AbstractStepwise, as_vector
 from tightbound.nn.activations import softplus
@@ -28,6 +30,8 @@ class VRNN(AbstractStateful):
     network z_t ~ N(0, I), their VRNN-I; with `latent_size` 0 it is a recurrent network. The scale of
     z is `min_scale` + softplus.
     """
+
+    family: ClassVar[Family] = FAMILY
 
     observation_features: eqx.nn.MLP  # f_x before its last activation
     latent_features: eqx.nn.MLP | None  # f_z before its last activation

@@ -1,6 +1,7 @@
 """The deep Markov model: a Gaussian chain with a gated transition, seen through a network."""
 
 from collections.abc import Callable, Mapping
+from typing import ClassVar
 
 import equinox as eqx
 import jax
@@ -8,6 +9,8 @@ import jax.numpy as jnp
 import numpyro.distributions as dist
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from tightbound.families.family import Family
+from tightbound.families.sequences import FAMILY
 from tightbound.models.base import Distribution
 from tightbound.models.stateful import AbstractStateSpace
 from tightbound.nn.activations import softplus
@@ -64,6 +67,8 @@ class DeepMarkovModel(AbstractStateSpace):
     Krishnan et al. 2017 (arXiv:1609.09869), eq. 1 and sec. 5. Its usual proposal is `StepProposal`
     with `smoothing`.
     """
+
+    family: ClassVar[Family] = FAMILY
 
     gated_transition: GatedTransition
     decoder: eqx.nn.MLP  # g

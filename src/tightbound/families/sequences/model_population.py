@@ -9,6 +9,8 @@ import numpyro.distributions as dist
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from tightbound.data.sequences import Sequence
+from tightbound.families.family import Family
+from tightbound.families.sequences import FAMILY
 from tightbound.models.stateful import AbstractStateSpace, AbstractStepwise
 from tightbound.nn.scales import above_floor, raw_above_floor
 from tightbound.terms import Kind
@@ -29,6 +31,7 @@ class ThetaLogistic(AbstractStateSpace):
     from one sequence it would learn that sequence's first value.
     """
 
+    family: ClassVar[Family] = FAMILY
     kinds: ClassVar[Mapping[str, Kind]] = {"z": Kind.LATENT, "x": Kind.OBSERVED}
 
     growth: Float[Array, ""]  # b0, per step

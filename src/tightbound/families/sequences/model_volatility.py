@@ -12,6 +12,8 @@ from jax.scipy.linalg import solve_triangular
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from tightbound.data.sequences import Sequence
+from tightbound.families.family import Family
+from tightbound.families.sequences import FAMILY
 from tightbound.models.stateful import AbstractStateSpace, AbstractStepwise
 from tightbound.nn.scales import above_floor, raw_above_floor
 from tightbound.terms import Kind
@@ -34,6 +36,7 @@ class StochasticVolatility(AbstractStateSpace):
     the series in their order, which matters under Student-t shocks and to them alone.
     """
 
+    family: ClassVar[Family] = FAMILY
     kinds: ClassVar[Mapping[str, Kind]] = {"z": Kind.LATENT, "x": Kind.OBSERVED}
     min_scale: ClassVar[float] = 1e-3  # of s: a volatility that hardly moves is no fault
     min_df: ClassVar[float] = 2.1  # as in `StudentTOutput`: the returns have a variance

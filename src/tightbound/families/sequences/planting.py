@@ -23,6 +23,7 @@ from tightbound.diagnose.laws.steps import without_earlier_weights
 from tightbound.drill.planting import with_evaluation, with_model, with_proposal
 from tightbound.estimators.bounds import filtering_terms
 from tightbound.evaluation import Evaluation, evaluate
+from tightbound.families.sequences.details import Details, offset_scale_of
 from tightbound.inference.stepwise import filter_pair, stepwise_pair
 from tightbound.inference.weigh import weigh
 from tightbound.models.base import Distribution
@@ -332,8 +333,9 @@ def _with_offsets(split: Split, offset: np.ndarray) -> Split:
 
 
 def _raw(setup: Setup, split: Split) -> np.ndarray:
-    assert setup.offset_scale is not None
-    raw = setup.offset_scale.undo(split.x.values.offset)
+    scale = offset_scale_of(setup)
+    assert scale is not None
+    raw = scale.undo(split.x.values.offset)
     return np.where(split.mask[..., None], raw, 0.0)
 
 
@@ -382,9 +384,9 @@ class WrongInverse(OffsetScale):
 
 def inverted_wrongly(setup: Setup) -> Setup:
     """(x + mean) * scale for x * scale + mean."""
-    scale = setup.offset_scale
+    scale = offset_scale_of(setup)
     assert scale is not None
-    return replace(setup, offset_scale=WrongInverse(scale.mean, scale.scale, scale.clip))
+    return replace(setup, details=Details(WrongInverse(scale.mean, scale.scale, scale.clip)))
 
 
 def cut_from_index_one(split: Split) -> Split:

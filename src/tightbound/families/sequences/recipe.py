@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import tyro
 
 from tightbound.errors import UserError
+from tightbound.families.sequences import FAMILY
 from tightbound.families.sequences.objective import StepObjective
 from tightbound.train.settings import OptimiserSettings, RunSettings
 
@@ -96,6 +97,7 @@ class SequenceRecipe:
         import jax
 
         from tightbound.data.baselines.sequences import baseline_estimates
+        from tightbound.families.sequences.details import Details
         from tightbound.train.run import run_keys
         from tightbound.train.schedules import optimiser
         from tightbound.train.setup import Setup
@@ -127,7 +129,8 @@ class SequenceRecipe:
             baselines=baseline_estimates(rows(splits["valid"]), splits["valid"]),
             baseline_rows=rows,
             twin=lambda key: _twin(self.model, self.objective, key),
-            offset_scale=scale,
+            family=FAMILY,
+            details=Details(scale),
             notes=(*notes, *_references(splits, scale)),
             seed=seed,
         )

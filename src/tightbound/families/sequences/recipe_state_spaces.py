@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import tyro
 
+from tightbound.families.sequences import FAMILY
 from tightbound.families.sequences.objective import StepObjective
 from tightbound.train.settings import OptimiserSettings, RunSettings
 
@@ -92,6 +93,7 @@ class StateSpaceRecipe:
             baselines=baseline_estimates(rows(valid), valid),
             baseline_rows=rows,
             twin=lambda key: _twin(self.data, self.model, key),
+            family=FAMILY,
             seed=seed,
         )
 

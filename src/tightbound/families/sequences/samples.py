@@ -16,6 +16,13 @@ from tightbound.data.batch import Batch, Split
 from tightbound.data.sets.pianorolls import LOWEST_PITCH, NUM_KEYS
 from tightbound.data.strokes import OffsetScale, Strokes, positions
 from tightbound.errors import UserError
+from tightbound.families.sampling import (
+    Checkpoints,
+    Drawn,
+    at_least_one,
+    refuse_spherical_alone,
+)
+from tightbound.families.sequences.details import offset_scale_of
 from tightbound.families.sequences.draws import between, free, latents_of, primed
 from tightbound.families.sequences.midi import write_midi
 from tightbound.families.sequences.panels import write_profile
@@ -61,51 +68,78 @@ class Shown:
 
 
 @dataclass(frozen=True)
-class SequenceRequest:
-    """What is to be drawn. Without a prefix and without two rows to mix it runs freely."""
+class SequenceSamples:
+    """Sequences (strokes, music, images by rows, series) drawn beside held-out ones. Without a prefix and
+    without two rows to mix the model runs freely."""
 
     num: int = 16
-    num_steps: int | None = None  # None: as many as the held-out row beside it has (left)
-    prefix: int = 0  # steps of held-out rows that are kept
-    row: int = 0  # the first of the rows shown
-    between: tuple[int, int] | None = None  # the two rows whose latents are mixed
+    """Sequences drawn."""
+    num_steps: int | None = None
+    """Steps that are drawn; by default as many as the held-out row beside has (left)."""
+    prefix: int | None = None
+    """Steps of held-out rows that are given, after which the model goes on."""
+    row: int | None = None
+    """The first of the held-out rows shown; 0 by default."""
+    between: tuple[int, int] | None = None
+    """Two held-out rows: z of both is inferred and mixed step by step, and x is drawn along each mixture
+    with the same noise."""
     spherical: bool = False
-    columns: int | None = None  # of the sheet
+    """With `--between`: mix along the arc from one z to the other instead of the straight line."""
+    columns: int | None = None
+    """Pictures in a line of the sheet."""
     seed: int = 0
 
+    @property
+    def first_row(self) -> int:
+        return self.row or 0
 
-def write_sequences(
-    setup: "Setup", state: "TrainState", folder: Path, request: SequenceRequest
-) -> list[Path]:
-    """Write the sheet, beside it the files of the medium, and what the proposal and the output do at
-    every step of a few held-out rows (`profile-step-N.json`, which the report draws)."""
-    from tightbound.train.folder import write_whole
+    def write(
+        self, setup: "Setup", state: "TrainState", folder: Path, checkpoints: Checkpoints
+    ) -> Drawn:
+        """Write the sheet, beside it the files of the medium, and what the proposal and the output do at
+        every step of a few held-out rows (`profile-step-N.json`, which the report draws)."""
+        from tightbound.train.folder import write_whole
 
-    model, proposal = stepwise_pair(state.model, setup.evaluated(state.proposal))
-    valid = setup.data["valid"]
-    _refuse_what_is_not_there(request, valid)
-    noise_key, draw_key, profile_key = jax.random.split(jax.random.key(request.seed), 3)
-    seen = _as_seen(setup, valid.take(_rows(request, valid)), noise_key)
-    if request.between is not None:
-        name, shown = "between", mixed(model, proposal, seen, request, draw_key)
-    elif request.prefix:
-        name, shown = "primed", continued_rows(model, proposal, seen, request, draw_key)
-    else:
-        name, shown = "sampled", run_free(model, seen, request, draw_key)
-    step = f"step-{int(state.step):08d}"
-    document = {"schema": 1, "step": int(state.step), **profile(setup, state, profile_key)}
-    profiles = [folder / f"profile-{step}.json", folder / f"profile-{step}.png"]
-    write_whole(profiles[0], json.dumps(document) + "\n")
-    write_profile(document, profiles[1])
-    medium = medium_of(valid)
-    columns = request.columns or _COLUMNS[medium]
-    # Last: music needs one more package, and what is above should not wait for it.
-    files = write_sheet(shown, medium, folder, f"{name}-{step}", columns, setup.offset_scale)
-    return [*files, *profiles]
+        self._refuse_what_cannot_be_meant()
+        model, proposal = stepwise_pair(state.model, setup.evaluated(state.proposal))
+        valid = setup.data["valid"]
+        _refuse_what_is_not_there(self, valid)
+        noise_key, draw_key, profile_key = jax.random.split(jax.random.key(self.seed), 3)
+        seen = _as_seen(setup, valid.take(_rows(self, valid)), noise_key)
+        if self.between is not None:
+            name, shown = "between", mixed(model, proposal, seen, self, draw_key)
+        elif self.prefix:
+            name, shown = "primed", continued_rows(model, proposal, seen, self, draw_key)
+        else:
+            name, shown = "sampled", run_free(model, seen, self, draw_key)
+        step = f"step-{int(state.step):08d}"
+        document = {"schema": 1, "step": int(state.step), **profile(setup, state, profile_key)}
+        profiles = [folder / f"profile-{step}.json", folder / f"profile-{step}.png"]
+        write_whole(profiles[0], json.dumps(document) + "\n")
+        write_profile(document, profiles[1])
+        medium = medium_of(valid)
+        columns = self.columns or _COLUMNS[medium]
+        # Last: music needs one more package, and what is above should not wait for it.
+        scale = offset_scale_of(setup)
+        files = write_sheet(shown, medium, folder, f"{name}-{step}", columns, scale)
+        return Drawn([*files, *profiles])
+
+    def _refuse_what_cannot_be_meant(self) -> None:
+        at_least_one(
+            num=self.num, num_steps=self.num_steps, prefix=self.prefix, columns=self.columns
+        )
+        refuse_spherical_alone(self.spherical, self.between)
+        alone = {"prefix": self.prefix, "num-steps": self.num_steps, "row": self.row}
+        clashing = [name for name, value in alone.items() if value is not None]
+        if self.between is not None and clashing:
+            raise UserError(
+                f"--{clashing[0]} was given with --between, which takes the first steps of two rows it "
+                "names, as many as the shorter one has. Leave one out."
+            )
 
 
 def run_free(
-    model: AbstractStateful, seen: Batch, request: SequenceRequest, key: PRNGKeyArray
+    model: AbstractStateful, seen: Batch, request: SequenceSamples, key: PRNGKeyArray
 ) -> list[Shown]:
     """Draws from the model's beginning, each after a real row and as long as it."""
     real = real_rows(seen)
@@ -119,7 +153,7 @@ def continued_rows(
     model: AbstractStateful,
     proposal: AbstractStepwise,
     seen: Batch,
-    request: SequenceRequest,
+    request: SequenceSamples,
     key: PRNGKeyArray,
 ) -> list[Shown]:
     """Real rows, each with its first steps and what the model makes of them. Where there are fewer
@@ -128,14 +162,14 @@ def continued_rows(
     chosen = np.arange(request.num) % len(real)
     batch = jax.tree.map(lambda leaf: leaf[chosen], seen)
     batch = eqx.tree_at(lambda b: b.rows, batch, np.arange(request.num))  # noise of its own
-    left = [request.num_steps or _length(real[i]) - request.prefix for i in chosen]
-    later = primed(model, proposal, batch, request.prefix, max(left), key)
+    left = [request.num_steps or _length(real[i]) - (request.prefix or 0) for i in chosen]
+    later = primed(model, proposal, batch, (request.prefix or 0), max(left), key)
     later = jax.tree.map(np.asarray, later)
     samples = []
     for i, num_steps in enumerate(left):
-        begun = _cut(real[chosen[i]].values, slice(None), request.prefix)
+        begun = _cut(real[chosen[i]].values, slice(None), (request.prefix or 0))
         values = jax.tree.map(lambda *a: np.concatenate(a), begun, _cut(later, i, num_steps))
-        samples.append(Shown(f"{request.prefix} steps given", values, request.prefix))
+        samples.append(Shown(f"{(request.prefix or 0)} steps given", values, (request.prefix or 0)))
     return _in_turn(real, samples)
 
 
@@ -143,7 +177,7 @@ def mixed(
     model: AbstractStateful,
     proposal: AbstractStepwise,
     seen: Batch,
-    request: SequenceRequest,
+    request: SequenceSamples,
     key: PRNGKeyArray,
 ) -> list[Shown]:
     """The first row, draws along mixtures of both rows' latents (`between` says what that is), the
@@ -246,27 +280,27 @@ def stroke_picture(shown: Shown, scale: OffsetScale | None) -> StrokePicture:
     return StrokePicture(shown.name, tuple(lines))
 
 
-def _rows(request: SequenceRequest, valid: Split) -> np.ndarray:
+def _rows(request: SequenceSamples, valid: Split) -> np.ndarray:
     """The held-out rows that are needed: from `row` on, those longer than the prefix."""
     if request.between is not None:
         return np.array(request.between)
-    long = np.flatnonzero(valid.num_units > request.prefix)
-    return long[long >= request.row][: request.num]
+    long = np.flatnonzero(valid.num_units > (request.prefix or 0))
+    return long[long >= request.first_row][: request.num]
 
 
-def _refuse_what_is_not_there(request: SequenceRequest, valid: Split) -> None:
+def _refuse_what_is_not_there(request: SequenceSamples, valid: Split) -> None:
     last = len(valid) - 1
-    asked = request.between if request.between is not None else (request.row,)
+    asked = request.between if request.between is not None else (request.first_row,)
     option = "row" if request.between is None else "between"
     for row in asked:
         if not 0 <= row <= last:
             raise UserError(
                 f"--{option} {row} was asked for, but the held-out split has the rows 0 to {last}."
             )
-    longest = int(valid.num_units[request.row :].max())
-    if request.between is None and request.prefix >= longest:
+    longest = int(valid.num_units[request.first_row :].max())
+    if request.between is None and (request.prefix or 0) >= longest:
         raise UserError(
-            f"--prefix {request.prefix} was asked for, but from row {request.row} on no held-out row "
+            f"--prefix {(request.prefix or 0)} was asked for, but from row {request.first_row} on no held-out row "
             f"has more than {longest} steps. Give at most {longest - 1}."
         )
 

@@ -1,4 +1,4 @@
-"""Figures beside the bound: of images how well they are rebuilt, of mixtures who answers for what."""
+"""Figures beside the bound of Stein mixtures: predictions, reconstructions, who answers for what."""
 
 import math
 from dataclasses import replace
@@ -18,60 +18,28 @@ if TYPE_CHECKING:
 _MOST_ROWS = 256  # at once
 
 
-def mixture_figures(
+def figures(
     setup: "Setup", state: "TrainState", split: "Split", evaluation: "Evaluation", seed: int
 ) -> "dict[str, Estimate]":
-    """Of images: `image_figures`; of mixtures with a density: `component_figures`. Else nothing."""
+    """Of points that share their latents: how well they are predicted. Of images: how well they are
+    rebuilt. Of mixtures with a density: who answers for what."""
     import jax
 
+    from tightbound.families.stein.figures_points import point_figures
+    from tightbound.inference.reconstruction import reconstruction_figures
+
     key = jax.random.key(seed)
-    return image_figures(setup, state, split, evaluation, key) | component_figures(
-        setup, state, split, evaluation, key
-    )
-
-
-def image_figures(
-    setup: "Setup",
-    state: "TrainState",
-    split: "Split",
-    evaluation: "Evaluation",
-    key: "PRNGKeyArray",
-) -> "dict[str, Estimate]":
-    """Where the data are grey images that are binarised or rescaled, and the output has a mean:
-
-    - the mean square of (grey image in [0, 1] - mean of the output) per pixel, at one z per image and
-      component, averaged over components, where z is drawn from what the model sees;
-    - KL(q || p), in nats per image, over the draws of the evaluation.
-
-    A smaller error is no better inference: z may carry more than the bound thinks it worth.
-    """
-    from tightbound.data.noising import Binarise, Rescale
-    from tightbound.estimators.units import per_sequence
-    from tightbound.terms import Kind
-
-    inner = getattr(state.model, "inner", state.model)
-    if not isinstance(setup.noise, Binarise | Rescale) or not hasattr(inner, "residual"):
-        return {}
-    common: dict[str, Any] = {"bound": "none", "split": evaluation.split}
-    squares = _square_errors(setup, state, split, setup.noise.levels, key)
-    error = per_sequence(
-        squares,
-        estimator="grey image less the output's mean, one z per image and component",
-        num_samples=1,
-        **common,
-    )
-    means = evaluation.site_means
-    latent = [-means[name] for name, kind in evaluation.kinds.items() if kind is Kind.LATENT]
-    kl = per_sequence(
-        sum(latent[1:], latent[0]),
-        estimator="mean of log q - log p",
+    rebuilt = reconstruction_figures(
+        state.model,
+        setup.evaluated(state.proposal),
+        split,
+        setup.noise,
+        key,
+        kl=evaluation.kl,
         num_samples=len(evaluation.log_weights),
-        **common,
     )
-    return {
-        "reconstruction": replace(error, unit="squared grey levels per pixel"),
-        "KL": replace(kl, unit="nats per image"),
-    }
+    points = point_figures(setup, state, split, evaluation, seed)
+    return points | rebuilt | component_figures(setup, state, split, evaluation, key)
 
 
 def component_figures(
@@ -132,40 +100,6 @@ def component_usage(
         return None
     shares = normalised_weights(np.asarray(log_weights[:num_even], np.float64))
     return shares.reshape(-1, num_components, shares.shape[1]).sum(0)
-
-
-def _square_errors(
-    setup: "Setup", state: "TrainState", split: "Split", levels: int, key: "PRNGKeyArray"
-) -> "Float[np.ndarray, ' rows']":
-    """Of every image, the mean over pixels and components."""
-    import equinox as eqx
-    import jax
-    import jax.numpy as jnp
-    import numpy as np
-
-    from tightbound.data.batch import chunks
-    from tightbound.data.labelled import image_of
-    from tightbound.families.images.samples import mean_of
-    from tightbound.inference.predictive import posterior_draws
-
-    noise_key, draw_key = jax.random.split(key)
-
-    @eqx.filter_jit
-    def errors(model, proposal, batch) -> "Float[Array, ' batch']":
-        grey = image_of(batch.x) / levels
-        assert setup.noise is not None
-        seen = setup.noise(batch, noise_key)
-        z = posterior_draws(model, proposal, seen, num_samples=1, key=draw_key)
-        of_rows = jax.vmap(lambda x, z: mean_of(model, x, z))
-        means = jax.vmap(lambda z: of_rows(seen.x, z))(jax.tree.map(lambda leaf: leaf[:, 0], z))
-        return jnp.square(means - grey[None]).mean((0, 2))
-
-    proposal = setup.evaluated(state.proposal)
-    found = [
-        np.asarray(errors(state.model, proposal, jax.tree.map(jnp.asarray, batch)))[:real]
-        for batch, real in chunks(split, min(_MOST_ROWS, len(split)))
-    ]
-    return np.concatenate(found).astype(np.float64)
 
 
 def _responsibility_entropies(

@@ -3,6 +3,8 @@
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from tightbound.families.stein.details import target_scale_of
+
 if TYPE_CHECKING:
     import numpy as np
     from jaxtyping import Float, PRNGKeyArray, Real
@@ -48,7 +50,7 @@ def point_figures(
             "Brier score": prediction.brier_score(shares, target, split=described),
             "calibration error": prediction.calibration_error(shares, target, split=described),
         }
-    scale = setup.target_scale
+    scale = target_scale_of(setup)
     unit = "data units" if scale is None else "normalised units"
     figures["RMSE"] = prediction.root_mean_square_error(
         by_draw, np.asarray(target, np.float64), unit=unit, split=described
@@ -98,21 +100,6 @@ def predictions(
         key=key,
     )
     return np.asarray(found.expected, np.float64), np.asarray(found.target, np.float64)
-
-
-def what_is_measured(split: "Split") -> str:
-    """What the figures of a pooled split are of, as a sentence; "" for other data."""
-    if not split.pooled:
-        return ""
-    if split.given:
-        return (
-            f"Points of {split.name} are predicted from the {split.given} split: figures per sequence are "
-            "per point. `--split train` gives the bound on log p(D) itself."
-        )
-    return (
-        "The points of train are one data set: the bound is on log p(D), in nats per data set. Other "
-        "splits are predicted from it."
-    )
 
 
 def times(estimate: "Estimate", factor: float, unit: str) -> "Estimate":

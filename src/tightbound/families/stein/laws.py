@@ -13,6 +13,7 @@ from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from tightbound.data.batch import Batch
 from tightbound.diagnose import evidence as ev
+from tightbound.families.stein.details import interaction_of
 from tightbound.inference.stein import stein_force
 from tightbound.inference.weigh import draws, proposal_score
 from tightbound.models.base import AbstractModel, AbstractProposal
@@ -71,13 +72,14 @@ def motion_of_components(
     )
     scores = jax.tree.map(lambda leaf: -leaf, slope)
     attraction, repulsion = scores, jax.tree.map(jnp.zeros_like, scores)
-    if setup.interaction is not None:
+    acting = interaction_of(setup)
+    if acting is not None:
         attraction, repulsion = stein_force(
             own,
             scores,
-            setup.interaction.kernel,
-            repulsion=setup.interaction.repulsion,
-            num_rows=setup.interaction.num_rows,
+            acting.kernel,
+            repulsion=acting.repulsion,
+            num_rows=acting.num_rows,
         )
     sizes = norms(own)
     return {
@@ -121,7 +123,8 @@ def interaction(
 ) -> ev.Spreading | None:
     """What eight updates without any gradient do to the components, from a fresh optimiser: what is
     left then is their repulsion alone, whatever the optimiser makes of its size."""
-    if not mixtures(pair) or setup.interaction is None:
+    acting = interaction_of(setup)
+    if not mixtures(pair) or acting is None:
         return None
     parameters = eqx.filter(pair, eqx.is_inexact_array)
 
@@ -150,7 +153,7 @@ def interaction(
         return jnp.where(largest > 0, cosine, still)
 
     return ev.Spreading(
-        stated=float(setup.interaction.repulsion),
+        stated=float(acting.repulsion),
         num_components=mixtures(pair)[0].num_components,
         spreading=float(spreading(parameters)),
     )

@@ -14,6 +14,8 @@ import numpy as np
 import numpyro.distributions as dist
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from tightbound.families.family import Family
+from tightbound.families.stein import FAMILY
 from tightbound.models.base import AbstractModel
 from tightbound.terms import Kind
 
@@ -24,6 +26,7 @@ class AbstractTarget(AbstractModel):
     What stands for x is one number, which is not read: a row of a data set that asks for nothing.
     """
 
+    family: ClassVar[Family] = FAMILY
     kinds: ClassVar[Mapping[str, Kind]] = {"z": Kind.LATENT}
 
     @abstractmethod

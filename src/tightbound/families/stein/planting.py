@@ -11,6 +11,7 @@ import optax
 from jaxtyping import Array, Float, Key, PRNGKeyArray, PyTree
 
 from tightbound.drill.planting import with_proposal
+from tightbound.families.stein.details import interaction_of
 from tightbound.families.stein.laws import norms
 from tightbound.inference.stein import stein_force, transported
 from tightbound.inference.weigh import draws
@@ -140,8 +141,8 @@ def force_norm_as_loss(setup: Setup) -> Setup:
     """The value is minus the norm of the Stein force; the gradient is the right one."""
     claim = setup.claim
     assert isinstance(claim, Objective)
-    assert setup.interaction is not None
-    acting = setup.interaction
+    acting = interaction_of(setup)
+    assert acting is not None
 
     def wrong(model, proposal, batch, *, key, step):
         parameters, static = eqx.partition((model, proposal), eqx.is_inexact_array)
@@ -186,7 +187,7 @@ def with_repulsion_times(factor: float) -> Callable[[Setup], Setup]:
     """The Stein force written anew, with its repulsion multiplied: 0 leaves it out, -1 turns it."""
 
     def plant(setup: Setup) -> Setup:
-        acting = setup.interaction
+        acting = interaction_of(setup)
         assert acting is not None
 
         def update(gradient, state, params=None):

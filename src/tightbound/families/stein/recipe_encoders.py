@@ -8,6 +8,7 @@ import tyro
 
 from tightbound.errors import UserError
 from tightbound.families.images.recipe import ImageData, VAEModel, load_images, make_pair, make_twin
+from tightbound.families.stein import FAMILY
 from tightbound.families.stein.settings import MixtureSettings, inference, interaction
 from tightbound.train.settings import ObjectiveSettings, OptimiserSettings, RunSettings
 
@@ -33,6 +34,7 @@ class SteinVAERecipe:
 
         from tightbound.data.baselines.images import image_baselines
         from tightbound.data.labelled import image_of
+        from tightbound.families.stein.details import Details
         from tightbound.models.mixture import mixture
         from tightbound.train.run import run_keys
         from tightbound.train.setup import Setup, Twin
@@ -73,7 +75,8 @@ class SteinVAERecipe:
             noise=noise,
             objective=found.objective,
             optimiser=found.optimiser,
-            interaction=interaction(self.mixture, num_rows=len(splits["train"])),
+            family=FAMILY,
+            details=Details(interaction(self.mixture, num_rows=len(splits["train"]))),
             run=self.run,
             baselines=image_baselines(splits["train"], splits["valid"], self.model.output, levels),
             twin=twin,

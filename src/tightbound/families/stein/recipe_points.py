@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal, get_args
 import tyro
 
 from tightbound.errors import UserError
+from tightbound.families.stein import FAMILY
 from tightbound.families.stein.settings import (
     GuideSettings,
     MixtureSettings,
@@ -76,6 +77,7 @@ class SteinPointRecipe:
         from tightbound.data.baselines.classes import class_baseline_rows
         from tightbound.data.baselines.regression import regression_baseline_rows
         from tightbound.data.baselines.sequences import baseline_estimates
+        from tightbound.families.stein.details import Details
         from tightbound.train.run import run_keys
         from tightbound.train.setup import Setup
 
@@ -102,13 +104,13 @@ class SteinPointRecipe:
             data=splits,
             objective=found.objective,
             optimiser=found.optimiser,
-            interaction=interaction(self.mixture, num_rows=1),
             run=self.run,
             baselines=baseline_estimates(rows(splits["valid"]), splits["valid"]),
             baseline_rows=rows,
             is_bound=self.mixture.is_bound,
             twin=_twin(self.model, self.guide, self.mixture),
-            target_scale=scale,
+            family=FAMILY,
+            details=Details(interaction(self.mixture, num_rows=1), scale),
             seed=seed,
         )
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Literal
 
 import tyro
 
+from tightbound.families.stein import FAMILY
 from tightbound.families.stein.settings import (
     GuideSettings,
     MixtureSettings,
@@ -46,6 +47,7 @@ class SteinTargetRecipe:
     def build(self, seed: int) -> "Setup":
         """The density, its proposal and what fits one to the other."""
         from tightbound.data.no_data import target_splits
+        from tightbound.families.stein.details import Details
         from tightbound.train.run import run_keys
         from tightbound.train.setup import Setup
 
@@ -67,7 +69,8 @@ class SteinTargetRecipe:
             data=target_splits(),
             objective=found.objective,
             optimiser=found.optimiser,
-            interaction=interaction(self.mixture, num_rows=1),
+            family=FAMILY,
+            details=Details(interaction(self.mixture, num_rows=1)),
             run=self.run,
             is_bound=self.mixture.is_bound,
             seed=seed,

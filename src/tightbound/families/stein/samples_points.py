@@ -9,10 +9,11 @@ import jax
 import numpy as np
 from jaxtyping import Float, PRNGKeyArray
 
-from tightbound.commands.json_numbers import numbers
 from tightbound.data.batch import Split
 from tightbound.estimators.prediction import NUM_BINS, both_classes
+from tightbound.families.stein.details import target_scale_of
 from tightbound.families.stein.figures_points import predictions
+from tightbound.report.json_numbers import numbers
 
 if TYPE_CHECKING:
     from tightbound.train.loop import TrainState
@@ -81,7 +82,7 @@ def _pairs(
     expected, target = predictions(setup, state, split.x.inputs, num_samples=num, key=key)
     observed = np.asarray(split.x.target, float)
     drawn, mean = target.reshape(-1, len(observed)), expected.mean((0, 1))
-    scale = setup.target_scale
+    scale = target_scale_of(setup)
     if scale is not None:
         observed, drawn, mean = (scale.undo(values) for values in (observed, drawn, mean))
     return {

@@ -9,11 +9,11 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from tightbound.commands.json_numbers import numbers
 from tightbound.families.stein.model_target import AbstractTarget
 from tightbound.inference.predictive import posterior_draws
 from tightbound.models.base import AbstractProposal
 from tightbound.models.mixture import Mixture
+from tightbound.report.json_numbers import numbers
 
 if TYPE_CHECKING:
     from tightbound.train.loop import TrainState
