@@ -14,7 +14,7 @@ from sklearn.metrics import accuracy_score, brier_score_loss
 
 from tightbound.commands.evaluate import with_shared_draws
 from tightbound.commands.point_figures import point_figures, predictions, what_is_measured
-from tightbound.data.uci import TargetScale
+from tightbound.data.point_tables import TargetScale
 from tightbound.estimators.bounds import bound_estimate
 from tightbound.evaluation import evaluate
 from tightbound.models.mean_field import FullRank, MeanField

@@ -9,8 +9,8 @@ import optax
 from jaxtyping import PRNGKeyArray
 
 from tightbound.data.batch import Noise, Split, steps_per_epoch
+from tightbound.data.point_tables import TargetScale
 from tightbound.data.strokes import OffsetScale
-from tightbound.data.uci import TargetScale
 from tightbound.data.vocabulary import Vocabulary
 from tightbound.errors import UserError
 from tightbound.estimators.estimate import Estimate
