@@ -14,6 +14,7 @@ from rich.console import Console
 
 from tightbound.errors import UserError
 from tightbound.families.lookup import Recipe, find_recipe
+from tightbound.families.sources import of_arguments, settings_of_others, with_source
 from tightbound.report.tables import Table, TableFormat, print_table, render
 
 Options = TypeVar("Options")
@@ -34,7 +35,8 @@ def parse_with_recipe(
 ) -> tuple[Recipe, str, Options]:
     """`RECIPE [settings and options]`: the recipe with its settings changed, its name, the options.
 
-    Every setting of the recipe is an option: `--model.latent-size 16`.
+    Every setting of the recipe is an option: `--model.latent-size 16`. Which settings its data have
+    depends on `--data.source`.
     """
     if not arguments or arguments[0].startswith("-"):
         if not {"-h", "--help"} & set(arguments):
@@ -45,7 +47,7 @@ def parse_with_recipe(
         print(f"usage: tightbound {command} RECIPE [options]   (RECIPE --help adds its settings)\n")
         parse(options, f"{command} RECIPE", ["--help"])
     name, *rest = arguments
-    recipe = find_recipe(name)
+    recipe = of_arguments(find_recipe(name), rest)
     Both = dataclasses.make_dataclass(
         "Both",
         [
@@ -73,7 +75,8 @@ def settings_of(recipe: Recipe) -> dict[str, Any]:
 
 
 def with_settings(recipe: Any, settings: Mapping[str, Any], where: str = "") -> Any:
-    """The recipe with saved settings put back; a setting it does not know is an error."""
+    """The recipe with saved settings put back; a setting it does not know is an error. What an older
+    version saved of sources that are not read is left out."""
     known = {field.name for field in dataclasses.fields(recipe)}
     changes = {}
     for name, value in settings.items():
@@ -81,7 +84,11 @@ def with_settings(recipe: Any, settings: Mapping[str, Any], where: str = "") -> 
             raise UserError(f"The saved setting {where}{name} is unknown to this version's recipe.")
         current = getattr(recipe, name)
         if dataclasses.is_dataclass(current) and isinstance(value, Mapping):
-            value = with_settings(current, value, f"{where}{name}.")
+            if "source" in value:
+                recipe = with_source(recipe, name, value["source"])
+                unread = settings_of_others(recipe, name)
+                value = {key: entry for key, entry in value.items() if key not in unread}
+            value = with_settings(getattr(recipe, name), value, f"{where}{name}.")
         elif isinstance(current, tuple):  # JSON has lists only
             value = tuple(value)
         changes[name] = value
@@ -91,8 +98,8 @@ def with_settings(recipe: Any, settings: Mapping[str, Any], where: str = "") -> 
 def with_changes(recipe: Any, changes: Sequence[str]) -> Any:
     """The recipe with settings changed as `KEY=VALUE` says, dotted as in `flat_settings`; a value is
     JSON, or a word. UserError for a key it has not, or a value of another kind."""
-    settings = settings_of(recipe)
     for change in changes:
+        settings = settings_of(recipe)
         key, equals, text = change.partition("=")
         key = key.replace("-", "_")  # as on the command line of `train`
         if not equals or key not in flat_settings(settings):
@@ -113,7 +120,8 @@ def with_changes(recipe: Any, changes: Sequence[str]) -> Any:
                 f"a value of the same kind."
             )
         inner[last] = value
-    return with_settings(recipe, settings)
+        recipe = with_settings(recipe, settings)
+    return recipe
 
 
 def _same_kind(old: Any, new: Any) -> bool:

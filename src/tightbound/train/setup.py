@@ -9,7 +9,7 @@ import optax
 from jaxtyping import PRNGKeyArray
 
 from tightbound.data.batch import Noise, Split, steps_per_epoch
-from tightbound.data.sets.uci import TargetScale
+from tightbound.data.point_tables import TargetScale
 from tightbound.data.strokes import OffsetScale
 from tightbound.data.vocabulary import Vocabulary
 from tightbound.errors import UserError
