@@ -183,7 +183,10 @@ def test_every_recipe_on_real_data_can_be_built_and_traced(name):
         ),
         ("stein/digits", ["--mixture.method", "svgd"], "these belong to single images"),
         ("stein/line", ["--model.family", "logistic"], "was combined with the data 'line'"),
-        ("stein/line", ["--data.path", "own.csv"], "is drawn, not read"),
+        ("stein/line", ["--data.path", "own.csv"], "but data.source is 'line'"),
+        ("stein/yacht", ["--data.num-points", "9"], "is a setting of 'line'"),
+        ("stein/yacht", ["--data.source", "csv"], "give --data.path FILE"),
+        ("stein/yacht", ["--data.source", "csv", "--data.path", "no.csv"], "no such file"),
         ("stein/line", ["--run.batch-size", "101"], "Lower the batch size to at most 100"),
     ],
 )

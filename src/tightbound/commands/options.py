@@ -13,6 +13,7 @@ from rich.console import Console
 
 from tightbound.errors import UserError
 from tightbound.families.lookup import Recipe, find_recipe
+from tightbound.families.sources import of_arguments
 from tightbound.report.tables import Table, TableFormat, print_table, render
 
 Options = TypeVar("Options")
@@ -34,7 +35,8 @@ def parse_with_recipe(
 ) -> tuple[Recipe, str, Options]:
     """`RECIPE [settings and options]`: the recipe with its settings changed, its name, the options.
 
-    Every setting of the recipe is an option: `--model.latent-size 16`.
+    Every setting of the recipe is an option: `--model.latent-size 16`. Which settings its data have
+    depends on `--data.source`.
     """
     if not arguments or arguments[0].startswith("-"):
         if not {"-h", "--help"} & set(arguments):
@@ -45,7 +47,7 @@ def parse_with_recipe(
         print(f"usage: tightbound {command} RECIPE [options]   (RECIPE --help adds its settings)\n")
         parse(options, f"{command} RECIPE", ["--help"])
     name, *rest = arguments
-    recipe = find_recipe(name)
+    recipe = of_arguments(find_recipe(name), rest)
     recipe, chosen = _joined(
         (Annotated[type(recipe), tyro.conf.arg(name="")], recipe),
         (Annotated[options, tyro.conf.arg(name="")], options()),

@@ -8,6 +8,7 @@ from typing import Any
 
 from tightbound.errors import UserError
 from tightbound.families.lookup import Recipe
+from tightbound.families.sources import settings_of_others, with_source
 
 
 def settings_of(recipe: Recipe) -> dict[str, Any]:
@@ -17,7 +18,8 @@ def settings_of(recipe: Recipe) -> dict[str, Any]:
 
 
 def with_settings(recipe: Any, settings: Mapping[str, Any], where: str = "") -> Any:
-    """The recipe with saved settings put back; a setting it does not know is an error."""
+    """The recipe with saved settings put back; a setting it does not know is an error. What an older
+    version saved of sources that are not read is left out."""
     known = {field.name for field in dataclasses.fields(recipe)}
     changes = {}
     for name, value in settings.items():
@@ -25,7 +27,11 @@ def with_settings(recipe: Any, settings: Mapping[str, Any], where: str = "") -> 
             raise UserError(f"The saved setting {where}{name} is unknown to this version's recipe.")
         current = getattr(recipe, name)
         if dataclasses.is_dataclass(current) and isinstance(value, Mapping):
-            value = with_settings(current, value, f"{where}{name}.")
+            if "source" in value:
+                recipe = with_source(recipe, name, value["source"])
+                unread = settings_of_others(recipe, name)
+                value = {key: entry for key, entry in value.items() if key not in unread}
+            value = with_settings(getattr(recipe, name), value, f"{where}{name}.")
         elif isinstance(current, tuple):  # JSON has lists only
             value = tuple(value)
         changes[name] = value
@@ -35,8 +41,8 @@ def with_settings(recipe: Any, settings: Mapping[str, Any], where: str = "") -> 
 def with_changes(recipe: Any, changes: Sequence[str]) -> Any:
     """The recipe with settings changed as `KEY=VALUE` says, dotted as in `flat_settings`; a value is
     JSON, or a word. UserError for a key it has not, or a value of another kind."""
-    settings = settings_of(recipe)
     for change in changes:
+        settings = settings_of(recipe)
         key, equals, text = change.partition("=")
         key = key.replace("-", "_")  # as on the command line of `train`
         if not equals or key not in flat_settings(settings):
@@ -57,7 +63,8 @@ def with_changes(recipe: Any, changes: Sequence[str]) -> Any:
                 f"a value of the same kind."
             )
         inner[last] = value
-    return with_settings(recipe, settings)
+        recipe = with_settings(recipe, settings)
+    return recipe
 
 
 def _same_kind(old: Any, new: Any) -> bool:

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from tightbound.errors import UserError
+from tightbound.families.sources import with_source
 
 
 def changed(recipe: Any, key: str, value: Any) -> Any:
@@ -38,6 +39,10 @@ def setting_keys(record: Any, prefix: str = "") -> list[str]:
 def _changed(record: Any, path: list[str], value: Any, key: str) -> Any:
     """The record with the field at the end of `path` replaced; `key` is its whole name."""
     name, *rest = path
+    if rest == ["source"]:
+        record = with_source(record, name, value)
+    elif isinstance(value, Mapping) and "source" in value:
+        record = with_source(record, name, value["source"])
     current = getattr(record, name)
     if rest:
         new = _changed(current, rest, value, key)

@@ -75,13 +75,34 @@ def test_a_column_that_says_nothing_new_changes_nothing(splits):
     assert_allclose(found["linear-gaussian"], expected["linear-gaussian"], rtol=1e-8)
 
 
+def test_the_conjugate_line_is_a_students_t_of_all_targets_at_once(splits):
+    """Oracle: scipy's multivariate t with one degree of freedom, location 0 and shape I + X X^T, of the
+    training targets; held-out points are the ratio of two such densities. Planted: the fitted line."""
+    train, test = splits["train"], splits["test"]
+
+    def log_marginal(inputs, target):
+        design = np.column_stack([np.ones(len(target)), inputs])
+        shape = np.eye(len(target)) + design @ design.T
+        return stats.multivariate_t.logpdf(target, shape=shape, df=1)
+
+    joint = log_marginal(train.x.inputs, train.x.target)
+    (found,) = regression_baseline_rows(train, train)["linear-conjugate"]
+    assert_allclose(found, joint, rtol=1e-8)
+    rows = regression_baseline_rows(train, test)["linear-conjugate"]
+    for row, inputs, target in zip(rows, test.x.inputs, test.x.target, strict=True):
+        both = log_marginal(np.vstack([train.x.inputs, inputs]), np.append(train.x.target, target))
+        assert_allclose(row, both - joint, rtol=1e-6)
+    fitted = regression_baseline_rows(train, train)["linear-gaussian"].sum()
+    assert abs(fitted - joint) > 5
+
+
 def test_estimates_are_means_over_points_in_nats_per_sequence(splits):
     """Oracle: mean and standard error by hand."""
     rows = regression_baseline_rows(splits["train"], splits["test"])
     found = baseline_estimates(
         regression_baseline_rows(splits["train"], splits["test"]), splits["test"]
     )
-    assert list(found) == ["constant-gaussian", "linear-gaussian"]
+    assert list(found) == ["constant-gaussian", "linear-gaussian", "linear-conjugate"]
     for name, estimate in found.items():
         assert estimate.value == pytest.approx(rows[name].mean())
         assert estimate.standard_error == pytest.approx(rows[name].std(ddof=1) / math.sqrt(12))
@@ -90,10 +111,12 @@ def test_estimates_are_means_over_points_in_nats_per_sequence(splits):
 
 
 def test_the_training_points_are_one_sequence(splits):
-    """Oracle: the sum over the points, had they been predicted. Planted: their mean."""
+    """Oracle of the fitted laws: the sum over the points, had they been predicted. Planted: their mean."""
     train = splits["train"]
     of_points = regression_baseline_rows(train, replace(train, given="train"))
-    for name, estimate in baseline_estimates(regression_baseline_rows(train, train), train).items():
+    found = baseline_estimates(regression_baseline_rows(train, train), train)
+    for name in ("constant-gaussian", "linear-gaussian"):
+        estimate = found[name]
         assert estimate.value == pytest.approx(of_points[name].sum())
         assert estimate.value != pytest.approx(of_points[name].mean())
         assert estimate.standard_error is None
@@ -115,7 +138,8 @@ def test_a_line_through_as_many_points_as_coefficients_is_left_out(splits):
         splits["train"], x=Points(splits["train"].x.inputs[:4], splits["train"].x.target[:4])
     )
     few = replace(few, mask=few.mask[:4], num_units=few.num_units[:4])
-    assert list(regression_baseline_rows(few, splits["test"])) == ["constant-gaussian"]
+    found = regression_baseline_rows(few, splits["test"])
+    assert list(found) == ["constant-gaussian", "linear-conjugate"]
 
 
 def test_targets_that_a_gaussian_is_no_law_of_are_refused(splits):

@@ -13,8 +13,9 @@ from scipy import stats
 
 from tightbound.data import catalogue
 from tightbound.data.catalogue import DataError
+from tightbound.data.point_tables import TargetScale
 from tightbound.data.sets import uci
-from tightbound.data.sets.uci import TargetScale, load_uci
+from tightbound.data.sets.uci import load_uci
 from tightbound.errors import UserError
 
 needs_data = pytest.mark.skipif(
@@ -271,7 +272,7 @@ def test_a_bomb_is_refused_before_it_is_unpacked(tmp_path, table, masks, monkeyp
     (folder / "yacht.data.csv.gz").write_bytes(gzip.compress(b"7" * 50_000_000, compresslevel=1))
     with pytest.raises(DataError, match="more than 1,048,576 bytes in line 1"):
         load_uci("yacht", 0, folder)
-    monkeypatch.setattr(uci, "_MOST_CELLS", 119)
+    monkeypatch.setattr(uci, "MOST_CELLS", 119)
     with pytest.raises(DataError, match="has more than 119 numbers"):
         load_uci("yacht", 0, written(tmp_path, table, masks))
 

@@ -13,7 +13,7 @@ from scipy.stats import norm
 from sklearn.metrics import accuracy_score, brier_score_loss
 
 from tightbound.commands.evaluate import with_shared_draws
-from tightbound.data.sets.uci import TargetScale
+from tightbound.data.point_tables import TargetScale
 from tightbound.estimators.bounds import bound_estimate
 from tightbound.evaluation import evaluate
 from tightbound.families.lookup import find_recipe

@@ -10,19 +10,22 @@ the quality among the inputs. `target` chooses.
 import math
 import os
 from array import array
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Float, Int
 
 from tightbound.data.batch import Split
 from tightbound.data.catalogue import DataError, find, is_published
 from tightbound.data.formats.text_lines import numbered_lines
-from tightbound.data.point_splits import point_splits
-from tightbound.data.points import Points
-from tightbound.data.sets.digits import fixed_order
+from tightbound.data.point_tables import (
+    MOST_CELLS,
+    PointTable,
+    TargetScale,
+    rows_of_splits,
+    table_splits,
+)
 from tightbound.errors import UserError
 
 UCISet = Literal["yacht", "energy", "concrete", "wine", "protein"]
@@ -32,39 +35,6 @@ Target = Literal["stored", "repository"]
 # resistance is a multiple of 0.01 again; with the second, the smallest distance is 0.
 _YACHT_LOG_MEAN = 1.0845
 _PROTEIN_LOG_MEAN = 1.8912
-
-_MOST_CELLS = 10_000_000  # of one file, 80 MB; the largest set has half a million
-_ROUNDING = 1e-12  # a column that spreads less than this, relative to its size, is constant
-
-
-@dataclass(frozen=True)
-class TargetScale:
-    """The affine map between a file's targets and normalised ones.
-
-        apply: (y - mean) / scale,    undo: y * scale + mean
-
-    An error (RMSE) of normalised targets is `scale` times as large in the file's units.
-    """
-
-    mean: float  # in the file's units
-    scale: float
-
-    def apply(self, target: Float[Array | np.ndarray, "*points"]) -> Float[np.ndarray, "*points"]:
-        """Normalised targets."""
-        return np.asarray((np.asarray(target, float) - self.mean) / self.scale)
-
-    def undo(self, target: Float[Array | np.ndarray, "*points"]) -> Float[np.ndarray, "*points"]:
-        """Targets in the file's units."""
-        return np.asarray(np.asarray(target, float) * self.scale + self.mean)
-
-    def log_density(
-        self, nats: Float[Array | np.ndarray, "*points"]
-    ) -> Float[np.ndarray, "*points"]:
-        """log p of targets in the file's units, in nats per point, from that of normalised ones:
-
-        log p(y) = log p(apply(y)) - log scale
-        """
-        return np.asarray(np.asarray(nats, float) - math.log(self.scale))
 
 
 def load_uci(
@@ -102,7 +72,7 @@ def load_uci(
         raise UserError(
             f"Fold {fold} was asked for, but {mask_file} has {num_folds}: give 0 to {num_folds - 1}."
         )
-    rows = _rows_of_splits(fold_of_row == fold, num_valid, f"fold {fold} of {mask_file}")
+    rows = rows_of_splits(fold_of_row == fold, num_valid, f"fold {fold} of {mask_file}")
     law, column = "target as stored", table.shape[1] - 1
     if path is not None and not is_published(f"uci-{name}", data_file):
         law = "target in the last column of a file that is not the collection's"
@@ -110,14 +80,13 @@ def load_uci(
         table, column = _with_repository_target(name, table)
         law = "target of the repository"
     law += f", fold {fold} of {num_folds}"
-    mean, scale = np.zeros(table.shape[1]), np.ones(table.shape[1])
-    if normalise:
-        mean, scale = _column_scales(table[rows["train"]], data_file)
-        law += ", normalised by the training rows"
-    values = _in_32_bits(table, mean, scale, data_file)
-    inputs, targets = np.delete(values, column, axis=1), values[:, column]
-    parts = {split: Points(inputs[chosen], targets[chosen]) for split, chosen in rows.items()}
-    return point_splits(parts, law=law), TargetScale(float(mean[column]), float(scale[column]))
+    named = PointTable(
+        table,
+        tuple(str(number + 1) for number in range(table.shape[1])),
+        np.arange(1, len(table) + 1),
+        data_file,
+    )
+    return table_splits(named, column, rows, law=law, normalise=normalise)
 
 
 def _with_repository_target(
@@ -134,59 +103,6 @@ def _with_repository_target(
         elif name == "protein":
             table[:, last] = np.expm1(table[:, last] + _PROTEIN_LOG_MEAN)
     return table, last
-
-
-def _rows_of_splits(
-    held_out: Bool[np.ndarray, " rows"], num_valid: int | None, where: str
-) -> dict[str, Int[np.ndarray, " part"]]:
-    """The rows of each split, in the order of the file."""
-    order = fixed_order(len(held_out))
-    rest = order[~held_out[order]]
-    if num_valid is None:
-        num_valid = max(1, round(len(rest) / 10))
-    if not held_out.any() or not 1 <= num_valid < len(rest):
-        raise DataError(
-            f"In {where}, {held_out.sum():,} rows are for testing and {len(rest):,} are not, of which "
-            f"{num_valid:,} were to validate. Every split needs at least 1 row: hold out fewer."
-        )
-    return {
-        "train": np.sort(rest[num_valid:]),
-        "valid": np.sort(rest[:num_valid]),
-        "test": np.flatnonzero(held_out),
-    }
-
-
-def _column_scales(
-    table: Float[np.ndarray, "rows columns"], path: Path
-) -> tuple[Float[np.ndarray, " columns"], Float[np.ndarray, " columns"]]:
-    """Mean and standard deviation of every column."""
-    with np.errstate(over="ignore", invalid="ignore"):  # `_in_32_bits` refuses what overflows
-        mean, scale = table.mean(0), table.std(0)
-    constant = scale <= _ROUNDING * np.abs(table).max(0)
-    if constant.any():
-        raise DataError(
-            f"Column {int(constant.argmax()) + 1} of {path} is constant in the {len(table):,} training "
-            "rows, so it has no scale to divide by. Remove it, or do not normalise."
-        )
-    return mean, scale
-
-
-def _in_32_bits(
-    table: Float[np.ndarray, "rows columns"],
-    mean: Float[np.ndarray, " columns"],
-    scale: Float[np.ndarray, " columns"],
-    path: Path,
-) -> Float[np.ndarray, "rows columns"]:
-    with np.errstate(over="ignore", invalid="ignore"):
-        values = ((table - mean) / scale).astype(np.float32)
-    wrong = ~np.isfinite(values)
-    if wrong.any():
-        row, column = np.argwhere(wrong)[0]
-        raise DataError(
-            f"Line {row + 1} of {path} has {table[row, column]:g} in column {column + 1}, which no "
-            "32-bit number holds beside the training rows. Correct it."
-        )
-    return values
 
 
 def _read_folds(path: Path, num_rows: int) -> tuple[Int[np.ndarray, " rows"], int]:
@@ -217,9 +133,9 @@ def _read_table(path: Path) -> Float[np.ndarray, "rows columns"]:
         width = width or len(row)
         if len(row) != width:
             raise DataError(f"{where} has {len(row)} cells, but the first has {width}. Correct it.")
-        if len(cells) + width > _MOST_CELLS:
+        if len(cells) + width > MOST_CELLS:
             raise DataError(
-                f"{path} has more than {_MOST_CELLS:,} numbers, which no set here comes near. Is it "
+                f"{path} has more than {MOST_CELLS:,} numbers, which no set here comes near. Is it "
                 "the right file? If so, leave rows out."
             )
         cells.extend(_numbers(row, where))

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from tightbound.data.sets.uci import TargetScale
+from tightbound.data.point_tables import TargetScale
 from tightbound.inference.stein import Interaction
 from tightbound.train.setup import Setup
 

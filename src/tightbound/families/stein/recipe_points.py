@@ -21,7 +21,7 @@ if TYPE_CHECKING:  # a recipe is looked up without JAX; only `build` needs it
     from jaxtyping import PRNGKeyArray
 
     from tightbound.data.batch import Split
-    from tightbound.data.sets.uci import TargetScale
+    from tightbound.data.point_tables import TargetScale
     from tightbound.models.point_model import AbstractPointModel
     from tightbound.train.setup import Setup, Twin
 
@@ -31,18 +31,59 @@ CLASSES = ("two-classes", "mnist")
 
 
 @dataclass(frozen=True)
-class PointData:
-    """Which points, and which of them are held out."""
+class UCIData:
+    """A set of the UCI repository with ten given folds."""
 
-    source: UCISource | Literal["line", "wave", "two-classes", "mnist"] = "yacht"
+    source: UCISource = "yacht"
+    """Others, with settings of their own: csv; line, wave, two-classes; mnist. For instance
+    `--data.source csv --help`."""
     path: str | None = None
-    """Your own files of the same format; None takes the published ones."""
+    """A folder with files of yours in the collection's format; None takes the published ones."""
     fold: int = 0
-    """UCI sets: the given fold, 0 to 9, that is held out to test."""
+    """The given fold, 0 to 9, that is held out to test."""
     target: Literal["repository", "stored"] = "repository"
-    """UCI sets: what published figures predict, or the last column as the files have it."""
+    """What published figures predict, or the last column as the collection has it."""
+
+
+@dataclass(frozen=True)
+class CSVData:
+    """A table of your own: numbers, one point a line."""
+
+    source: Literal["csv"] = "csv"
+    """Others, with settings of their own: yacht, energy, concrete, wine, protein; line, wave,
+    two-classes; mnist."""
+    path: str | None = None
+    """The file: cells apart by commas, semicolons, tabs or spaces, with or without a line of names."""
+    target: str | None = None
+    """Name of the column to predict, or its number where the file has no names; None: the last."""
+    leave_out: tuple[str, ...] = ()
+    """Columns that are neither target nor input."""
+    fold: int = 0
+    """Which of ten folds, 0 to 9, is held out to test."""
+
+
+@dataclass(frozen=True)
+class MadeUpPoints:
+    """Points drawn from a known law."""
+
+    source: Literal["line", "wave", "two-classes"] = "line"
+    """Others, with settings of their own: csv; yacht, energy, concrete, wine, protein; mnist."""
     num_points: int = 100
-    """Toys: points to train on."""
+    """Points to train on."""
+
+
+@dataclass(frozen=True)
+class MNISTPoints:
+    """Images, whose classes are the target."""
+
+    source: Literal["mnist"] = "mnist"
+    """Others, with settings of their own: csv; yacht, energy, concrete, wine, protein; line, wave,
+    two-classes."""
+    path: str | None = None
+    """A folder with your own four idx files; None takes the published ones."""
+
+
+PointData = UCIData | CSVData | MadeUpPoints | MNISTPoints
 
 
 @dataclass(frozen=True)
@@ -65,7 +106,7 @@ class SteinPointRecipe:
 
     name: tyro.conf.Suppress[str]
     summary: tyro.conf.Suppress[str]
-    data: PointData = field(default_factory=PointData)
+    data: tyro.conf.AvoidSubcommands[PointData] = field(default_factory=UCIData)
     model: PointModelSettings = field(default_factory=PointModelSettings)
     guide: GuideSettings = field(default_factory=GuideSettings)
     mixture: MixtureSettings = field(default_factory=MixtureSettings)
@@ -81,7 +122,7 @@ class SteinPointRecipe:
         from tightbound.train.run import run_keys
         from tightbound.train.setup import Setup
 
-        splits, scale = _load(self.data)
+        splits, scale, notes = _load(self.data)
         init_key, _, _ = run_keys(seed)
         model = _model(self.model, self.data, splits["train"])
         self.mixture.refuse_model_rate(self.name)
@@ -111,26 +152,31 @@ class SteinPointRecipe:
             twin=_twin(self.model, self.guide, self.mixture),
             family=FAMILY,
             details=Details(interaction(self.mixture, num_rows=1), scale),
+            notes=notes,
             seed=seed,
         )
 
 
-def _load(data: PointData) -> "tuple[dict[str, Split], TargetScale | None]":
+def _load(data: PointData) -> "tuple[dict[str, Split], TargetScale | None, tuple[str, ...]]":
+    """The splits, the scale of real targets that were normalised, and what is to be said of them."""
+    from tightbound.data.formats.csv_points import load_csv_points
     from tightbound.data.sets.mnist_points import load_mnist_points
     from tightbound.data.sets.uci import load_uci
     from tightbound.data.toys.points import linear_points, two_classes, wave_points
 
-    if data.source in UCI:
-        return load_uci(data.source, data.fold, data.path, target=data.target)  # pyright: ignore[reportArgumentType]
-    if data.source == "mnist":
-        return load_mnist_points(data.path), None
-    if data.path is not None:
-        raise UserError(
-            f"`data.path` is {data.path!r}, but the source '{data.source}' is drawn, not read. Leave "
-            "it out, or name a source that has files."
-        )
-    toy = {"line": linear_points, "wave": wave_points, "two-classes": two_classes}[data.source]
-    return toy(data.num_points), None
+    match data:
+        case UCIData():
+            return *load_uci(data.source, data.fold, data.path, target=data.target), ()
+        case CSVData():
+            if data.path is None:
+                raise UserError(
+                    "The data source 'csv' reads a table of yours: give --data.path FILE."
+                )
+            return load_csv_points(data.path, data.target, fold=data.fold, leave_out=data.leave_out)
+        case MNISTPoints():
+            return load_mnist_points(data.path), None, ()
+    toy = {"line": linear_points, "wave": wave_points, "two-classes": two_classes}
+    return toy[data.source](data.num_points), None, ()
 
 
 def _model(settings: PointModelSettings, data: PointData, train: "Split") -> "AbstractPointModel":
@@ -222,7 +268,7 @@ def _uci(source: UCISource) -> SteinPointRecipe:
     return SteinPointRecipe(
         f"stein/{source}",
         f"UCI {source}: a Bayesian network of 2 x 50 units, five components",
-        data=PointData(source),
+        data=UCIData(source),
         guide=GuideSettings(start_scale=0.02, start_spread=0.3),
         mixture=MixtureSettings(draws=2),
         optimiser=OptimiserSettings(learning_rate=1e-2, decay="cosine"),
@@ -240,7 +286,7 @@ RECIPES: Mapping[str, SteinPointRecipe] = {
         SteinPointRecipe(
             "stein/line",
             "a conjugate regression whose log p(D) is known, three components of full rank",
-            data=PointData("line"),
+            data=MadeUpPoints("line"),
             model=PointModelSettings("linear"),
             guide=GuideSettings("full-rank"),
             mixture=MixtureSettings(num_components=3, draws=4, repulsion=0.1),
@@ -250,7 +296,7 @@ RECIPES: Mapping[str, SteinPointRecipe] = {
         SteinPointRecipe(
             "stein/two-classes",
             "Bayesian logistic regression on two clouds, five components",
-            data=PointData("two-classes"),
+            data=MadeUpPoints("two-classes"),
             model=PointModelSettings("logistic"),
             mixture=MixtureSettings(draws=4),
             optimiser=OptimiserSettings(learning_rate=0.02, decay="cosine"),
@@ -259,7 +305,7 @@ RECIPES: Mapping[str, SteinPointRecipe] = {
         SteinPointRecipe(
             "stein/wave",
             "a wave seen at both its ends: a network that must not be sure in between",
-            data=PointData("wave", num_points=400),
+            data=MadeUpPoints("wave", num_points=400),
             model=PointModelSettings(hidden_sizes=(20,), activation="tanh", scale_by_fan_in=True),
             guide=GuideSettings(start_scale=0.05),
             mixture=MixtureSettings(draws=2),
@@ -276,7 +322,7 @@ RECIPES: Mapping[str, SteinPointRecipe] = {
         SteinPointRecipe(
             "stein/mnist-network",
             "MNIST classes from a Bayesian network of 100 tanh units, five components",
-            data=PointData("mnist"),
+            data=MNISTPoints(),
             model=PointModelSettings(hidden_sizes=(100,), activation="tanh"),
             guide=GuideSettings(start_scale=0.02, start_spread=0.1),
             optimiser=OptimiserSettings(learning_rate=2e-3, decay="cosine"),
