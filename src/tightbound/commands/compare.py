@@ -5,12 +5,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from tightbound.commands.evaluate import (
-    Evaluated,
-    evaluate_run,
-    filtering_of,
-    with_shared_draws,
-)
 from tightbound.commands.options import (
     RunReference,
     parse,
@@ -20,7 +14,8 @@ from tightbound.commands.options import (
 )
 from tightbound.errors import UserError
 from tightbound.report.tables import Table, TableFormat
-from tightbound.runs.opened import split_reference
+from tightbound.runs.evaluated import Evaluated, sequence_scores, with_shared_draws
+from tightbound.runs.opened import open_run, split_reference
 
 if TYPE_CHECKING:
     from tightbound.estimators.comparison import Comparison, SequenceScores
@@ -64,18 +59,24 @@ def main(arguments: Sequence[str]) -> int:
     num_samples = options.num_samples
     if num_samples is None:
         num_samples = 1 if options.bound == "fivo" else 100
-    filtering = filtering_of(options.bound, options.num_particles, threshold=0.5)
-    one = evaluate_run(
-        *(options.first, options.split, num_samples, options.seed, options.max_rows),
-        filtering=filtering,
-    )
-    first = sequence_scores(one, options.bound)
-    if Path(split_reference(options.second)[0]).is_dir():
-        other = evaluate_run(
-            *(options.second, options.split, num_samples, options.seed, options.max_rows),
-            filtering=filtering,
+
+    def evaluated(reference: str) -> Evaluated:
+        path, step = split_reference(reference)
+        return open_run(path).evaluate(
+            options.split,
+            bound=options.bound,
+            num_samples=num_samples,
+            num_particles=options.num_particles,
+            max_rows=options.max_rows,
+            seed=options.seed,
+            step=step,
         )
-        second = sequence_scores(other, options.bound)
+
+    one = evaluated(options.first)
+    first = sequence_scores(one)
+    if Path(split_reference(options.second)[0]).is_dir():
+        other = evaluated(options.second)
+        second = sequence_scores(other)
     else:
         other, second = None, _baseline(options.second, one, first)
     try:
@@ -176,31 +177,6 @@ def site_differences(
         return float(ratio), error
 
     return {name: of_site(name) for name in one}
-
-
-def sequence_scores(evaluated: Evaluated, name: str) -> "SequenceScores":
-    """A bound on log p of every sequence, in nats, by its name."""
-    import jax.numpy as jnp
-    import numpy as np
-
-    from tightbound.estimators.bounds import elbo, iwae_bound
-    from tightbound.estimators.comparison import SequenceScores
-
-    evaluation = evaluated.evaluation
-    bound = iwae_bound if name == "iwae" else elbo
-    return SequenceScores(
-        log_p=np.asarray(bound(jnp.asarray(evaluation.log_weights)), np.float64),
-        rows=evaluation.rows,
-        num_units=evaluation.num_units,
-        unit_name="sequence" if (evaluation.num_units == 1).all() else "position",
-        split=evaluation.split,
-        bound=evaluation.kind_of_bound(evaluated.setup.is_bound),
-        estimator=name
-        if evaluation.num_particles is None
-        else f"{name}-{evaluation.num_particles}",
-        num_samples=len(evaluation.log_weights),
-        groups=evaluation.groups,
-    )
 
 
 def _verdict(difference: float, error: float, larger_is_better: bool) -> str:

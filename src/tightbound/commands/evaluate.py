@@ -1,7 +1,7 @@
 """`tightbound evaluate RUN`: a bound with both its errors."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -13,18 +13,18 @@ from tightbound.commands.options import (
     show,
     use_compilation_cache,
 )
-from tightbound.errors import UserError
 from tightbound.report.tables import Table, TableFormat, short_form
+from tightbound.runs.evaluated import (
+    EvaluatedBound,
+    EvaluatedUnit,
+    site_estimates,
+    what_is_measured,
+)
 from tightbound.runs.opened import open_run, split_reference
 
 if TYPE_CHECKING:
-    from tightbound.data.batch import Split
     from tightbound.estimators.estimate import Estimate
     from tightbound.evaluation import Evaluation
-    from tightbound.inference.filtering import Filtering
-    from tightbound.models.base import AbstractProposal
-    from tightbound.train.loop import TrainState
-    from tightbound.train.setup import Setup
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class EvaluateOptions:
 
     run: RunReference
     """RUN or RUN@STEP; by default the newest checkpoint."""
-    bound: Literal["elbo", "iwae", "renyi", "cubo", "fivo"] = "elbo"
+    bound: EvaluatedBound = "elbo"
     num_samples: int | None = None
     """Draws per sequence (of "fivo": filters). By default 1 for "fivo" and "elbo" (there one of each
     component of a mixture), 100 for the others and for latents that all points of a data set share."""
@@ -43,13 +43,7 @@ class EvaluateOptions:
     """fivo: share of the particles below which the effective sample size makes them resample."""
     order: float | None = None
     """alpha of "renyi", n of "cubo"."""
-    unit: Literal[
-        "nats per sequence",
-        "nats per unit",
-        "bits per unit",
-        "perplexity",
-        "nats per unit, mean over sequences",
-    ] = "nats per sequence"
+    unit: EvaluatedUnit = "nats per sequence"
     """The last is the average some papers report: of every sequence's own nats per unit."""
     split: Literal["train", "valid", "test"] = "test"
     max_rows: int | None = None
@@ -69,45 +63,22 @@ class EvaluateOptions:
 def main(arguments: Sequence[str]) -> int:
     options = parse(EvaluateOptions, "evaluate", arguments)
     use_compilation_cache()
-    from tightbound.estimators.bounds import bound_estimate
-
-    evaluated = evaluate_run(
-        *(options.run, options.split, options.num_samples, options.seed, options.max_rows),
-        options.set,
+    path, step = split_reference(options.run)
+    evaluated = open_run(path).evaluate(
+        options.split,
         bound=options.bound,
-        filtering=filtering_of(options.bound, options.num_particles, options.threshold),
+        num_samples=options.num_samples,
+        num_particles=options.num_particles,
+        threshold=options.threshold,
+        max_rows=options.max_rows,
+        seed=options.seed,
+        step=step,
+        changes=options.set,
     )
     evaluation = evaluated.evaluation
-    order = options.order
-    if order is None and options.bound in ("renyi", "cubo"):
-        order = 0.5 if options.bound == "renyi" else 2.0
-    try:
-        estimate = bound_estimate(
-            evaluation.log_weights,
-            bound=options.bound,
-            order=order,
-            split=evaluation.split,
-            unit=options.unit,
-            num_units=evaluation.num_units,
-            num_particles=evaluation.num_particles,
-        )
-    except ValueError as error:
-        raise UserError(str(error)) from error
-    if options.unit == "perplexity" and not evaluated.setup.is_bound:
-        raise UserError(
-            f"{options.run} is no probability model by its settings (no latent noise, or a squared error), "
-            "so it has no perplexity. Ask for another unit; its figures say 'no bound'."
-        )
-    kind = evaluation.kind_of_bound(evaluated.setup.is_bound)
-    if kind != "lower":  # which has turned where the unit turns the sign
-        estimate = replace(estimate, bound=kind)
-    if evaluated.split.given:
-        estimate = with_shared_draws(estimate, evaluation, options.bound, order)
+    estimate = evaluated.estimate(unit=options.unit, order=options.order)
     sites = site_estimates(evaluation)
-    parts = (evaluated.setup, evaluated.state, evaluated.split, evaluation, options.seed)
-    family = evaluated.setup.family
-    beside = None if family is None else family.load("figures")
-    figures = {} if beside is None else beside(*parts)
+    figures = evaluated.figures(options.seed)
     note = what_is_measured(evaluated.split)
     if options.save is not None:
         save_weights(Path(options.save), evaluation)
@@ -128,147 +99,6 @@ def main(arguments: Sequence[str]) -> int:
         if note:
             print(note)
     return 0
-
-
-@dataclass(frozen=True)
-class Evaluated:
-    """One run's split with its scored sites."""
-
-    setup: "Setup"
-    state: "TrainState"
-    split: "Split"
-    evaluation: "Evaluation"
-
-
-def evaluate_run(
-    reference: str,
-    split: str,
-    num_samples: int | None,
-    seed: int,
-    max_rows: int | None,
-    changes: Sequence[str] = (),
-    bound: str = "elbo",
-    filtering: "Filtering | None" = None,
-) -> Evaluated:
-    """The scored sites of a run's split, with what they were made from. `changes` are settings of the
-    run looked at in another way, `KEY=VALUE`; with `filtering` every draw is a filter's. No
-    `num_samples` means those of `default_num_samples` for the bound."""
-    import jax
-
-    from tightbound.data.batch import first_rows
-
-    if num_samples is not None and num_samples < 1:
-        raise UserError(
-            f"`num_samples` is {num_samples}, but a bound needs at least one draw per sequence. "
-            "Give 1 for the ELBO, more for IWAE."
-        )
-    path, step = split_reference(reference)
-    opened = open_run(path)
-    setup = opened.build(changes)
-    state = opened.state(step, setup)
-    data = chosen_split(setup, split)
-    if max_rows is not None and data.pooled and not data.given:
-        raise UserError(
-            f"The first {max_rows} rows of the {split} split were asked for, but its points are one data "
-            "set: fewer of them are another, with another log p(D). Leave --max-rows out."
-        )
-    if max_rows is not None:
-        data = first_rows(data, max_rows)
-    proposal = setup.evaluated(state.proposal)
-    if num_samples is None:
-        num_samples = default_num_samples(bound, data, proposal)
-    try:
-        evaluation = setup.evaluator(
-            state.model,
-            proposal,
-            data,
-            num_samples=num_samples,
-            key=jax.random.key(seed),
-            noise=setup.noise,
-            filtering=filtering,
-        )
-    except ValueError as error:
-        raise UserError(str(error)) from error
-    return Evaluated(setup, state, data, evaluation)
-
-
-def default_num_samples(bound: str, split: "Split", proposal: "AbstractProposal") -> int:
-    """100, but for a mean over draws (or of filters) no more than are needed to have one of each
-    component. Points that share their latents see so few of them that these need 100 for that too."""
-    from tightbound.models.mixture import Mixture
-
-    if bound == "fivo":
-        return 1
-    if bound != "elbo" or split.pooled:
-        return 100
-    return proposal.num_components if isinstance(proposal, Mixture) else 1
-
-
-def with_shared_draws(
-    estimate: "Estimate", evaluation: "Evaluation", bound: str, order: float | None
-) -> "Estimate":
-    """The estimate with the error over draws that all points share: what single points' errors add up
-    to would be too small."""
-    import numpy as np
-
-    from tightbound.estimators.prediction import error_over_shared_draws
-
-    powers = {"elbo": 0.0, "iwae": 1.0, "renyi": 1.0 - (order or 0.0), "cubo": order or 2.0}
-    slopes = {"bits per unit": 1 / np.log(2), "perplexity": estimate.value}
-    error = error_over_shared_draws(evaluation.log_weights, powers[bound])
-    if error is not None:
-        error = float(error * slopes.get(estimate.unit, 1.0))
-    return replace(estimate, monte_carlo_error=error)
-
-
-def filtering_of(bound: str, num_particles: int, threshold: float) -> "Filtering | None":
-    """The filter a bound is made with; None where its draws are independent."""
-    from tightbound.inference.filtering import Filtering
-
-    if bound != "fivo":
-        return None
-    try:
-        return Filtering(num_particles, threshold)
-    except ValueError as error:
-        raise UserError(str(error)) from error
-
-
-def chosen_split(setup: "Setup", name: str) -> "Split":
-    """The split of this name; UserError lists those there are."""
-    if name not in setup.data:
-        raise UserError(f"{setup.name} has no {name} split; it has: {', '.join(setup.data)}.")
-    return setup.data[name]
-
-
-def site_estimates(evaluation: "Evaluation") -> "dict[str, Estimate]":
-    """What each site adds to the ELBO, with its error over rows; they sum to it."""
-    from tightbound.estimators.units import per_sequence
-
-    return {
-        name: per_sequence(
-            values,
-            bound="none",
-            estimator=f"{name} of the elbo",
-            num_samples=len(evaluation.log_weights),
-            split=evaluation.split,
-        )
-        for name, values in evaluation.site_means.items()
-    }
-
-
-def what_is_measured(split: "Split") -> str:
-    """What the figures of a pooled split are of, as a sentence; "" for other data."""
-    if not split.pooled:
-        return ""
-    if split.given:
-        return (
-            f"Points of {split.name} are predicted from the {split.given} split: figures per sequence are "
-            "per point. `--split train` gives the bound on log p(D) itself."
-        )
-    return (
-        "The points of train are one data set: the bound is on log p(D), in nats per data set. Other "
-        "splits are predicted from it."
-    )
 
 
 def save_weights(path: Path, evaluation: "Evaluation") -> None:

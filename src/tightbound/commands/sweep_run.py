@@ -64,22 +64,20 @@ def run(sweep: SweepFolder, plan: Plan, planned: PlannedRun) -> int:
 
 def scores_of(folder: "RunFolder", evaluation: Evaluation) -> "SequenceScores":
     """The run's newest checkpoint on the split, with the key that every run of the sweep has."""
-    from tightbound.commands.compare import sequence_scores
-    from tightbound.commands.evaluate import evaluate_run, filtering_of
+    from tightbound.runs.evaluated import sequence_scores
+    from tightbound.runs.opened import open_run
 
-    filtering = filtering_of(evaluation.bound, evaluation.num_particles, threshold=0.5)
     num_samples = evaluation.num_samples
     if num_samples is None:
         num_samples = MANY if evaluation.bound == "iwae" and draws(folder) else 1
-    evaluated = evaluate_run(
-        str(folder.path),
-        split=evaluation.split,
+    evaluated = open_run(folder.path).evaluate(
+        evaluation.split,
+        bound=evaluation.bound,
         num_samples=num_samples,
-        seed=0,
+        num_particles=evaluation.num_particles,
         max_rows=evaluation.max_rows,
-        filtering=filtering,
     )
-    return sequence_scores(evaluated, evaluation.bound)
+    return sequence_scores(evaluated)
 
 
 def draws(folder: "RunFolder") -> bool:

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
-from tightbound.commands.evaluate import chosen_split
 from tightbound.commands.options import (
     RunFolderName,
     parse,
@@ -16,6 +15,7 @@ from tightbound.commands.options import (
 )
 from tightbound.errors import UserError
 from tightbound.report.tables import Table, TableFormat
+from tightbound.runs.evaluated import chosen_split
 from tightbound.runs.opened import OpenRun, open_run
 
 if TYPE_CHECKING:

@@ -16,6 +16,7 @@ from tightbound.families.lookup import Recipe, family_of, find_recipe
 from tightbound.families.sampling import Drawn, Samples
 from tightbound.families.settings import with_changes, with_settings
 from tightbound.runs.build import build
+from tightbound.runs.evaluated import Evaluated, EvaluatedBound, evaluate_split, filtering_of
 
 if TYPE_CHECKING:
     from tightbound.train.folder import RunFolder
@@ -109,6 +110,34 @@ class OpenRun:
             return bool(self.folder.read_json("findings.json").get("finished", False))
         steps = self.folder.read_steps()
         return bool(steps) and steps[-1]["step"] >= self.recipe.run.steps
+
+    def evaluate(
+        self,
+        split: str = "test",
+        *,
+        bound: EvaluatedBound = "elbo",
+        num_samples: int | None = None,
+        num_particles: int = 128,
+        threshold: float = 0.5,
+        max_rows: int | None = None,
+        seed: int = 0,
+        step: int | None = None,
+        changes: Sequence[str] = (),
+    ) -> Evaluated:
+        """The scored sites of a split at `step`: `.estimate()` is the bound with both its errors.
+        `num_particles` and `threshold` are those of the filters of "fivo"; `changes` are settings of the
+        run looked at in another way, `KEY=VALUE`."""
+        setup = self.build(changes) if changes else self.setup
+        return evaluate_split(
+            setup,
+            self.state(step, setup),
+            split,
+            bound=bound,
+            num_samples=num_samples,
+            filtering=filtering_of(bound, num_particles, threshold),
+            max_rows=max_rows,
+            seed=seed,
+        )
 
     def judge(self) -> Findings:
         """The findings of the run, judged anew from its evidence files: no JAX. UserError where it has

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from tightbound.errors import UserError
+from tightbound.runs.evaluated import EvaluatedBound
 
 
 @dataclass(frozen=True)
@@ -13,7 +14,7 @@ class Evaluation:
     """How every finished run is evaluated: the same way, with the same keys."""
 
     split: str
-    bound: str
+    bound: EvaluatedBound
     num_samples: int | None  # None: 1 where nothing is drawn, else 100
     num_particles: int
     max_rows: int | None

@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 
-from tightbound.commands.evaluate import default_num_samples
 from tightbound.data.batch import first_batch, first_rows
 from tightbound.evaluation import evaluate
 from tightbound.families.images.figures import figures as image_figures
@@ -25,6 +24,7 @@ from tightbound.families.stein.settings import MixtureSettings
 from tightbound.inference.reconstruction import reconstructions_by_component
 from tightbound.models.mean_field import MeanField
 from tightbound.models.mixture import mixture
+from tightbound.runs.evaluated import default_num_samples
 from tightbound.train.run import first_state
 
 KEY = jax.random.key(3)

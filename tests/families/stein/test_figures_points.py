@@ -12,15 +12,16 @@ from numpy.testing import assert_allclose
 from scipy.stats import norm
 from sklearn.metrics import accuracy_score, brier_score_loss
 
-from tightbound.commands.evaluate import with_shared_draws
 from tightbound.data.point_tables import TargetScale
 from tightbound.estimators.bounds import bound_estimate
 from tightbound.evaluation import evaluate
 from tightbound.families.lookup import find_recipe
-from tightbound.families.stein.figures_points import point_figures, predictions, what_is_measured
+from tightbound.families.stein.details import Details
+from tightbound.families.stein.figures_points import point_figures, predictions
 from tightbound.families.stein.model_regression import LogisticParameters
 from tightbound.models.mean_field import FullRank, MeanField
 from tightbound.models.mixture import mixture
+from tightbound.runs.evaluated import what_is_measured, with_shared_draws
 from tightbound.train.run import first_state
 
 NUM = 4000
@@ -41,7 +42,7 @@ def at_the_posterior(setup):
 @pytest.fixture(scope="module")
 def line():
     """A setup, its state at the exact posterior, its test points and their evaluation."""
-    setup = replace(find_recipe("stein/line").build(0), target_scale=SCALE)
+    setup = replace(find_recipe("stein/line").build(0), details=Details(target_scale=SCALE))
     proposal, posterior = at_the_posterior(setup)
     state = replace(first_state(setup), proposal=proposal)
     test = setup.data["test"]
