@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import figures_baselines
 import figures_dlm
 import figures_edits
 import figures_stein
@@ -41,6 +42,7 @@ def main(names: list[str]) -> int:
                 "figure": check(),
                 "seconds": round(time.monotonic() - begun, 1),
                 "commit": commit(),
+                "uncommitted_changes": has_uncommitted_changes(),
             }
             FIGURES.write_text(json.dumps(figures, indent=1) + "\n")
             PAGE.write_text(page(figures))
@@ -49,10 +51,20 @@ def main(names: list[str]) -> int:
 
 
 def commit() -> str:
-    """The commit the tree is at, with a mark where files differ from it."""
-    described = ["git", "describe", "--always", "--dirty", "--abbrev=12"]
+    """The commit the tree is at."""
+    return git("rev-parse", "--short=12", "HEAD")
+
+
+def has_uncommitted_changes() -> bool:
+    """Whether any tracked file differs from the commit, but for the figures themselves."""
+    figures = (f":!{path.relative_to(ROOT)}" for path in (FIGURES, PAGE))
+    return bool(git("diff", "--name-only", "HEAD", "--", ".", *figures))
+
+
+def git(*arguments: str) -> str:
+    command = ["git", *arguments]
     return subprocess.run(
-        described, cwd=ROOT, check=True, capture_output=True, text=True
+        command, cwd=ROOT, check=True, capture_output=True, text=True
     ).stdout.strip()
 
 
@@ -78,7 +90,7 @@ def seconds(command: list[str], *, repeats: int = 1, env: Mapping[str, str] | No
 
 def trained(recipe: str, num_samples: int = 100) -> dict[str, Any]:
     """Train a recipe to its end; its test ELBO and IWAE bound, and whether the doctor was quiet."""
-    folder = str(RUNS / commit() / recipe.replace("/", "-"))
+    folder = str(runs_here() / recipe.replace("/", "-"))
     findings = tightbound("train", recipe, "--run-dir", folder, codes=(0, 1))["findings"]
     elbo = tightbound("evaluate", folder, "--bound", "elbo", "--num-samples", "1")
     iwae = tightbound("evaluate", folder, "--bound", "iwae", "--num-samples", str(num_samples))
@@ -100,7 +112,7 @@ def kills() -> dict[str, Any]:
 
 def drill(family: str) -> dict[str, Any]:
     """Every fault of the family and its healthy runs, one seed each."""
-    out = str(RUNS / commit() / "drill.jsonl")
+    out = str(runs_here() / "drill.jsonl")
     document = tightbound("drill", "--family", family, "--out", out)
     counts = ("planted", "found", "found_before_training", "first_cause", "top3_cause")
     kept = {name: document[name] for name in (*counts, "healthy", "traps", "alarms", "intervals")}
@@ -131,14 +143,18 @@ def start_up() -> dict[str, Any]:
 
 
 def runs_here() -> Path:
-    """The runs of this commit."""
-    return RUNS / commit()
+    """The runs of this commit; those of a changed tree apart."""
+    return RUNS / (commit() + ("-changed" if has_uncommitted_changes() else ""))
 
 
 ALL_BOUNDS = (("elbo", 1), *((name, n) for name in ("iwae", "fivo") for n in (4, 8, 16)))
 
 CHECKS: Mapping[str, Callable[[], Any]] = {
     "start-up": start_up,
+    "baselines/images": figures_baselines.images,
+    "baselines/sequences": figures_baselines.sequences,
+    "baselines/points": figures_baselines.points,
+    "baselines/tokens": figures_baselines.tokens,
     "kill-and-resume": kills,
     "vae/digits": lambda: trained("vae/digits"),
     "vae/mnist": lambda: trained("vae/mnist"),
@@ -190,16 +206,17 @@ def page(figures: Mapping[str, Any]) -> str:
     lines = [
         "# Figures",
         "",
-        "Written by `make verify` (`scripts/verify.py`); the raw numbers are in `docs/figures.json`.",
+        "Written by `make verify` (`scripts/verify.py`); the raw numbers are in `docs/figures.json`. "
+        "A commit marked **changed** had changes that were not committed when the figure was made: the "
+        "figure cannot be made again from the commit alone.",
         "",
         "| check | figure | seconds | commit |",
         "|---|---|---|---|",
     ]
     for name in (name for name in CHECKS if name in figures):
         entry = figures[name]
-        lines.append(
-            f"| `{name}` | {words(entry['figure'])} | {entry['seconds']} | {entry['commit']} |"
-        )
+        tree = entry["commit"] + (" **changed**" if entry["uncommitted_changes"] else "")
+        lines.append(f"| `{name}` | {words(entry['figure'])} | {entry['seconds']} | {tree} |")
     return "\n".join(lines) + "\n"
 
 

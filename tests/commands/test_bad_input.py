@@ -28,7 +28,7 @@ def test_an_unknown_recipe_is_answered_with_the_closest_one(tightbound):
 
 def test_an_unknown_setting_is_answered_with_the_closest_one(tightbound):
     result = tightbound("train", "vae/digits", "--model.latent-sise", "3")
-    assert_refused(result, "Perhaps you meant", "--model.latent-size")
+    assert_refused(result, "Did you mean --model.latent-size?")
 
 
 def test_a_setting_of_the_wrong_type_is_named(tightbound):

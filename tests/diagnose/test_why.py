@@ -160,6 +160,42 @@ def test_the_share_of_noise_falls_with_the_repeats(setup, first, explained):
     assert many.change.num_samples == 64
 
 
+@pytest.mark.parametrize(
+    ("value", "over_rows", "over_draws", "said"),
+    [
+        (
+            -0.425,
+            6.355,
+            0.038,
+            "no change of the ELBO that the error bars can tell: -0.425 ± 6.355",
+        ),
+        (0.425, 0.1, 0.5, "no change of the ELBO that the error bars can tell: +0.425 ± 0.100"),
+        (0.19, 0.06, 0.08, "no change"),  # 2 (0.06^2 + 0.08^2)^1/2 = 0.2
+        (0.21, 0.06, 0.08, "the ELBO rose by 0.210 ± 0.060"),
+        (-206.0, 3.0, 0.1, "the ELBO fell by 206.000 ± 3.000"),
+        (0.3, None, 0.1, "the ELBO rose by 0.300"),  # one row: draws alone have an error
+        (0.3, None, None, "no change"),
+        (np.nan, np.nan, np.nan, "one of the two is not finite"),
+        (-np.inf, np.nan, 0.1, "one of the two is not finite"),
+    ],
+)
+def test_a_change_is_told_from_none_by_its_error_bars(
+    explained, value, over_rows, over_draws, said
+):
+    """By hand, two standard errors of rows and draws together; never by the draws' share alone, which is
+    small wherever rows differ much."""
+    change = replace(
+        explained.change, value=value, standard_error=over_rows, monte_carlo_error=over_draws
+    )
+    found = replace(explained, change=change, noise_share=0.008)
+    assert said in found.headline
+    assert found.headline.startswith("From step 0 to 5 ")
+    told = "rose" in said or "fell" in said
+    assert found.is_beyond_error is found.to_json()["beyond_error"] is told
+    assert ("may be estimator noise" in found.headline) is told
+    assert said in found._repr_html_()
+
+
 def test_a_change_of_the_decoder_alone_owes_nothing_to_the_proposal(setup, first):
     """The proposal did not move, so its parameters carry nothing, exactly; nor does the site z."""
     found = why(setup, first, moved(first, 0.3, of_proposal=0.0), key=KEY)

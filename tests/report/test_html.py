@@ -17,6 +17,7 @@ from tightbound.report import html
 from tightbound.report.draw import charts
 from tightbound.report.html import flattened, write_report
 from tightbound.report.panels import MOST_POINTS, thinned
+from tightbound.report.series import bound_range, bound_series
 from tightbound.report.tables import short_form
 from tightbound.train.folder import RunFolder
 
@@ -171,6 +172,29 @@ def test_a_bare_run_still_gives_a_page_that_says_what_is_missing(make_run, made_
     assert "everything: no check has been run on this folder" in page.text
     assert page.text.count("Not drawn") == 3
     assert num_charts(page) == 3
+
+
+def test_a_run_that_has_only_begun_gives_a_page_with_its_first_evaluation(make_run, made_records):
+    """The first state's record: an evaluation, and no batch that was trained."""
+    first = {key: made_records[19][key] for key in ("epoch", "seconds", "held_out")} | {"step": 0}
+    page = read(write_report(make_run(steps=[first], findings=None, probes=False, why=None)))
+    assert short_form(Estimate.from_json(first["held_out"]["bound"])) in page.text
+
+
+def test_a_fall_from_the_first_step_is_in_the_frame(made_records):
+    """The curve of `edits/doubling-original`: -27 before training, -233 after ten steps, and never
+    above its beginning again. Oracle: the frame itself holds every evaluation."""
+    records = [
+        made_records[19]
+        | {
+            "step": step,
+            "held_out": {"bound": made_records[19]["held_out"]["bound"] | {"value": value}},
+        }
+        for step, value in [(0, -27.0)] + [(10 * n, -233.0 + n) for n in range(1, 21)]
+    ]
+    low, high = bound_range(bound_series([], "train"), bound_series(records, "held_out"), [])
+    assert low < -231
+    assert high > -27
 
 
 def test_a_run_without_any_record_gives_a_page(make_run):

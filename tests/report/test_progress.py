@@ -57,6 +57,22 @@ def test_the_rate_counts_from_the_first_record_so_compilation_is_left_out(made_r
     assert observe(one, made_records[1]).steps_per_second == pytest.approx(600)
 
 
+@pytest.mark.parametrize("terminal", [False, True])
+def test_the_first_state_is_shown_before_any_batch_was_trained(made_records, baselines, terminal):
+    """Its record has an evaluation alone; the rate still counts from the first that has trained."""
+    untrained = {key: made_records[19][key] for key in ("epoch", "held_out")}
+    untrained |= {"step": 0, "seconds": 0.0}
+    text = shown([untrained], baselines, terminal=terminal)
+    assert "0/2000" in text
+    assert "nats per sequence, lower bound" in text
+    assert "train" not in text
+    assert "rate" not in text
+    standing = Standing()
+    for record in (untrained, *made_records[:2]):
+        standing = observe(standing, record)
+    assert standing.steps_per_second == pytest.approx(600)
+
+
 def test_an_older_evaluation_says_its_step(made_records):
     """The held-out bound stays on display between evaluations, dated."""
     standing = Standing()

@@ -63,7 +63,7 @@ def level_split(name: str, num_rows: int) -> Split:
 
 def level_setup(*, bounds: list[float] | None = None, **changes) -> Setup:
     """A run of 12 steps; `changes` are fields of the setup or of its run settings. `bounds` are
-    the held-out bounds its evaluator will report, one after the other."""
+    the held-out bounds its evaluator will report, one after the other, that of the first state first."""
     settings = RunSettings(
         steps=12,
         batch_size=4,

@@ -67,25 +67,30 @@ def whole(make_setup, tmp_path):
 
 
 def test_a_run_yields_every_step_and_records_saves_and_evaluates_when_it_is_due(make_setup, folder):
-    """By hand: records at 2, 4, 6, ...; checkpoints at 3, 6, ...; evaluations at 4, 8, 12."""
+    """By hand: records at 0, 2, 4, ...; checkpoints at 0, 3, 6, ...; evaluations at 0, 4, 8, 12."""
     progress = list(run(make_setup(), folder))
     assert [p.step for p in progress] == list(range(13))
     assert [p.status for p in progress] == ["running"] * 12 + ["finished"]
     records = folder.read_steps()
     assert [p.logged for p in progress if p.logged] == records
-    assert [r["step"] for r in records] == [2, 3, 4, 6, 8, 9, 10, 12]
-    assert [r["step"] for r in records if "held_out" in r] == [4, 8, 12]
+    assert [r["step"] for r in records] == [0, 2, 3, 4, 6, 8, 9, 10, 12]
+    assert [r["step"] for r in records if "held_out" in r] == [0, 4, 8, 12]
+    assert [r["step"] for r in records if "train" not in r] == [0]  # no batch was trained yet
     assert saved_steps(folder) == [0, 3, 6, 9, 12]
-    assert records[3]["epoch"] == 3.0  # two batches of four from ten rows
-    assert all(0 < r["compile_seconds"] <= r["seconds"] for r in records)
+    assert records[4]["epoch"] == 3.0  # two batches of four from ten rows
+    assert all(0 < r["compile_seconds"] <= r["seconds"] for r in records[1:])
 
 
-def test_the_held_out_bound_of_a_record_is_that_of_the_state_saved_with_it(make_setup, folder):
-    """Oracle: `evaluate` of the checkpoint of the same step, with the run's evaluation key."""
+@pytest.mark.parametrize("step", [0, 8, 9])
+def test_the_held_out_bound_of_a_record_is_that_of_the_state_saved_with_it(
+    make_setup, folder, step
+):
+    """Oracle: `evaluate` of the checkpoint of the same step, with the run's evaluation key: of the
+    first state, where an evaluation is due, and where the run was stopped between two."""
     setup = make_setup(checkpoint_every=4)
-    statuses(setup, folder)
-    [record] = [r for r in folder.read_steps() if r["step"] == 8]
-    state = saved_state(setup, folder, 8)
+    statuses(setup, folder, should_stop=StopAt(9))
+    [record] = [r for r in folder.read_steps() if r["step"] == step]
+    state = saved_state(setup, folder, step)
     key = run_keys(setup.seed)[2]
     expected = evaluate(state.model, state.proposal, setup.data["valid"], num_samples=2, key=key)
     report = record["held_out"]
@@ -117,33 +122,109 @@ class StopAt:
 @pytest.mark.parametrize(
     ("options", "stop", "status"),
     [
-        ({"should_stop": StopAt(5)}, 5, "interrupted"),
-        ({"should_stop": StopAt(6)}, 6, "interrupted"),
-        ({"max_seconds": 0.0}, 1, "out of time"),
+        (lambda: {"should_stop": StopAt(5)}, 5, "interrupted"),
+        (lambda: {"should_stop": StopAt(6)}, 6, "interrupted"),
+        (lambda: {"should_stop": StopAt(8)}, 8, "interrupted"),
+        (lambda: {"max_seconds": 0.0}, 1, "out of time"),
     ],
 )
-def test_a_stopped_run_saves_and_goes_on_as_if_it_had_not_stopped(
+def test_a_stopped_run_saves_evaluates_and_goes_on_as_if_it_had_not_stopped(
     make_setup, folder, whole, options, stop, status
 ):
-    """Oracle: the uninterrupted run: the same parameters to the bit, the same records. Stopping
-    adds the record of its own step."""
+    """Oracle: the uninterrupted run: the same parameters to the bit, the same records. Stopping adds
+    the record of its own step and the evaluation of where it stopped, and nothing else."""
     setup = make_setup()
-    assert statuses(setup, folder, **options)[-1] == (stop, status)
-    assert saved_steps(folder)[-1] == folder.read_steps()[-1]["step"] == stop
+    last = list(run(setup, folder, **options()))[-1]
+    assert (last.step, last.status) == (stop, status)
+    stopped = folder.read_steps()[-1]
+    assert saved_steps(folder)[-1] == stopped["step"] == stop
+    assert last.logged == stopped
+    assert "held_out" in stopped
+    assert "train" in stopped
     assert statuses(setup, folder)[-1] == (12, "finished")
     assert_same(saved_state(setup, folder, 12), saved_state(setup, whole, 12))
     expected = without_times(whole.read_steps())
+    evaluated = {record["step"] for record in expected if "held_out" in record}
     due = [record["step"] for record in expected]
     found = without_times(folder.read_steps())
-    assert [record for record in found if record["step"] in due] == expected
     assert [record["step"] for record in found] == sorted({*due, stop})
+    for record in found:
+        if record["step"] == stop and stop not in evaluated:
+            del record["held_out"]
+    assert [record for record in found if record["step"] in due] == expected
+
+
+def test_a_stopped_run_is_saved_before_it_is_evaluated(make_setup, folder):
+    """Whoever stops a run may not wait for a long evaluation. The end comes within it: oracle, the
+    folder, from which the run goes on at the step where it was stopped."""
+    setup = make_setup()
+    evaluator = setup.evaluator
+
+    def cut_short(*args, **kwargs):
+        if saved_steps(folder)[-1:] == [5]:
+            raise KeyboardInterrupt
+        return evaluator(*args, **kwargs)
+
+    impatient = replace(setup, evaluator=cut_short)
+    with pytest.raises(KeyboardInterrupt):
+        statuses(impatient, folder, should_stop=StopAt(5))
+    assert folder.read_steps()[-1]["step"] == 5
+    assert statuses(setup, folder)[0] == (5, "running")
+
+
+def test_an_evaluation_where_a_run_was_stopped_decides_nothing(make_setup, folder, tmp_path):
+    """The scripted one would be the best by far. Oracle: the run that was not stopped, which counts
+    its evaluations alone."""
+    patience = PlateauSettings(patience=2)
+    never = RunFolder(tmp_path / "never")
+    due = [-5.0, -4.0, -4.5, -4.6]
+    assert statuses(make_setup(bounds=[-9.0, *due], plateau=patience, steps=20), never)[-1] == (
+        16,
+        "plateau",
+    )
+    setup = make_setup(bounds=[-9.0, due[0], 7.0, *due[1:]], plateau=patience, steps=20)
+    assert statuses(setup, folder, should_stop=StopAt(6))[-1] == (6, "interrupted")
+    assert statuses(setup, folder)[-1] == (16, "plateau")
+
+
+def test_a_run_that_falls_from_its_first_step_shows_it(make_setup, folder):
+    """By hand: untrained is best, and the curve begins there. The plateau counts from training on:
+    what never rose has no step to go back to."""
+    setup = make_setup(
+        bounds=[-2.0, -5.0, -4.0, -4.5, -4.6], plateau=PlateauSettings(patience=2), steps=20
+    )
+    progress = list(run(setup, folder))
+    bounds = [r["held_out"]["bound"]["value"] for r in folder.read_steps() if "held_out" in r]
+    assert bounds == [-2.0, -5.0, -4.0, -4.5, -4.6]
+    assert (progress[-1].status, progress[-1].plateau.best_step) == ("plateau", 8)
+
+
+def test_a_run_of_an_older_version_goes_on_without_an_evaluation_of_its_first_state(
+    make_setup, folder, whole
+):
+    """Its records began after the first update. Oracle: the run that has one: the same otherwise."""
+    setup = make_setup()
+    statuses(setup, folder, should_stop=StopAt(4))
+    path = folder.path / "steps.jsonl"
+    path.write_text("".join(path.read_text().splitlines(keepends=True)[1:]))
+    assert statuses(setup, folder)[0] == (4, "running")
+    assert_same(saved_state(setup, folder, 12), saved_state(setup, whole, 12))
+    assert without_times(folder.read_steps()) == without_times(whole.read_steps()[1:])
+
+
+def test_a_start_that_was_killed_before_its_first_checkpoint_begins_anew(make_setup, folder, whole):
+    """Oracle: the uninterrupted run. A record was written, and nothing can go on from it."""
+    folder.path.mkdir()
+    folder.append_step(whole.read_steps()[0])
+    statuses(make_setup(), folder)
+    assert without_times(folder.read_steps()) == without_times(whole.read_steps())
 
 
 def test_a_consumer_that_walks_away_loses_only_what_was_not_saved(make_setup, folder, whole):
     """Oracle: the uninterrupted run; records after the newest checkpoint are taken again."""
     setup = make_setup()
     assert [p.step for p in islice(run(setup, folder), 6)][-1] == 5
-    assert [record["step"] for record in folder.read_steps()] == [2, 3, 4]
+    assert [record["step"] for record in folder.read_steps()] == [0, 2, 3, 4]
     assert [p.step for p in run(setup, folder)] == list(range(3, 13))
     assert_same(saved_state(setup, folder, 12), saved_state(setup, whole, 12))
     assert without_times(folder.read_steps()) == without_times(whole.read_steps())
@@ -166,7 +247,7 @@ def test_a_damaged_newest_checkpoint_costs_the_steps_since_the_one_before(
     statuses(setup, folder, should_stop=StopAt(8))
     (folder.checkpoints / "step-00000008" / "state.safetensors").write_bytes(b"")
     assert next(iter(run(setup, folder))).step == 6
-    assert [record["step"] for record in folder.read_steps()] == [2, 3, 4, 6]
+    assert [record["step"] for record in folder.read_steps()] == [0, 2, 3, 4, 6]
     statuses(setup, folder)
     assert_same(saved_state(setup, folder, 12), saved_state(setup, whole, 12))
 
@@ -181,7 +262,7 @@ def test_a_run_whose_checkpoints_are_all_damaged_is_refused_and_keeps_its_record
         (path / "manifest.json").unlink()
     with pytest.raises(UserError, match=r"none of its checkpoints is whole: .* or delete this one"):
         next(run(setup, folder))
-    assert [record["step"] for record in folder.read_steps()] == [2, 3]
+    assert [record["step"] for record in folder.read_steps()] == [0, 2, 3]
 
 
 def test_a_new_run_can_start_from_another_state_and_goes_on_from_its_step(make_setup, folder):
@@ -257,7 +338,7 @@ def test_the_plateau_counts_evaluations_since_the_best():
 def test_a_run_stops_after_its_patience_and_stays_stopped(make_setup, folder):
     """By hand: best at the second evaluation, two more without a better one."""
     setup = make_setup(
-        bounds=[-5.0, -4.0, -4.5, -4.0, 0.0],
+        bounds=[-9.0, -5.0, -4.0, -4.5, -4.0, 0.0],
         evaluate_every=1,
         plateau=PlateauSettings(patience=2),
     )
@@ -275,7 +356,7 @@ def test_a_rollback_goes_on_from_the_best_parameters_at_a_lower_rate(make_setup,
     """Oracle: the best step's checkpoint, and one update of `fit` from the state so put together,
     to the bit. The optimiser's state tells the three strategies apart."""
     setup = make_setup(
-        bounds=list(FALLING),
+        bounds=[-9.0, *FALLING],
         steps=6,
         evaluate_every=1,
         plateau=replace(ROLLBACK, decay=0.25, optimiser=strategy),
@@ -304,7 +385,7 @@ def test_a_rollback_goes_on_from_the_best_parameters_at_a_lower_rate(make_setup,
 def test_rollbacks_end_after_their_number(make_setup, folder):
     """By hand: never better than the first evaluation, so every second one acts."""
     setup = make_setup(
-        bounds=[-1.0] + [-2.0] * 11,
+        bounds=[-9.0, -1.0] + [-2.0] * 11,
         evaluate_every=1,
         plateau=replace(ROLLBACK, max_rollbacks=2),
     )
@@ -318,8 +399,8 @@ def test_a_run_interrupted_at_a_rollback_rolls_back_when_it_goes_on(make_setup, 
     holds the state before the rollback, so the resumed run has to decide again."""
     uninterrupted = RunFolder(tmp_path / "whole")
     changes = {"steps": 6, "evaluate_every": 1, "plateau": ROLLBACK}
-    statuses(make_setup(bounds=list(FALLING), **changes), uninterrupted)
-    setup = make_setup(bounds=list(FALLING), **changes)
+    statuses(make_setup(bounds=[-9.0, *FALLING], **changes), uninterrupted)
+    setup = make_setup(bounds=[-9.0, *FALLING], **changes)
     assert statuses(setup, folder, should_stop=StopAt(4))[-1] == (4, "interrupted")
     assert statuses(setup, folder) == [(4, "rollback"), (5, "running"), (6, "finished")]
     assert_same(saved_state(setup, folder, 6), saved_state(setup, uninterrupted, 6))
@@ -373,7 +454,7 @@ def test_a_gradient_that_is_not_finite_ends_the_run_though_the_loss_is(make_setu
 
 def test_a_held_out_bound_that_is_no_number_ends_the_run_unsaved(make_setup, folder):
     """It can neither be the best nor be compared with the best."""
-    setup = make_setup(bounds=[-4.0, np.nan, 0.0], plateau=PlateauSettings(patience=1))
+    setup = make_setup(bounds=[-9.0, -4.0, np.nan, 0.0], plateau=PlateauSettings(patience=1))
     assert statuses(setup, folder)[-1] == (8, "not finite")
     assert saved_steps(folder) == [0, 3, 4, 6]
     assert strict_records(folder)[-1]["held_out"]["bound"]["value"] == "nan"

@@ -384,7 +384,7 @@ def test_a_run_of_windows_goes_on_as_if_it_had_never_stopped(tmp_path):
     for found, right in zip(arrays(last.state), arrays(expected), strict=True):
         assert_array_equal(found, right, strict=True)
     assert (lost.model.weights != expected.model.weights).all()
-    first, *_, final = folder.read_steps()
+    _, first, *_, final = folder.read_steps()  # the first state's comes before
     assert first["epoch"] == epochs_of_windows(setup.data["train"], 2, 2, 3, seed=0, step=3)
     bound = first["train"]["bound"]
     assert (bound["bound"], bound["split"]) == ("none", "train, 2 steps at a time")

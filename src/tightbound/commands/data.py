@@ -23,7 +23,7 @@ class List:
 class Fetch:
     """Download a data set from its origin into the user's cache, checked."""
 
-    name: tyro.conf.Positional[str]
+    name: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="NAME")]
     json: bool = False
 
 
@@ -31,7 +31,7 @@ class Fetch:
 class Verify:
     """Compare the files of a data set with their checksums."""
 
-    name: tyro.conf.Positional[str]
+    name: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="NAME")]
     json: bool = False
 
 

@@ -4,6 +4,7 @@ import difflib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import resources
+from typing import Annotated
 
 import tyro
 
@@ -15,7 +16,7 @@ from tightbound.errors import UserError
 class ExplainOptions:
     """Print what a finding's code means, what brings it about and what to change."""
 
-    code: tyro.conf.Positional[str | None] = None
+    code: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="[CODE]")] = ""
     """For instance TB201; without it, the list of codes."""
     json: bool = False
     """One JSON document on stdout: the pages, whole."""
@@ -24,10 +25,10 @@ class ExplainOptions:
 def main(arguments: Sequence[str]) -> int:
     options = parse(ExplainOptions, "explain", arguments)
     if options.json:
-        chosen = pages() if options.code is None else {options.code.upper(): page(options.code)}
+        chosen = {options.code.upper(): page(options.code)} if options.code else pages()
         print_json({"pages": chosen})
         return 0
-    if options.code is None:
+    if not options.code:
         for code, text in pages().items():
             print(f"{code}  {text.splitlines()[0].removeprefix('# ').partition(': ')[2]}")
         return 0

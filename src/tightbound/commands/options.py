@@ -11,6 +11,7 @@ from typing import Annotated, Any, TypeVar
 import tyro
 from rich.console import Console
 
+from tightbound.commands.usage_errors import parse_arguments
 from tightbound.errors import UserError
 from tightbound.families.lookup import Recipe, find_recipe
 from tightbound.families.sources import of_arguments
@@ -25,9 +26,8 @@ RunReference = Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="RUN[@
 
 
 def parse(options: Any, command: str, arguments: Sequence[str]) -> Any:
-    """Options of a command, from a dataclass or a union of them; tyro exits with code 2 where they
-    are wrong."""
-    return tyro.cli(options, prog=f"tightbound {command}", args=list(arguments))
+    """Options of a command, from a dataclass or a union of them; UserError where they are wrong."""
+    return parse_arguments(options, f"tightbound {command}", arguments)
 
 
 def parse_with_recipe(
@@ -94,7 +94,7 @@ def _joined(
 
     Both = dataclasses.make_dataclass("Both", [of("first", first), of("second", second)])
     Both.__doc__ = doc
-    both: Any = tyro.cli(Both, prog=prog, args=list(arguments))
+    both: Any = parse_arguments(Both, prog, arguments)
     return both.first, both.second
 
 

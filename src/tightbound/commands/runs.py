@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import tyro
 
@@ -19,7 +19,8 @@ from tightbound.train.folder import RunFolder
 class RunsOptions:
     """List the runs below a folder."""
 
-    folder: tyro.conf.Positional[str] = "runs"
+    folder: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="[FOLDER]")] = "runs"
+    """Where runs are looked for, at any depth."""
     format: TableFormat = "text"
     json: bool = False
     """One JSON document on stdout."""

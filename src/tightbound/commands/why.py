@@ -1,5 +1,6 @@
 """`tightbound why RUN`: what made the bound move between two checkpoints."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -10,6 +11,7 @@ from tightbound.commands.options import (
     RunFolderName,
     parse,
     print_json,
+    say,
     show,
     use_compilation_cache,
 )
@@ -29,10 +31,10 @@ class WhyOptions:
     run: RunFolderName
     """The run's folder."""
     first: Annotated[int | None, tyro.conf.arg(name="from")] = None
-    """Step of the earlier checkpoint; by default the best one if the bound fell since, else the
-    first."""
+    """Step of the earlier checkpoint; by default that of the best evaluation, and the first one where
+    no later evaluation is worse."""
     last: Annotated[int | None, tyro.conf.arg(name="to")] = None
-    """Step of the later checkpoint; by default the newest."""
+    """Step of the later checkpoint; by default that of the last evaluation."""
     split: Literal["train", "valid", "test"] = "valid"
     rows: int = 256
     """Rows of the split to look at."""
@@ -79,32 +81,34 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def steps_to_explain(opened: OpenRun, first: int | None, last: int | None) -> tuple[int, int]:
-    """The two steps: what was asked for, else from the best checkpoint down to the newest if the
-    bound fell, else from the first one up."""
+    """The two steps: those that were asked for; else of the best evaluation and of the last one, as far
+    as both have a checkpoint. Where the last is the best, the first checkpoint stands for the best; a run
+    without an evaluation is explained from its first checkpoint to its newest."""
     steps = opened.steps()
-    last = steps[-1] if last is None else last
-    if first is not None:
-        return first, last
     bounds = {
         record["step"]: float(record["held_out"]["bound"]["value"])
         for record in opened.folder.read_steps()
-        if "held_out" in record and record["step"] in steps and record["step"] <= last
+        if "held_out" in record and (last is None or record["step"] <= last)
     }
-    best = max(bounds, key=bounds.__getitem__, default=last)
-    return (best if best < last else steps[0]), last
+    finite = {step: bound for step, bound in bounds.items() if math.isfinite(bound)}
+    saved = {step: bound for step, bound in finite.items() if step in steps}
+    end = max(saved, default=steps[-1]) if last is None else last
+    if first is not None:
+        return first, end
+    best = max(saved, key=saved.__getitem__, default=end)
+    if finite and max(finite.values()) > max(saved.values(), default=-math.inf):
+        highest = max(finite, key=finite.__getitem__)
+        say(
+            f"The best evaluation, {finite[highest]:.5g} at step {highest}, has no checkpoint: "
+            f"`checkpoint_every` decides which have one."
+        )
+    return (best if best < end else steps[0]), end
 
 
 def print_explanation(explanation: "Explanation", table_format: TableFormat) -> None:
     """The explanation in words and tables."""
     change = explanation.change
-    direction = "rose" if change.value > 0 else "fell"
-    noise = change.monte_carlo_error or 0.0
-    print(
-        f"From step {explanation.first_step} to {explanation.last_step} the ELBO {direction} by "
-        f"{abs(change.value):.3f} ± {change.standard_error or 0:.3f} nats per sequence "
-        f"(draws {noise:.3f}; {explanation.noise_share:.1%} of it may be estimator noise)\n"
-        f"on {change.split}, same rows and draws.\n"
-    )
+    print(f"{explanation.headline}\n({change.split}; the same rows and draws at both steps.)\n")
     trained = explanation.change_under_trained_law
     if trained is not None:
         print(

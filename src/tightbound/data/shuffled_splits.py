@@ -2,23 +2,26 @@
 
 import os
 from collections.abc import Sequence
+from typing import TypeVar
 
 from tightbound.data.catalogue import DataError
 from tightbound.data.sets.digits import fixed_order
+
+Row = TypeVar("Row")
 
 _SHARES = (0.8, 0.9)  # where, in the shuffled order, validation and test begin
 
 
 def shuffled_splits(
-    groups: Sequence[list[str]], source: str | os.PathLike[str]
-) -> dict[str, list[str]]:
+    groups: Sequence[list[Row]], source: str | os.PathLike[str]
+) -> dict[str, list[Row]]:
     """80, 10 and 10 % of the rows, whole groups in an order that never changes (`fixed_order`).
 
     A group is never divided, so large ones move the shares a little. DataError, which names the
     `source`, where a split would be empty.
     """
     total = sum(map(len, groups))
-    rows: dict[str, list[str]] = {"train": [], "valid": [], "test": []}
+    rows: dict[str, list[Row]] = {"train": [], "valid": [], "test": []}
     before = 0
     for index in fixed_order(len(groups)):
         share = before / total

@@ -86,6 +86,11 @@ def stroke_rows(name: str, rows: Sequence[np.ndarray]) -> list[Strokes]:
     ]
 
 
+def turned(strokes: Strokes) -> Strokes:
+    """The same path with the other direction of y."""
+    return Strokes(np.asarray(strokes.offset) * np.array([1.0, -1.0]), strokes.pen)
+
+
 def thinned(strokes: Strokes, every: int) -> Strokes:
     """Every `every`-th point of each stroke, and its first and last: the points stay where they
     are. The offsets in between are summed, and the pen is lifted where one of them lifted it."""

@@ -22,6 +22,7 @@ from tightbound.models.sequential import AbstractFiltered
 from tightbound.train.loop import TrainState
 from tightbound.train.setup import Setup
 
+NUM_ERRORS = 2.0  # standard errors within which a change may be none
 _FILTERED_ROWS = 64  # a filter's particles cost as many times more than a draw of a latent
 
 # Three Gauss-Legendre nodes on [0, 1]: exact for the derivative of a polynomial of degree 6.
@@ -50,6 +51,40 @@ class Explanation:
     gradient_cosine: float  # training gradient against the bound's, at the first checkpoint
     cosine_ceiling: float  # the bound's gradient on two halves of the rows
 
+    @property
+    def error(self) -> float:
+        """Standard error of `change`, in nats per sequence: over rows, and over draws, which rows may
+        share. Where every row has draws of its own the first holds the second, and this is too large by
+        less than a factor of 1.5."""
+        return float(
+            np.hypot(self.change.standard_error or 0.0, self.change.monte_carlo_error or 0.0)
+        )
+
+    @property
+    def is_beyond_error(self) -> bool:
+        """Whether the change is more than `NUM_ERRORS` of its standard errors; never of one that is not
+        finite or has no error."""
+        return bool(self.error > 0 and abs(self.change.value) > NUM_ERRORS * self.error)
+
+    @property
+    def headline(self) -> str:
+        """One sentence: how the ELBO changed, or that the error bars cannot tell whether it did."""
+        steps = f"From step {self.first_step} to {self.last_step}"
+        size, error = self.change.value, self.change.standard_error or 0.0
+        draws = f"draws {self.change.monte_carlo_error or 0.0:.3f}"
+        if not np.isfinite(size):
+            return f"{steps} the ELBO's change is {size}: one of the two is not finite."
+        if not self.is_beyond_error:
+            return (
+                f"{steps} no change of the ELBO that the error bars can tell: {size:+.3f} ± {error:.3f} "
+                f"nats per sequence ({draws})."
+            )
+        direction = "rose" if size > 0 else "fell"
+        return (
+            f"{steps} the ELBO {direction} by {abs(size):.3f} ± {error:.3f} nats per sequence ({draws}; "
+            f"{self.noise_share:.1%} of it may be estimator noise)."
+        )
+
     def _repr_html_(self) -> str:
         """How a notebook shows it: the change, then what each site adds through each module."""
         names = list(next(iter(self.modules.values())))
@@ -60,10 +95,7 @@ class Explanation:
             + "</tr>"
             for site, parts in self.modules.items()
         )
-        return (
-            f"<p>ELBO from step {self.first_step} to {self.last_step}, in nats per sequence:</p>"
-            f"{self.change._repr_html_()}<table><tr>{head}</tr>{rows}</table>"
-        )
+        return f"<p>{escape(self.headline)}</p>{self.change._repr_html_()}<table><tr>{head}</tr>{rows}</table>"
 
     def to_json(self) -> dict[str, Any]:
         """The document `why --json` prints and `why.json` holds."""
@@ -74,6 +106,7 @@ class Explanation:
             "change_under_trained_law": None
             if self.change_under_trained_law is None
             else self.change_under_trained_law.to_json(),
+            "beyond_error": self.is_beyond_error,
             "noise_share": finite_or_text(self.noise_share),
             "sites": {name: value.to_json() for name, value in self.sites.items()},
             "groups": {name: value.to_json() for name, value in self.groups.items()},

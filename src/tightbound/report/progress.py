@@ -22,7 +22,7 @@ class Standing:
 
     step: int = 0
     seconds: float = 0.0  # of this process
-    first: tuple[int, float] | None = None  # (step, seconds) of its first record
+    first: tuple[int, float] | None = None  # (step, seconds) of its first record of training
     train: Estimate | None = None
     held_out: Estimate | None = None
     held_out_step: int = 0
@@ -41,15 +41,15 @@ class Standing:
 def observe(standing: Standing, record: Mapping[str, Any]) -> Standing:
     """The standing after one more record of `steps.jsonl`."""
     step, seconds = record["step"], float(record["seconds"])
-    standing = replace(
-        standing,
-        step=step,
-        seconds=seconds,
-        first=standing.first or (step, seconds),
-        train=Estimate.from_json(record["train"]["bound"]),
-        ess_fraction=record["train"].get("ess_fraction", standing.ess_fraction),
-        compile_seconds=record.get("compile_seconds", standing.compile_seconds),
-    )
+    standing = replace(standing, step=step, seconds=seconds)
+    if "train" in record:  # the first state has trained on nothing yet
+        standing = replace(
+            standing,
+            first=standing.first or (step, seconds),
+            train=Estimate.from_json(record["train"]["bound"]),
+            ess_fraction=record["train"].get("ess_fraction", standing.ess_fraction),
+            compile_seconds=record.get("compile_seconds", standing.compile_seconds),
+        )
     if "held_out" not in record:
         return standing
     return replace(

@@ -90,6 +90,12 @@ class RunFolder:
         with open(self.path / "steps.jsonl", "a") as file:
             file.write(json.dumps(record) + "\n")
 
+    def replace_step(self, record: dict[str, Any]) -> None:
+        """Write a fuller record in place of the newest, which is of the same step: whole or not at all."""
+        *earlier, newest = self.read_steps()
+        assert newest["step"] == record["step"], (newest["step"], record["step"])
+        self._write_steps([*earlier, record])
+
     def sync_steps(self) -> None:
         """Wait until the records are on the disk: no checkpoint is newer than its records."""
         with open(self.path / "steps.jsonl", "a") as file:
@@ -110,13 +116,14 @@ class RunFolder:
 
     def cut_back(self, step: int) -> None:
         """Forget everything after `step`: records, and evidence files that probes left behind."""
-        kept = [record for record in self.read_steps() if record["step"] <= step]
-        write_whole(
-            self.path / "steps.jsonl", "".join(json.dumps(record) + "\n" for record in kept)
-        )
+        self._write_steps([record for record in self.read_steps() if record["step"] <= step])
         for file in self.evidence.glob("step-*.npz"):
             if int(file.stem.removeprefix("step-")) > step:
                 file.unlink()
+
+    def _write_steps(self, records: list[dict[str, Any]]) -> None:
+        lines = "".join(json.dumps(record) + "\n" for record in records)
+        write_whole(self.path / "steps.jsonl", lines)
 
 
 def write_whole(path: Path, text: str) -> None:

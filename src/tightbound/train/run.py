@@ -53,9 +53,9 @@ class Plateau:
 class Progress:
     """What the driver yields: once before the first update, then after every one.
 
-    `logged` is the record that `steps.jsonl` gets at this step, None between. The last one
-    yielded has a status other than "running" and "rollback"; where nothing is left to do, it is
-    also the first.
+    `logged` is the record that `steps.jsonl` gets at this step, None between; that of a new run's
+    first state has an evaluation alone, since no batch was trained. The last one yielded has a status
+    other than "running" and "rollback"; where nothing is left to do, it is also the first.
     """
 
     step: int
@@ -114,13 +114,14 @@ def run(
 
     Records are exactly-once: `steps.jsonl` is synced before a checkpoint is renamed into place and
     cut back to that checkpoint when the run continues. `start` replaces the first state of a new
-    run; like the state of `fit`, it is given away. Stopping (signal, time, end) saves first. A
-    value that is not finite ends the run without saving: the last checkpoint is the last good one.
-    A failed write (a full disk) raises UserError; what was saved before stays valid.
+    run; like the state of `fit`, it is given away. The first state is evaluated, and so is the last,
+    however the run ends; stopping (signal, time) saves before that. A value that is not finite ends
+    the run without saving: the last checkpoint is the last good one. A failed write (a full disk)
+    raises UserError; what was saved before stays valid.
     """
-    state, plateau = _resume(setup, folder, start)
+    state, plateau, logged = _resume(setup, folder, start)
     step = int(state.step)
-    progress = Progress(step, state, plateau, status=_decision(step, plateau, setup.run))
+    progress = Progress(step, state, plateau, logged, _decision(step, plateau, setup.run))
     yield progress
     clock = _Clock(max_seconds)
     while progress.status in ("running", "rollback"):
@@ -193,7 +194,12 @@ def _log(
     status: Status,
     clock: _Clock,
 ) -> Progress:
-    """Evaluate, record and save, as far as each is due at this step."""
+    """Evaluate, record and save, as far as each is due at this step.
+
+    A run that is stopped between evaluations is evaluated too, after it was saved: whoever stops it
+    may not wait. What is found there is recorded and no more, so that the run, when it goes on,
+    decides as one that was never stopped.
+    """
     settings, step = setup.run, record.step
     evidence = host(record.evidence)
     logged = {
@@ -230,6 +236,10 @@ def _log(
         ):
             folder.sync_steps()
             save_checkpoint(folder.checkpoints, record.state, step=step, progress=asdict(plateau))
+    if status in ("interrupted", "out of time") and "held_out" not in logged:
+        logged["held_out"] = held_out_report(_held_out(setup, record.state), setup.is_bound)
+        with writing(folder):
+            folder.replace_step(logged)
     return Progress(step, record, plateau, logged, status)
 
 
@@ -323,26 +333,44 @@ def roll_back(setup: Setup, folder: RunFolder, state: TrainState, plateau: Plate
 
 def _resume(
     setup: Setup, folder: RunFolder, start: TrainState | None
-) -> tuple[TrainState, Plateau]:
-    """The state and plateau to go on from; a new run saves its first state, so that `why` can start
-    there."""
+) -> tuple[TrainState, Plateau, dict[str, Any] | None]:
+    """The state and plateau to go on from. A new run evaluates and saves its first state, so that
+    curves and `why` can start there: its record is the third, None of a run that goes on."""
     found, problems = checkpoints(folder.checkpoints)
     if found:
         newest = found[-1]
         state, plateau = load_state(newest, first_state(setup)), Plateau(**newest.progress)
-    elif problems:
+        with writing(folder):
+            folder.cut_back(newest.step)
+        return state, plateau, None
+    if problems:
         raise UserError(
             f"The run in {folder.path} cannot go on, because none of its checkpoints is whole: "
             f"{problems[-1]} Give this run another folder with --run-dir, or delete this one."
         )
-    else:
-        state, plateau = first_state(setup) if start is None else start, Plateau()
+    state, plateau = first_state(setup) if start is None else start, Plateau()
+    return state, plateau, _begin(setup, folder, state, plateau)
+
+
+def _begin(setup: Setup, folder: RunFolder, state: TrainState, plateau: Plateau) -> dict[str, Any]:
+    """Evaluate the first state, record that and save it; the record.
+
+    The plateau does not see it: what is no better than untrained has not stopped rising, it never
+    rose, and a rollback to it would start over.
+    """
     step = int(state.step)
+    logged = {
+        "step": step,
+        "epoch": _epochs(setup, step),
+        "seconds": 0.0,
+        "held_out": held_out_report(_held_out(setup, state), setup.is_bound),
+    }
     with writing(folder):
-        if not found:
-            save_checkpoint(folder.checkpoints, state, step=step, progress=asdict(plateau))
-        folder.cut_back(step)
-    return state, plateau
+        folder.cut_back(step - 1)  # what a start that was killed before its first checkpoint left
+        folder.append_step(logged)
+        folder.sync_steps()
+        save_checkpoint(folder.checkpoints, state, step=step, progress=asdict(plateau))
+    return logged
 
 
 def _population(setup: Setup) -> int | None:

@@ -93,6 +93,47 @@ def test_files_that_are_no_pianorolls_are_refused(tmp_path, change, sentence):
         load_pianorolls("jsb", path)
 
 
+@pytest.mark.parametrize("kind", [np.uint8, bool, np.float64, np.int64])
+def test_an_array_for_each_piece_is_a_file_too(tmp_path, kind):
+    """Oracle: the rolls, found by their length; eight train, one validates, one tests."""
+    random = np.random.default_rng(0)
+    rolls = [(random.random((length, 88)) < 0.1).astype(kind) for length in range(5, 15)]
+    np.savez(tmp_path / "own.npz", *rolls)
+    splits = load_pianorolls("pianorolls", tmp_path / "own.npz")
+    assert [len(split) for split in splits.values()] == [8, 1, 1]
+    seen = []
+    for split in splits.values():
+        for row, length in enumerate(split.num_units):
+            assert_array_equal(split.x.values[row, :length], rolls[int(length) - 5])
+            seen.append(int(length))
+    assert sorted(seen) == list(range(5, 15))
+
+
+@pytest.mark.parametrize(
+    ("piece", "sentence"),
+    [
+        (np.ones((4, 128)), r"the array 'piece' of type float64 and shape \(4, 128\)"),
+        (np.array(["a"]), "the array 'piece' of type"),
+        (
+            np.full((4, 88), 64),
+            "has 64 at step 0 and key 0 of 'piece', but a key sounds, 1, or not",
+        ),
+        (np.full((4, 88), np.nan), "has nan at step 0 and key 0"),
+        (np.zeros((4, 88)), "The piece 'piece' in .* has no single note"),
+        (np.zeros((0, 88)), "The piece 'piece' in .* has no single note"),
+    ],
+)
+def test_an_array_that_is_no_piece_is_refused(tmp_path, piece, sentence):
+    np.savez(tmp_path / "own.npz", *[np.ones((3, 88))] * 10, piece=piece)
+    with pytest.raises(DataError, match=sentence):
+        load_pianorolls("jsb", tmp_path / "own.npz")
+
+
+def test_files_of_ones_own_without_a_path_are_asked_for():
+    with pytest.raises(DataError, match="'pianorolls' reads a file of yours, but its path is None"):
+        load_pianorolls("pianorolls")
+
+
 @pytest.mark.parametrize("path", [None, "a-folder"])
 def test_a_set_that_is_not_here_says_how_to_make_its_file(path):
     with pytest.raises(DataError, match=r"Make one from Nottingham.mat .*as docs/data.md shows"):

@@ -11,10 +11,12 @@ import pytest
 
 from tightbound.data.batch import training_batches
 from tightbound.errors import UserError
+from tightbound.families.sequences.midi import write_midi
 from tightbound.families.sequences.model import VRNN, StepProposal
 from tightbound.families.sequences.model_markov import DeepMarkovModel
 from tightbound.families.sequences.objective import StepObjective
 from tightbound.families.sequences.recipe import RECIPES
+from tightbound.families.sources import with_source
 from tightbound.models.stateful import FromPrior
 from tightbound.terms import Kind
 from tightbound.train.filtering import FilteringObjective
@@ -25,6 +27,7 @@ needs_data = pytest.mark.skipif(
 )
 DIGITS = RECIPES["vrnn/digits"]
 MADE_UP = ("vrnn/toy-strokes", "vrnn/digits")
+BY_FILE = ("vrnn/nottingham", "vrnn/piano-midi")  # built from a small file below
 
 
 def changed(**model):
@@ -83,14 +86,69 @@ def test_objectives_that_contradict_themselves_are_refused(objective, sentence):
     ("source", "output"), [("digits", "mixture"), ("toy-strokes", "bernoulli")]
 )
 def test_an_output_law_that_does_not_fit_the_data_is_refused(source, output):
-    data = dataclasses.replace(DIGITS.data, source=source)
     model = dataclasses.replace(DIGITS.model, output=output)
     with pytest.raises(UserError, match="Strokes are offsets"):
-        dataclasses.replace(DIGITS, data=data, model=model).build(0)
+        dataclasses.replace(with_source(DIGITS, "data", source), model=model).build(0)
+
+
+def own_file(source, folder):
+    """A small file (MIDI: a folder) of what the source reads; its path."""
+    random = np.random.default_rng(0)
+    if source == "midi":
+        for name in ("train/a", "train/b", "valid/c", "test/d"):
+            roll = (random.random((6, 88)) < 0.2).astype(float)
+            (folder / name).parent.mkdir(exist_ok=True)
+            write_midi(roll, folder / f"{name}.mid", lowest_pitch=21)
+        return folder
+    path = folder / "own.npz"
+    if source == "strokes":
+        drawings = [random.normal(size=(7, 3)) for _ in range(12)]
+        for one in drawings:
+            one[:, 2] = [0, 0, 1, 0, 0, 0, 1]
+        np.savez(path, *drawings)
+    elif source == "pianorolls":
+        np.savez(path, *[random.random((5 + n, 88)) < 0.2 for n in range(12)])
+    else:  # what docs/data.md makes of a .mat
+        arrays = {}
+        for name, lengths in {"train": [7, 9, 4], "valid": [5, 6], "test": [9, 2]}.items():
+            rolls = [(random.random((n, 88)) < 0.2).astype(np.uint8) for n in lengths]
+            arrays[f"{name}_rolls"] = np.packbits(np.concatenate(rolls), axis=1)
+            arrays[f"{name}_lengths"] = np.array(lengths, np.int32)
+        np.savez_compressed(path, **arrays)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("recipe", "source"),
+    [
+        ("vrnn/nottingham", "nottingham"),
+        ("vrnn/piano-midi", "piano-midi"),
+        ("vrnn/jsb", "jsb"),
+        ("vrnn/jsb", "midi"),
+        ("vrnn/muse", "pianorolls"),
+        ("vrnn/omniglot", "strokes"),
+        ("vrnn/handwriting", "strokes"),
+    ],
+)
+def test_sequences_of_ones_own_are_built_and_scored(tmp_path, recipe, source):
+    """Oracle: baselines are finite and those of the file's rows; no file named, no run."""
+    changed = with_source(RECIPES[recipe], "data", source)
+    if source != "jsb":
+        with pytest.raises(UserError, match="path"):
+            changed.build(0)
+    data = dataclasses.replace(changed.data, path=str(own_file(source, tmp_path)))
+    model = dataclasses.replace(changed.model, latent_size=2, hidden_size=3, network_size=3)
+    run = dataclasses.replace(changed.run, batch_size=2)
+    setup = dataclasses.replace(changed, data=data, model=model, run=run).build(0)
+    assert setup.baseline_rows is not None
+    assert len(setup.data["train"]) > 0
+    for name, rows in setup.baseline_rows(setup.data["valid"]).items():
+        assert len(rows) == len(setup.data["valid"])
+        assert np.isfinite(setup.baselines[name].value)
 
 
 @needs_data
-@pytest.mark.parametrize("name", sorted(set(RECIPES) - set(MADE_UP)))
+@pytest.mark.parametrize("name", sorted({*RECIPES} - {*MADE_UP, *BY_FILE}))
 def test_every_recipe_on_real_data_can_be_built_and_traced(name):
     """With a few rows where that can be said; baselines are finite, and known row by row."""
     recipe = RECIPES[name]

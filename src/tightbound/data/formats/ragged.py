@@ -16,11 +16,17 @@ def read_named(
 ) -> dict[str, np.ndarray]:
     """The named arrays of a `.npz`. `DataError` where one is missing or the file is not one;
     `advice` ends its sentence and says what the file must be."""
+    arrays = read_every(path, advice=advice)
     try:
-        arrays = read_arrays(path, limit=_LARGEST)
         return {name: arrays[name] for name in names}
     except KeyError as error:
         raise DataError(f"{path} has no array {error}. {advice}") from error
+
+
+def read_every(path: str | os.PathLike[str], *, advice: str) -> dict[str, np.ndarray]:
+    """All arrays of a `.npz`, in stored order; `DataError` as `read_named` has it."""
+    try:
+        return read_arrays(path, limit=_LARGEST)
     except ValueError as error:
         raise DataError(f"{path} cannot be read: {error}. {advice}") from error
 

@@ -7,7 +7,7 @@ import numpy as np
 from tightbound.data.batch import Split
 from tightbound.data.catalogue import DataError, find_one
 from tightbound.data.formats.ragged import cut_rows, read_named
-from tightbound.data.strokes import OffsetScale, Strokes, stroke_rows, stroke_splits
+from tightbound.data.strokes import OffsetScale, stroke_rows, stroke_splits, turned
 from tightbound.errors import UserError
 
 _SPLITS = ("train", "valid", "test")
@@ -45,7 +45,7 @@ def load_omniglot(
             for name in _SPLITS
         }
         corpus = {
-            name: [_turned(path) for path in stroke_rows(name, rows[name][:max_rows])]
+            name: [turned(path) for path in stroke_rows(name, rows[name][:max_rows])]
             for name in _SPLITS
         }
     except ValueError as error:
@@ -57,8 +57,3 @@ def load_omniglot(
         for name, split in splits.items()
     )
     return splits, scale, notes
-
-
-def _turned(strokes: Strokes) -> Strokes:
-    """The same path with the other direction of y."""
-    return Strokes(np.asarray(strokes.offset) * np.array([1.0, -1.0]), strokes.pen)

@@ -22,32 +22,143 @@ if TYPE_CHECKING:  # a recipe is looked up without JAX; only `build` needs it
     from tightbound.nn.outputs import AbstractOutput
     from tightbound.train.setup import Setup, Twin
 
-_STROKES = ("omniglot", "handwriting", "toy-strokes")
-_MUSIC = ("jsb", "muse")
+
+@dataclass(frozen=True)
+class StrokeData:
+    """Pen strokes: offsets and a pen bit."""
+
+    source: Literal["omniglot", "handwriting"] = "omniglot"
+    """Others, with settings of their own: strokes (a file of yours), toy-strokes; jsb, muse, nottingham,
+    piano-midi, pianorolls, midi; seq-mnist, digits. For instance `--data.source midi --help`."""
+    path: str | None = None
+    """Your own file of the published one's format; None takes the published one."""
+    max_length: int | None = None
+    """Longer drawings and sentences are cut into windows; None is whole."""
+    max_rows: int | None = None
+    """Read only so many drawings or sentences of each split."""
+    every: int = 1
+    """Keep every so many-th point."""
+    clip: float | None = None
+    """Largest offset, in the file's units."""
+    lengths: tuple[int, ...] = ()
+    """Lengths that batches are cut to, ascending; none cuts nothing."""
 
 
 @dataclass(frozen=True)
-class SequenceData:
-    """Which sequences, in what pieces."""
+class StrokeFile:
+    """Pen strokes of your own: a `.npz` of drawings, each dx, dy and pen lifted (stroke-3)."""
 
-    source: Literal[
-        "omniglot", "handwriting", "toy-strokes", "jsb", "muse", "seq-mnist", "digits"
-    ] = "jsb"
-    """toy-strokes (made up) and digits (8 rows of 8 pixels) need no download."""
+    source: Literal["strokes"] = "strokes"
+    """Others, with settings of their own: omniglot, handwriting, toy-strokes; jsb, muse, nottingham,
+    piano-midi, pianorolls, midi; seq-mnist, digits."""
+    path: str | None = None
+    """The file; docs/data.md says how the drawings may lie in it."""
+    y_grows: Literal["down", "up"] = "down"
+    """Which way y grows in the file."""
     max_length: int | None = None
-    """Longest sequence: strokes are cut into windows, in music only those trained on; None is whole."""
+    """Longer drawings are cut into windows; None is whole."""
     max_rows: int | None = None
-    """Strokes: read only so many drawings or sentences of each split."""
+    """Read only so many drawings of each split."""
     every: int = 1
-    """Strokes: keep every so many-th point."""
+    """Keep every so many-th point."""
     clip: float | None = None
-    """Strokes: largest offset, in the file's units."""
-    num_letters: int = 3
-    """toy-strokes: letters of the longest words."""
-    law: Literal["static", "thresholded", "dynamic"] = "static"
-    """seq-mnist: how grey levels become bits. Those of digits are drawn: dynamic."""
+    """Largest offset, in the file's units."""
     lengths: tuple[int, ...] = ()
     """Lengths that batches are cut to, ascending; none cuts nothing."""
+
+
+@dataclass(frozen=True)
+class MadeUpStrokes:
+    """Words of a few made-up letters, without a download."""
+
+    source: Literal["toy-strokes"] = "toy-strokes"
+    """Others, with settings of their own: omniglot, handwriting, strokes; jsb, muse, nottingham,
+    piano-midi, pianorolls, midi; seq-mnist, digits."""
+    num_letters: int = 3
+    """Of the longest words."""
+    max_length: int | None = None
+    """Longer words are cut into windows; None is whole."""
+    max_rows: int | None = None
+    """Draw only so many words of each split."""
+    every: int = 1
+    """Keep every so many-th point."""
+    clip: float | None = None
+    """Largest offset, in the file's units."""
+    lengths: tuple[int, ...] = ()
+    """Lengths that batches are cut to, ascending; none cuts nothing."""
+
+
+@dataclass(frozen=True)
+class PianorollData:
+    """Music as pianorolls of 88 keys."""
+
+    source: Literal["jsb", "muse", "nottingham", "piano-midi", "pianorolls"] = "jsb"
+    """nottingham, piano-midi and pianorolls (your own) need a path. Others, with settings of their own:
+    midi; omniglot, handwriting, strokes, toy-strokes; seq-mnist, digits."""
+    path: str | None = None
+    """A `.npz` of rolls; None takes the published one. docs/data.md says how rolls may lie in it."""
+    max_length: int | None = None
+    """Longest roll trained on; what is held out stays whole."""
+    lengths: tuple[int, ...] = ()
+    """Lengths that batches are cut to, ascending; none cuts nothing."""
+
+
+@dataclass(frozen=True)
+class MIDIData:
+    """Music of your own: a folder of MIDI files."""
+
+    source: Literal["midi"] = "midi"
+    """Others, with settings of their own: jsb, muse, nottingham, piano-midi, pianorolls; omniglot,
+    handwriting, strokes, toy-strokes; seq-mnist, digits."""
+    path: str | None = None
+    """The folder; its files are split by their names or folders, or shuffled."""
+    quarters_per_step: float = 1.0
+    """How many quarter notes a step lasts."""
+    max_length: int | None = None
+    """Longest roll trained on; what is held out stays whole."""
+    lengths: tuple[int, ...] = ()
+    """Lengths that batches are cut to, ascending; none cuts nothing."""
+
+
+@dataclass(frozen=True)
+class SequentialMNIST:
+    """MNIST, row by row."""
+
+    source: Literal["seq-mnist"] = "seq-mnist"
+    """Others, with settings of their own: digits; omniglot, handwriting, strokes, toy-strokes; jsb, muse,
+    nottingham, piano-midi, pianorolls, midi."""
+    path: str | None = None
+    """Your own files of the published ones' format; None takes those."""
+    law: Literal["static", "thresholded", "dynamic"] = "static"
+    """How grey levels become bits."""
+    lengths: tuple[int, ...] = ()
+    """Lengths that batches are cut to, ascending; none cuts nothing."""
+
+
+@dataclass(frozen=True)
+class SequentialDigits:
+    """8 rows of 8 pixels, whose bits are drawn afresh at every visit; needs no download."""
+
+    source: Literal["digits"] = "digits"
+    """Others, with settings of their own: seq-mnist; omniglot, handwriting, strokes, toy-strokes; jsb,
+    muse, nottingham, piano-midi, pianorolls, midi."""
+    path: str | None = None
+    """Your own file of the same format; None takes the one that ships with scikit-learn."""
+    lengths: tuple[int, ...] = ()
+    """Lengths that batches are cut to, ascending; none cuts nothing."""
+
+
+AnyStrokes = StrokeData | StrokeFile | MadeUpStrokes
+AnyMusic = PianorollData | MIDIData
+SequenceData = (
+    StrokeData
+    | StrokeFile
+    | MadeUpStrokes
+    | PianorollData
+    | MIDIData
+    | SequentialMNIST
+    | SequentialDigits
+)
 
 
 @dataclass(frozen=True)
@@ -84,7 +195,7 @@ class SequenceRecipe:
 
     name: tyro.conf.Suppress[str]
     summary: tyro.conf.Suppress[str]
-    data: SequenceData = field(default_factory=SequenceData)
+    data: tyro.conf.AvoidSubcommands[SequenceData] = field(default_factory=PianorollData)
     model: SequenceModel = field(default_factory=SequenceModel)
     objective: StepObjective = field(default_factory=StepObjective)
     optimiser: OptimiserSettings = field(default_factory=OptimiserSettings)
@@ -102,7 +213,7 @@ class SequenceRecipe:
         from tightbound.train.schedules import optimiser
         from tightbound.train.setup import Setup
 
-        if (self.data.source in _STROKES) == (self.model.output == "bernoulli"):
+        if isinstance(self.data, AnyStrokes) == (self.model.output == "bernoulli"):
             raise UserError(
                 f"The output law {self.model.output!r} was combined with the data "
                 f"{self.data.source!r}. Strokes are offsets, which take 'gaussian', 'bivariate' or "
@@ -140,42 +251,72 @@ def _load(
     data: SequenceData,
 ) -> "tuple[dict[str, Split], Noise | None, OffsetScale | None, tuple[str, ...]]":
     """The splits, the noise that makes what the model sees, the scale of offsets, and notes."""
-    from tightbound.data.sets.omniglot import load_omniglot
-    from tightbound.data.sets.pianorolls import load_pianorolls
     from tightbound.data.sets.sequential_mnist import (
         BinariseRows,
         load_sequential_digits,
         load_sequential_mnist,
     )
-    from tightbound.data.sets.unipen import load_unipen
-    from tightbound.data.toys.strokes import load_toy_strokes
 
     noise, scale, notes = None, None, ()
-    if data.source in _STROKES:
-        cut: Any = {
-            "every": data.every,
-            "max_length": data.max_length,
-            "max_rows": data.max_rows,
-            "clip": data.clip,
-        }
-        if data.source == "omniglot":
-            splits, scale, notes = load_omniglot(**cut)
-        elif data.source == "handwriting":
-            splits, scale, notes = load_unipen(**cut)
-        else:
-            splits, scale, notes = load_toy_strokes(num_letters=data.num_letters, **cut)
-    elif data.source == "digits":
-        splits, noise = load_sequential_digits(), BinariseRows()
-    elif data.source == "seq-mnist":
-        splits = load_sequential_mnist(law=data.law)
-        noise = BinariseRows() if data.law == "dynamic" else None
-    else:
-        splits = load_pianorolls(data.source, max_length=data.max_length)
+    match data:
+        case StrokeData() | StrokeFile() | MadeUpStrokes():
+            splits, scale, notes = _load_strokes(data)
+        case PianorollData() | MIDIData():
+            splits, notes = _load_music(data)
+        case SequentialMNIST():
+            splits = load_sequential_mnist(data.path, law=data.law)
+            noise = BinariseRows() if data.law == "dynamic" else None
+        case SequentialDigits():
+            splits, noise = load_sequential_digits(data.path), BinariseRows()
     if data.lengths:
         splits = {
             name: dataclasses.replace(split, lengths=data.lengths) for name, split in splits.items()
         }
     return splits, noise, scale, notes
+
+
+def _load_strokes(data: AnyStrokes) -> "tuple[dict[str, Split], OffsetScale, tuple[str, ...]]":
+    from tightbound.data.formats.stroke_files import load_stroke_file
+    from tightbound.data.sets.omniglot import load_omniglot
+    from tightbound.data.sets.unipen import load_unipen
+    from tightbound.data.toys.strokes import load_toy_strokes
+
+    cut: Any = {
+        "every": data.every,
+        "max_length": data.max_length,
+        "max_rows": data.max_rows,
+        "clip": data.clip,
+    }
+    match data:
+        case StrokeData(source="omniglot"):
+            return load_omniglot(data.path, **cut)
+        case StrokeData():
+            return load_unipen(data.path, **cut)
+        case StrokeFile():
+            return load_stroke_file(_own(data), y_grows=data.y_grows, **cut)
+        case MadeUpStrokes():
+            return load_toy_strokes(num_letters=data.num_letters, **cut)
+
+
+def _load_music(data: AnyMusic) -> "tuple[dict[str, Split], tuple[str, ...]]":
+    from tightbound.data.formats.midi import load_midi
+    from tightbound.data.sets.pianorolls import load_pianorolls
+
+    if isinstance(data, PianorollData):
+        return load_pianorolls(data.source, data.path, max_length=data.max_length), ()
+    return load_midi(
+        _own(data), quarters_per_step=data.quarters_per_step, max_length=data.max_length
+    )
+
+
+def _own(data: StrokeFile | MIDIData) -> str:
+    """The path of a source that has no published files."""
+    if data.path is None:
+        what = {"strokes": "a file", "midi": "a folder"}[data.source]
+        raise UserError(
+            f"The data source {data.source!r} reads {what} of yours: give it as --data.path."
+        )
+    return data.path
 
 
 def _baseline_rows(
@@ -184,9 +325,9 @@ def _baseline_rows(
     """log p of every row of a split under laws without a state, fitted to the training split."""
     from tightbound.data.baselines import sequences as baselines
 
-    if data.source in _STROKES:
+    if isinstance(data, AnyStrokes):
         return baselines.stroke_baselines(train, held_out, min_scale=model.min_output_scale)
-    if data.source in _MUSIC:
+    if isinstance(data, AnyMusic):
         return baselines.pianoroll_baselines(train, held_out)
     return baselines.pixel_row_baselines(train, held_out)
 
@@ -357,7 +498,7 @@ RECIPES: Mapping[str, SequenceRecipe] = {
         SequenceRecipe(
             "vrnn/omniglot",
             "pen strokes of characters in 50 alphabets: offsets from a mixture, pen from a coin",
-            data=SequenceData("omniglot", max_length=128, lengths=(16, 32, 48, 64, 128)),
+            data=StrokeData("omniglot", max_length=128, lengths=(16, 32, 48, 64, 128)),
             model=_STROKE_MODEL,
             objective=_WARMED_UP,
             optimiser=_CLIPPED,
@@ -366,7 +507,7 @@ RECIPES: Mapping[str, SequenceRecipe] = {
         SequenceRecipe(
             "vrnn/handwriting",
             "cursive sentences, test writers never seen: windows of 200 points at 20 Hz",
-            data=SequenceData("handwriting", max_length=200, every=5, clip=2000.0),
+            data=StrokeData("handwriting", max_length=200, every=5, clip=2000.0),
             model=dataclasses.replace(_STROKE_MODEL, hidden_size=200, network_size=100),
             objective=StepObjective(kl_warmup_steps=500),
             optimiser=_CLIPPED,
@@ -375,7 +516,7 @@ RECIPES: Mapping[str, SequenceRecipe] = {
         SequenceRecipe(
             "vrnn/jsb",
             "Bach's chorales, quarter by quarter, trained and judged by a filter of 16 particles",
-            data=SequenceData("jsb", lengths=(40, 64, 96, 160)),
+            data=PianorollData("jsb", lengths=(40, 64, 96, 160)),
             model=SequenceModel(latent_size=32, hidden_size=64, network_size=64),
             objective=StepObjective("fivo", num_samples=16),
             optimiser=_DECAYED,
@@ -384,8 +525,30 @@ RECIPES: Mapping[str, SequenceRecipe] = {
         SequenceRecipe(
             "vrnn/muse",
             "orchestral and piano music, longer and in more voices",
-            data=SequenceData("muse", max_length=200, lengths=(50, 100, 200, 400, 800, 3200)),
+            data=PianorollData("muse", max_length=200, lengths=(50, 100, 200, 400, 800, 3200)),
             model=SequenceModel(latent_size=64, hidden_size=128, network_size=128),
+            objective=StepObjective("fivo", num_samples=16),
+            optimiser=_DECAYED,
+            run=dataclasses.replace(_MUSIC_RUN, batch_size=8),
+        ),
+        SequenceRecipe(
+            "vrnn/nottingham",
+            "folk tunes with their chords; --data.path names a file made from Nottingham.mat",
+            data=PianorollData(
+                "nottingham", max_length=200, lengths=(50, 100, 200, 400, 800, 1800)
+            ),
+            model=SequenceModel(latent_size=64, hidden_size=64, network_size=64),
+            objective=StepObjective("fivo", num_samples=16),
+            optimiser=_DECAYED,
+            run=dataclasses.replace(_MUSIC_RUN, batch_size=8),
+        ),
+        SequenceRecipe(
+            "vrnn/piano-midi",
+            "classical piano music; --data.path names a file made from Piano_midi.mat",
+            data=PianorollData(
+                "piano-midi", max_length=200, lengths=(50, 100, 200, 400, 800, 4000)
+            ),
+            model=SequenceModel(latent_size=64, hidden_size=64, network_size=64),
             objective=StepObjective("fivo", num_samples=16),
             optimiser=_DECAYED,
             run=dataclasses.replace(_MUSIC_RUN, batch_size=8),
@@ -393,7 +556,7 @@ RECIPES: Mapping[str, SequenceRecipe] = {
         SequenceRecipe(
             "vrnn/seq-mnist",
             "images read row by row, in bits",
-            data=SequenceData("seq-mnist"),
+            data=SequentialMNIST(),
             model=SequenceModel(latent_size=16, hidden_size=128, network_size=128),
             optimiser=OptimiserSettings(learning_rate=1e-3),
             run=dataclasses.replace(_STROKE_RUN, batch_size=128),
@@ -401,7 +564,7 @@ RECIPES: Mapping[str, SequenceRecipe] = {
         SequenceRecipe(
             "vrnn/toy-strokes",
             "made-up words of a few letters, in seconds and without a download",
-            data=SequenceData("toy-strokes"),
+            data=MadeUpStrokes(),
             model=_TOY_MODEL,
             optimiser=OptimiserSettings(learning_rate=3e-3, clip_norm=10.0),
             run=_TOY_RUN,
@@ -409,7 +572,7 @@ RECIPES: Mapping[str, SequenceRecipe] = {
         SequenceRecipe(
             "vrnn/digits",
             "8x8 digits read row by row, in bits, without a download",
-            data=SequenceData("digits", law="dynamic"),
+            data=SequentialDigits(),
             model=dataclasses.replace(_TOY_MODEL, output="bernoulli"),
             optimiser=OptimiserSettings(learning_rate=3e-3),
             run=_TOY_RUN,

@@ -1,0 +1,116 @@
+"""What the command line says of itself: settings of recipes, names of arguments, wrong calls.
+
+Oracle: the recipes' own fields, and what a call with `--help` prints.
+"""
+
+import re
+from itertools import pairwise
+
+import pytest
+
+from tightbound.cli import COMMANDS
+from tightbound.commands.options import flat_settings, settings_of
+from tightbound.families.described import settings_list, type_words
+from tightbound.families.lookup import RECIPES
+
+TYPE = re.compile(r"\b(STR|INT|FLOAT|PATH|None)\b")
+FRAME = set("─│╭╮╰╯|+")
+BY_RECIPE = {"check", "train", "sweep"}
+
+
+def prefix(command):
+    return (command, "vae/digits") if command in BY_RECIPE else (command,)
+
+
+@pytest.mark.parametrize("recipe", RECIPES.values(), ids=list(RECIPES))
+def test_every_setting_of_every_recipe_is_listed_with_its_type_and_default(recipe):
+    """Oracle: the settings as a run keeps them, which come from another walk over the fields."""
+    listed = {s.option.removeprefix("--").replace("-", "_"): s for s in settings_list(recipe)}
+    kept = flat_settings(settings_of(recipe))
+    assert set(listed) == set(kept)
+    for name, value in kept.items():
+        assert listed[name].default == (list(value) if isinstance(value, tuple) else value)
+        assert listed[name].type
+        assert "typing" not in listed[name].type
+
+
+def test_recipes_shows_one_recipe_with_the_help_text_of_train(tightbound):
+    """Oracle: `train RECIPE --help`, whose texts tyro reads from the same docstrings."""
+    shown = tightbound("recipes", "vae/digits", "--json")
+    helped = " ".join(tightbound("train", "vae/digits", "--help").out.replace("│", " ").split())
+    texts = [entry["help"] for entry in shown.document["settings"] if entry["help"]]
+    assert len(texts) > 10
+    for text in texts:
+        assert " ".join(text.split()[:4]) in helped
+    table = tightbound("recipes", "vae/digits").out
+    assert "--model.latent-size" in table
+    assert "adam, adamw" in table
+    result = tightbound("recipes", "vae/digit")
+    assert result.code == 2
+    assert "Did you mean 'vae/digits'?" in result.err
+
+
+@pytest.mark.parametrize(
+    ("hint", "words"),
+    [
+        (int, "int"),
+        (float | None, "float or None"),
+        (tuple[int, ...], "int, any number"),
+        (tuple[int, int] | None, "int int or None"),
+    ],
+)
+def test_a_type_is_written_as_a_person_would(hint, words):
+    """Oracle: written by hand."""
+    assert type_words(hint) == words
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_an_unknown_option_of_any_command_is_answered_in_one_sentence(tightbound, command):
+    """One line without a frame, with the option that was given and where to look."""
+    given = [*prefix(command), "--no-such-option"]
+    if command in ("evaluate", "why", "report", "sample", "doctor"):
+        given.insert(1, "runs/none")
+    if command == "data":
+        given.insert(1, "list")
+    result = tightbound(*given)
+    assert result.code == 2
+    assert result.out == ""
+    assert not FRAME & set(result.err)
+    assert result.err.count("\n") == 1
+    assert "--help" in result.err or "missing" in result.err
+    assert "--no-such-option" in result.err or command == "compare"
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        (["evaluate"], "RUN[@STEP] is missing."),
+        (["data", "fetch"], "NAME is missing."),
+        (["check", "vae/digits", "--seed", "x"], "--seed"),
+        (["evaluate", "r", "--bound", "elbow"], "'elbo'"),
+        (["data"], "list, fetch, verify"),
+        (["explain", "A", "B"], "called B."),
+        (["train", "vae/digits", "--run.steps"], "Missing value for argument '--run.steps'"),
+    ],
+)
+def test_every_kind_of_wrong_call_gets_one_line_that_says_what_is_wrong(tightbound, given, words):
+    """Oracle: written by hand, one for every frame that the parser has."""
+    result = tightbound(*given)
+    assert result.code == 2
+    assert words in result.err
+    assert not FRAME & set(result.err)
+    assert result.err.count("\n") == 1
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_arguments_are_called_by_words_and_not_by_types(tightbound, command):
+    """A type in the first line of the help is one that no word was given for."""
+    wanted = [(*prefix(command), "--help")]
+    if command == "data":
+        wanted = [("data", action, "--help") for action in ("list", "fetch", "verify")]
+    for given in wanted:
+        usage = tightbound(*given).out.partition("\n\n")[0].split()
+        assert usage[:2] == ["usage:", "tightbound"]
+        for before, word in pairwise(usage):
+            is_value = before.lstrip("[").startswith("-") and not before.endswith("]")
+            assert is_value or not TYPE.search(word), word
