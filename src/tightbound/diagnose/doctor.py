@@ -74,6 +74,7 @@ _EXPLAINS_FIRST = [
     "TB219",
     "TB216",
     "TB221",
+    "TB223",
     "TB211",
     "TB218",
     "TB405",
@@ -103,8 +104,9 @@ def judge(
 ) -> Findings:
     """Every finding about a run, from the evidence of its probes, likeliest explanation first.
 
-    `history` is in order of steps; laws (gathered once) are read from the newest evidence that
-    has them. `bound` is the newest held-out bound, and `source` what the source of the data, where it
+    `history` is in order of steps; laws are read from the newest evidence that has them, so that a
+    trained state is judged by its own. Slopes are compared before training, where they are large: near
+    an optimum a difference of the value is mostly rounding. `bound` is the newest held-out bound, and `source` what the source of the data, where it
     is known, has for the same rows. `climbs` says that training raises the ELBO itself, `pooled` that
     training rows are points of one data set, whose baselines are per point.
     """
@@ -138,10 +140,11 @@ def judge(
         steps.past_ignores_the_future(moved),
         steps.steps_see_the_one_before(moved),
         objective_checks.objective_is_its_claim(objective),
-        objective_checks.gradient_is_the_slope(objective),
+        objective_checks.gradient_is_the_slope(_oldest(history, "objective")),
         optimisation.updates_do_not_overshoot(history),
         optimisation.updates_help_other_rows(history),
         optimisation.updates_are_large_enough(history, is_bound=is_bound),
+        optimisation.updates_have_not_stopped(history),
         optimisation.bound_does_not_fall(history, climbs=climbs),
         mixtures.components_repel(_newest(history, "interaction")),
         mixtures.every_component_moves(history),
@@ -210,3 +213,7 @@ def _newest(history: Sequence[Evidence], group: str):
         if getattr(evidence, group) is not None:
             return getattr(evidence, group)
     return None
+
+
+def _oldest(history: Sequence[Evidence], group: str):
+    return _newest(history[::-1], group)

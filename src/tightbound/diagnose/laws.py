@@ -55,34 +55,44 @@ _TWIN_MASSES = 8  # that are compared with each other
 def gather_laws(setup: Setup, state: TrainState | None = None) -> ev.Evidence:
     """Everything that can be asked before the first step (or of a state in between)."""
     state = first_state(setup) if state is None else state
-    key = jax.random.fold_in(jax.random.key(setup.seed), 0x1A3)
-    keys = iter(jax.random.split(key, 8))
-    choice_key = jax.random.fold_in(key, 0xC401CE)
-    step_key = jax.random.fold_in(key, 0x57E9)
-    probe = make_probe(setup)(state, num_samples=MANY)
     pair = (state.model, state.proposal)
-    return ev.Evidence(
-        step=int(state.step),
-        sites=probe.sites,
-        latents=probe.latents,
-        outputs=probe.outputs,
-        gradients=probe.gradients,
-        line=probe.line,
-        twin=twin(setup, next(keys)),
-        scores=scores(setup, pair, next(keys)),
-        objective=objective(setup, state, next(keys)),
-        evaluator=evaluator(setup, pair, next(keys)),
-        choices=choices(setup, pair, choice_key, jit_once),
-        steps=steps(setup, pair, probe_batches(setup)[0], step_key, jit_once),
-        mixtures=probe.mixtures,
-        components=probe.components,
-        interaction=interaction(setup, pair, jit_once),
-        guard=probe.guard,
+    keys = _law_keys(setup)
+    return replace(
+        laws_of_state(setup, state),
+        twin=twin(setup, keys["twin"]),
         symbols=new_symbols(setup),
         transform=transform(setup),
         optimiser=optimiser(setup, pair),
-        data=data(setup, pair, next(keys)),
+        data=data(setup, pair, keys["data"]),
     )
+
+
+def laws_of_state(setup: Setup, state: TrainState) -> ev.Evidence:
+    """A probe with many draws, and the laws whose answer may change with the parameters: asked again of
+    a trained state, they find what step 0 hides. A log-scale that was taken for a log-variance draws
+    right while it is 0; an evaluator that keeps its first parameters is right until they move."""
+    keys = _law_keys(setup)
+    pair = (state.model, state.proposal)
+    probe = make_probe(setup)(state, num_samples=MANY)
+    return replace(
+        probe,
+        scores=scores(setup, pair, keys["scores"]),
+        objective=objective(setup, state, keys["objective"]),
+        evaluator=evaluator(setup, pair, keys["evaluator"]),
+        choices=choices(setup, pair, keys["choices"], jit_once),
+        steps=steps(setup, pair, probe_batches(setup)[0], keys["steps"], jit_once),
+        interaction=interaction(setup, pair, jit_once),
+    )
+
+
+def _law_keys(setup: Setup) -> dict[str, PRNGKeyArray]:
+    """A key for every law, the same at every step."""
+    key = jax.random.fold_in(jax.random.key(setup.seed), 0x1A3)
+    names = ("twin", "scores", "objective", "evaluator", "data")
+    return dict(zip(names, jax.random.split(key, 8), strict=False)) | {
+        "choices": jax.random.fold_in(key, 0xC401CE),
+        "steps": jax.random.fold_in(key, 0x57E9),
+    }
 
 
 def jit_once(function: Callable[..., Any]) -> Callable[..., Any]:
