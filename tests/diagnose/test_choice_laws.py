@@ -14,7 +14,7 @@ from tightbound.diagnose.faults import FAULTS
 from tightbound.diagnose.finding import Verdict
 from tightbound.diagnose.laws import jit_once
 from tightbound.diagnose.subjects import SUBJECTS
-from tightbound.recipes.edits import NoisingSettings, TextData
+from tightbound.recipes.edits import DoublingData, NoisingSettings
 
 CHECKS = {
     "TB106": checks.particles_score_as_training_does,
@@ -32,7 +32,7 @@ def tiny(law="halving"):
     sizes = {"size": 8, "hidden_size": 8, "num_heads": 2, "num_particles": 2}
     return replace(
         subject,
-        data=TextData(doublings=2),
+        data=DoublingData(doublings=2),
         noising=NoisingSettings(law, max_steps=3),
         model=replace(subject.model, **sizes),
     ).build(0)

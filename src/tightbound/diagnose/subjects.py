@@ -8,7 +8,7 @@ from tightbound.recipes import dlm, edits, stein_points, stein_targets, stein_va
 from tightbound.recipes.catalogue import Recipe
 from tightbound.recipes.dlm import LanguageRecipe
 from tightbound.recipes.dlm_settings import DropoutSettings, LatentSettings, StructureSettings
-from tightbound.recipes.edits import EditRecipe, EditTraining, NoisingSettings, TextData
+from tightbound.recipes.edits import DoublingData, EditRecipe, EditTraining, NoisingSettings
 from tightbound.recipes.stein_points import PointModelSettings, SteinPointRecipe
 from tightbound.recipes.stein_settings import GuideSettings, MixtureSettings
 from tightbound.recipes.stein_targets import SteinTargetRecipe, TargetSettings
@@ -88,7 +88,7 @@ def _doubling(name: str, **changes: Any) -> EditRecipe:
     small = replace(
         _DOUBLING,
         name=name,
-        data=TextData(doublings=2),
+        data=DoublingData(doublings=2),
         noising=NoisingSettings(max_steps=3),
         model=_SMALL,
         optimiser=replace(_DOUBLING.optimiser, learning_rate=3e-3),
@@ -115,7 +115,7 @@ _EDIT_TRAPS: list[Recipe] = [
     ),
     _doubling("edits/supervised", training=EditTraining("supervised")),
     _doubling("edits/one-particle", model=replace(_SMALL, num_particles=1)),
-    _doubling("edits/held-out-letters", data=TextData(doublings=2, held_out_letters=True)),
+    _doubling("edits/held-out-letters", data=DoublingData(doublings=2, held_out_letters=True)),
     _doubling("edits/redrawn-letters", model=replace(_SMALL, exchangeable=True)),
     _doubling("edits/collapsed-rounds", noising=replace(_DROP, collapse=True)),
     _doubling("edits/knows-the-step", model=replace(_SMALL, condition_on_step=True)),
