@@ -108,6 +108,19 @@ def made_choices() -> ev.Choices:
     )
 
 
+def made_discrete() -> ev.Discrete:
+    """Two rows of three values, drawn as often as they should be; the gradient arrives."""
+    probability = np.array([[0.5, 0.25, 0.25], [0.1, 0.2, 0.7]])
+    return ev.Discrete(
+        log_q=np.log(probability),
+        log_prior=np.full((2, 3), -np.log(3.0)),
+        counts=np.round(4000 * probability).astype(int),
+        num_draws=4000,
+        estimator="vimco",
+        reached=1.0 + 0.5 * np.tile([-1.0, 1.0], 128),
+    )
+
+
 def made_steps() -> ev.Steps:
     """Eight sequences whose scores move by rounding alone, and by earlier steps, the newest most."""
     rng = np.random.default_rng(4)
@@ -186,6 +199,7 @@ def made_evidence(step: int) -> ev.Evidence:
         objective=made_objective(rng),
         evaluator=made_evaluator(rng),
         choices=made_choices(),
+        discrete=made_discrete(),
         steps=made_steps(),
         mixtures=made_mixtures(),
         components=made_components(),

@@ -8,6 +8,7 @@ from jaxtyping import Float
 from tightbound.diagnose.checks import (
     choices,
     data,
+    discrete,
     evaluation,
     latents,
     mixtures,
@@ -56,8 +57,11 @@ _EXPLAINS_FIRST = [
     "TB109",
     "TB110",
     "TB104",
+    "TB120",
+    "TB121",
     "TB201",
     "TB202",
+    "TB204",
     "TB606",
     "TB608",
     "TB609",
@@ -116,6 +120,7 @@ def judge(
     twin, scores = _newest(history, "twin"), _newest(history, "scores")
     objective, evaluator = _newest(history, "objective"), _newest(history, "evaluator")
     made = _newest(history, "choices")
+    listed = _newest(history, "discrete")
     optimiser, seen = _newest(history, "optimiser"), _newest(history, "data")
     moved, transform = _newest(history, "steps"), _newest(history, "transform")
     uniform_components, symbols = _newest(history, "mixtures"), _newest(history, "symbols")
@@ -135,12 +140,15 @@ def judge(
         choices.estimate_is_unbiased(made),
         choices.proposal_sums_to_one(made, claimed=is_bound),
         choices.decisions_have_one_target(made),
+        discrete.proposal_mass_is_one(listed),
+        discrete.draws_follow_probabilities(listed),
         steps.padding_counts_for_nothing(moved),
         steps.steps_score_as_the_whole_does(moved),
         steps.past_ignores_the_future(moved),
         steps.steps_see_the_one_before(moved),
         objective_checks.objective_is_its_claim(objective),
         objective_checks.gradient_is_the_slope(_oldest(history, "objective")),
+        discrete.gradient_reaches_the_proposal(listed),
         optimisation.updates_do_not_overshoot(history),
         optimisation.updates_help_other_rows(history),
         optimisation.updates_are_large_enough(history, is_bound=is_bound),

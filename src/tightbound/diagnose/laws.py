@@ -24,6 +24,7 @@ from tightbound.data.sentences import Sentence
 from tightbound.data.sequences import Sequence
 from tightbound.diagnose import evidence as ev
 from tightbound.diagnose.choice_laws import choices
+from tightbound.diagnose.discrete_laws import discrete
 from tightbound.diagnose.language_laws import new_symbols
 from tightbound.diagnose.mixture_laws import centred, interaction, log_q_candidates, norms
 from tightbound.diagnose.modules import module_names, module_of, modules
@@ -80,6 +81,7 @@ def laws_of_state(setup: Setup, state: TrainState) -> ev.Evidence:
         objective=objective(setup, state, keys["objective"]),
         evaluator=evaluator(setup, pair, keys["evaluator"]),
         choices=choices(setup, pair, keys["choices"], jit_once),
+        discrete=discrete(setup, pair, state.step, keys["discrete"], jit_once),
         steps=steps(setup, pair, probe_batches(setup)[0], keys["steps"], jit_once),
         interaction=interaction(setup, pair, jit_once),
     )
@@ -92,6 +94,7 @@ def _law_keys(setup: Setup) -> dict[str, PRNGKeyArray]:
     return dict(zip(names, jax.random.split(key, 8), strict=False)) | {
         "choices": jax.random.fold_in(key, 0xC401CE),
         "steps": jax.random.fold_in(key, 0x57E9),
+        "discrete": jax.random.fold_in(key, 0xD15C),
     }
 
 
