@@ -159,6 +159,13 @@ def made_guard() -> ev.Guard:
     return ev.Guard(-1, unnamed, none, none, none, unnamed)
 
 
+def made_words() -> ev.Words:
+    """Eight words, none of them much likelier than the others before training."""
+    scores = np.array([0.5, -1.0, 1.0, 0.0, -0.5, 0.2, -0.2, 0.0])
+    log_p = scores - np.log(np.exp(scores).sum())
+    return ev.Words(log_p=log_p, written=log_p[[0, 1, 2]])
+
+
 def made_symbols() -> ev.Symbols:
     """Three splits, of which the training split has every word."""
     return ev.Symbols(np.array(["train", "valid", "test"]), np.zeros(3, int), np.zeros(3))
@@ -206,6 +213,7 @@ def made_evidence(step: int) -> ev.Evidence:
         interaction=ev.Spreading(stated=1.0, num_components=3, spreading=0.9),
         guard=made_guard(),
         symbols=made_symbols(),
+        words=made_words(),
         transform=made_transform(),
         optimiser=ev.Optimiser(
             0.0, 1e-3, 0.02, 0.0, np.ones(2, bool), np.array(["decoder", "q.encoder"])
@@ -255,6 +263,7 @@ class Made:
     components = staticmethod(made_components)
     guard = staticmethod(made_guard)
     symbols = staticmethod(made_symbols)
+    words = staticmethod(made_words)
     transform = staticmethod(made_transform)
     line = staticmethod(made_line)
     evidence = staticmethod(made_evidence)

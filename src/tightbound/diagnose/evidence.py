@@ -138,6 +138,15 @@ class Discrete:
 
 
 @dataclass(frozen=True)
+class Words:
+    """What a model that chooses words from a table says of the first word of a text, before which nothing
+    stands and which cannot be copied; in nats."""
+
+    log_p: Float[np.ndarray, " word"]  # of every word of the vocabulary
+    written: Float[np.ndarray, " rows"]  # of those that training rows begin with
+
+
+@dataclass(frozen=True)
 class Steps:
     """A model of sequences: how far its scores move when they should not, and when they should,
     relative to their size."""
@@ -318,6 +327,7 @@ class Evidence:
     evaluator: Evaluator | None = None
     choices: Choices | None = None
     discrete: Discrete | None = None
+    words: Words | None = None
     steps: Steps | None = None
     mixtures: Mixtures | None = None
     components: Components | None = None
@@ -373,6 +383,7 @@ _GROUPS: Mapping[str, type] = {
     "evaluator": Evaluator,
     "choices": Choices,
     "discrete": Discrete,
+    "words": Words,
     "steps": Steps,
     "mixtures": Mixtures,
     "components": Components,

@@ -23,7 +23,7 @@ from tightbound.data.points import PointSet
 from tightbound.data.sentences import Sentence
 from tightbound.data.sequences import Sequence
 from tightbound.diagnose import evidence as ev
-from tightbound.diagnose.choice_laws import choices
+from tightbound.diagnose.choice_laws import choices, first_words
 from tightbound.diagnose.discrete_laws import discrete
 from tightbound.diagnose.language_laws import new_symbols
 from tightbound.diagnose.mixture_laws import centred, interaction, log_q_candidates, norms
@@ -61,6 +61,7 @@ def gather_laws(setup: Setup, state: TrainState | None = None) -> ev.Evidence:
     return replace(
         laws_of_state(setup, state),
         twin=twin(setup, keys["twin"]),
+        words=first_words(setup, pair, keys["choices"], jit_once),
         symbols=new_symbols(setup),
         transform=transform(setup),
         optimiser=optimiser(setup, pair),

@@ -475,6 +475,24 @@ _TEXT_RUN = RunSettings(
     steps=2000, batch_size=32, log_every=10, evaluate_every=500, checkpoint_every=500,
     evaluate_samples=1,
 )  # fmt: skip
+_ORIGINAL = EditRecipe(
+    "edits/doubling-original",
+    "the configuration whose bound only went down: width 512, one letter per step, "
+    "held-out letters under another law",
+    data=DoublingData(held_out_letters=True),
+    evaluate_law="token-drop",
+    model=EditModelSettings(
+        size=512,
+        num_heads=8,
+        hidden_size=2048,
+        norm_place="post",
+        dropout=0.1,
+        embedding_scale=1.0,
+        num_particles=1,
+    ),
+    optimiser=OptimiserSettings(learning_rate=3e-4),
+    run=dataclasses.replace(_TOY_RUN, steps=200, batch_size=1),
+)
 _EWT = TreebankData(max_length=24)
 _EWT_NOISING = NoisingSettings("leaf-pruning", max_steps=8)
 _MULTI30K = CaptionData(min_count=2, max_length=20)
@@ -501,23 +519,13 @@ RECIPES: Mapping[str, EditRecipe] = {
             optimiser=_TOY_OPTIMISER,
             run=_TOY_RUN,
         ),
-        EditRecipe(
-            "edits/doubling-original",
-            "the configuration whose bound only went down: width 512, one letter per step, "
-            "held-out letters under another law",
-            data=DoublingData(held_out_letters=True),
-            evaluate_law="token-drop",
-            model=EditModelSettings(
-                size=512,
-                num_heads=8,
-                hidden_size=2048,
-                norm_place="post",
-                dropout=0.1,
-                embedding_scale=1.0,
-                num_particles=1,
-            ),
-            optimiser=OptimiserSettings(learning_rate=3e-4),
-            run=dataclasses.replace(_TOY_RUN, steps=200, batch_size=1),
+        _ORIGINAL,
+        dataclasses.replace(
+            _ORIGINAL,
+            name="edits/doubling-same-trajectories",
+            summary="the same configuration watched on the very trajectories it is trained on: its bound jumps",
+            data=DoublingData(),
+            evaluate_law="as-trained",
         ),
         EditRecipe(
             "edits/prefix-doubling",
