@@ -4,9 +4,10 @@ Each function asks one question of a setup and answers with numbers; `diagnose.c
 """
 
 import itertools
+import logging
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 
 import equinox as eqx
 import jax
@@ -48,6 +49,9 @@ from tightbound.train.objective import Objective
 from tightbound.train.run import first_state
 from tightbound.train.setup import Setup
 
+_log = logging.getLogger(__name__)
+Answer = TypeVar("Answer")
+
 _TWIN_SAMPLES = 4096
 _TWIN_OBSERVATIONS = 8
 _TWIN_MASSES = 8  # that are compared with each other
@@ -60,12 +64,16 @@ def gather_laws(setup: Setup, state: TrainState | None = None) -> ev.Evidence:
     keys = _law_keys(setup)
     return replace(
         laws_of_state(setup, state),
+<<<<<<< HEAD
         twin=twin(setup, keys["twin"]),
         words=first_words(setup, pair, keys["choices"], jit_once),
+=======
+        twin=_ask("the small twin", twin, setup, keys["twin"]),
+>>>>>>> b1ba744 (Slow commands show one bar with what is asked and compiled, and XLA's slow-compile lines stay away)
         symbols=new_symbols(setup),
         transform=transform(setup),
-        optimiser=optimiser(setup, pair),
-        data=data(setup, pair, keys["data"]),
+        optimiser=_ask("the optimiser", optimiser, setup, pair),
+        data=_ask("the data", data, setup, pair, keys["data"]),
     )
 
 
@@ -75,16 +83,28 @@ def laws_of_state(setup: Setup, state: TrainState) -> ev.Evidence:
     right while it is 0; an evaluator that keeps its first parameters is right until they move."""
     keys = _law_keys(setup)
     pair = (state.model, state.proposal)
-    probe = make_probe(setup)(state, num_samples=MANY)
+    probe = _ask("many draws", make_probe(setup), state, num_samples=MANY)
     return replace(
         probe,
-        scores=scores(setup, pair, keys["scores"]),
-        objective=objective(setup, state, keys["objective"]),
-        evaluator=evaluator(setup, pair, keys["evaluator"]),
-        choices=choices(setup, pair, keys["choices"], jit_once),
-        discrete=discrete(setup, pair, state.step, keys["discrete"], jit_once),
-        steps=steps(setup, pair, probe_batches(setup)[0], keys["steps"], jit_once),
-        interaction=interaction(setup, pair, jit_once),
+        scores=_ask("scores of the draws", scores, setup, pair, keys["scores"]),
+        objective=_ask(
+            "the objective against its claim", objective, setup, state, keys["objective"]
+        ),
+        evaluator=_ask("the evaluation against itself", evaluator, setup, pair, keys["evaluator"]),
+        choices=_ask("choices", choices, setup, pair, keys["choices"], jit_once),
+        discrete=_ask(
+            "discrete latents", discrete, setup, pair, state.step, keys["discrete"], jit_once
+        ),
+        steps=_ask(
+            "steps against whole sequences",
+            steps,
+            setup,
+            pair,
+            probe_batches(setup)[0],
+            keys["steps"],
+            jit_once,
+        ),
+        interaction=_ask("the components of a mixture", interaction, setup, pair, jit_once),
     )
 
 
@@ -97,6 +117,12 @@ def _law_keys(setup: Setup) -> dict[str, PRNGKeyArray]:
         "steps": jax.random.fold_in(key, 0x57E9),
         "discrete": jax.random.fold_in(key, 0xD15C),
     }
+
+
+def _ask(what: str, question: Callable[..., Answer], *arguments: Any, **settings: Any) -> Answer:
+    """The answer, after saying what is asked: some questions take a minute to compile."""
+    _log.info("asking about %s", what)
+    return question(*arguments, **settings)
 
 
 def jit_once(function: Callable[..., Any]) -> Callable[..., Any]:
