@@ -64,12 +64,8 @@ def gather_laws(setup: Setup, state: TrainState | None = None) -> ev.Evidence:
     keys = _law_keys(setup)
     return replace(
         laws_of_state(setup, state),
-<<<<<<< HEAD
-        twin=twin(setup, keys["twin"]),
-        words=first_words(setup, pair, keys["choices"], jit_once),
-=======
         twin=_ask("the small twin", twin, setup, keys["twin"]),
->>>>>>> b1ba744 (Slow commands show one bar with what is asked and compiled, and XLA's slow-compile lines stay away)
+        words=_ask("the first words", first_words, setup, pair, keys["choices"], jit_once),
         symbols=new_symbols(setup),
         transform=transform(setup),
         optimiser=_ask("the optimiser", optimiser, setup, pair),
