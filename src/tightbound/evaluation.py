@@ -81,6 +81,11 @@ def evaluate(
     other: the mean over draws is a lower bound on the log predictive density, the log of the mean of
     p (`iwae_bound`) its estimate.
     """
+    if not isinstance(split, Split):
+        raise UserError(
+            f"`evaluate` was given {type(split).__name__} for a split; a `tb.Split` was meant, as "
+            "setup.data['test'] or tb.images('test', array)."
+        )
     if num_samples < 1:
         raise UserError(
             f"`num_samples` is {num_samples}, but a bound needs at least one draw per sequence. "
