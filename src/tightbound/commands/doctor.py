@@ -11,7 +11,9 @@ from tightbound.commands.options import parse, print_json
 from tightbound.errors import UserError
 
 if TYPE_CHECKING:
+    from tightbound.diagnose.evidence import Evidence
     from tightbound.diagnose.findings import Findings
+    from tightbound.runs.opened import OpenRun
 
 
 @dataclass(frozen=True)
@@ -21,6 +23,9 @@ class DoctorOptions:
     what: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="RUN|FILE.npz")]
     """A run folder, or an .npz with an array `log_weights` of shape (samples, sequences), or one
     written by `LogTerms.save`."""
+    laws: bool = False
+    """Ask the laws again, of the run's newest checkpoint: builds the run anew, which takes a minute or
+    two. Its evidence is judged with the rest and not kept."""
     json: bool = False
     """One JSON document on stdout."""
 
@@ -32,7 +37,12 @@ def main(arguments: Sequence[str]) -> int:
     from tightbound.report.terminal import print_findings
 
     path = Path(options.what)
-    findings = judge_folder(path) if path.is_dir() else judge_file(path)
+    if options.laws and not path.is_dir():
+        raise UserError(
+            f"--laws asks a run's model, but {path} is no run folder. Give the folder of a run, or leave "
+            "--laws out: log-weights are judged without a model."
+        )
+    findings = judge_folder(path, laws=options.laws) if path.is_dir() else judge_file(path)
     if options.json:
         print_json({"findings": [finding.to_json() for finding in findings]})
     else:
@@ -40,17 +50,20 @@ def main(arguments: Sequence[str]) -> int:
     return 1 if findings.faults else 0
 
 
-def judge_folder(path: Path) -> "Findings":
-    """The findings of a run: judged anew from its evidence files, which needs no JAX."""
+def judge_folder(path: Path, *, laws: bool = False) -> "Findings":
+    """The findings of a run: judged anew from its evidence files, which needs no JAX; with `laws`, from
+    those of its newest checkpoint too."""
     from tightbound.diagnose.doctor import judge
     from tightbound.runs.opened import open_run
 
     opened = open_run(path)
     history = opened.history()
+    if laws:
+        history = _with_laws(opened, history)
     if not history:
         raise UserError(
-            f"{path} has no evidence: the run was trained with --no-doctor. `tightbound evaluate "
-            f"{path} --save FILE.npz` and `tightbound doctor FILE.npz` judge its weights."
+            f"{path} has no evidence: the run was trained with --no-doctor. `tightbound doctor {path} "
+            "--laws` asks its newest checkpoint."
         )
     return judge(
         history,
@@ -60,6 +73,18 @@ def judge_folder(path: Path) -> "Findings":
         finished=opened.finished(),
         **opened.stated(),
     )
+
+
+def _with_laws(opened: "OpenRun", history: "list[Evidence]") -> "list[Evidence]":
+    """The history with what the laws say of the newest checkpoint, in place of a probe of that step."""
+    from tightbound.commands.options import use_compilation_cache
+    from tightbound.diagnose.laws.gather import gather_laws
+
+    use_compilation_cache()
+    setup = opened.build()
+    asked = gather_laws(setup, opened.state(setup))
+    others = [evidence for evidence in history if evidence.step != asked.step]
+    return sorted([*others, asked], key=lambda evidence: evidence.step)
 
 
 def judge_file(path: Path) -> "Findings":

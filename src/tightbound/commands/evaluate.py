@@ -13,6 +13,7 @@ from tightbound.commands.options import (
     show,
     use_compilation_cache,
 )
+from tightbound.commands.working import working
 from tightbound.errors import UserError
 from tightbound.families.sequences.figures import stroke_figures
 from tightbound.families.stein.figures import mixture_figures
@@ -74,12 +75,13 @@ def main(arguments: Sequence[str]) -> int:
     use_compilation_cache()
     from tightbound.estimators.bounds import bound_estimate
 
-    evaluated = evaluate_run(
-        *(options.run, options.split, options.num_samples, options.seed, options.max_rows),
-        options.set,
-        bound=options.bound,
-        filtering=filtering_of(options.bound, options.num_particles, options.threshold),
-    )
+    with working("evaluate: reading the run"):
+        evaluated = evaluate_run(
+            *(options.run, options.split, options.num_samples, options.seed, options.max_rows),
+            options.set,
+            bound=options.bound,
+            filtering=filtering_of(options.bound, options.num_particles, options.threshold),
+        )
     evaluation = evaluated.evaluation
     order = options.order
     if order is None and options.bound in ("renyi", "cubo"):
@@ -108,7 +110,8 @@ def main(arguments: Sequence[str]) -> int:
         estimate = with_shared_draws(estimate, evaluation, options.bound, order)
     sites = site_estimates(evaluation)
     parts = (evaluated.setup, evaluated.state, evaluated.split, evaluation, options.seed)
-    figures = stroke_figures(*parts) | point_figures(*parts) | mixture_figures(*parts)
+    with working("evaluate: other figures"):
+        figures = stroke_figures(*parts) | point_figures(*parts) | mixture_figures(*parts)
     note = what_is_measured(evaluated.split)
     if options.save is not None:
         save_weights(Path(options.save), evaluation)

@@ -7,7 +7,7 @@ from typing import Annotated
 import tyro
 
 from tightbound.commands.options import flat_settings, parse, print_json, settings_of, show
-from tightbound.commands.recipe_settings import settings_list
+from tightbound.families.described import settings_list
 from tightbound.families.lookup import RECIPES, find_recipe
 from tightbound.report.tables import Table, TableFormat
 

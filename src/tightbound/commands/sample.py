@@ -1,10 +1,13 @@
 """`tightbound sample RUN`: draws from the model, and what it makes of held-out data."""
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
 
 from tightbound.commands.options import RunReference, parse, print_json, use_compilation_cache
+from tightbound.commands.working import working
 from tightbound.errors import UserError
 from tightbound.runs.opened import open_run, split_reference
 
@@ -12,6 +15,8 @@ if TYPE_CHECKING:
     from tightbound.families.language.samples import LanguageRequest
     from tightbound.families.sequences.samples import SequenceRequest
     from tightbound.train.setup import Setup
+
+_log = logging.getLogger(__name__)
 
 Kind = Literal["images", "text", "language", "sequences", "points", "targets"]
 
@@ -76,12 +81,24 @@ def main(arguments: Sequence[str]) -> int:
     options = parse(SampleOptions, "sample", arguments)
     _refuse_what_cannot_be_meant(options)
     use_compilation_cache()
+    with working("sample: reading the run"):
+        files, document, written = _write(options)
+    if options.json:
+        print_json({"files": [str(file) for file in files], **document})
+    else:
+        print(*filter(None, [written, *files]), sep="\n")
+    return 0
+
+
+def _write(options: SampleOptions) -> tuple[Sequence[Path], dict[str, Any], str]:
+    """Draw, and write what was drawn: the files, what a program reads of it, and what a person does."""
     path, step = split_reference(options.run)
     opened = open_run(path)
     setup = opened.build()
     kind = _kind_of(setup)
     _refuse_options_of_other_kinds(options, kind)
     state = opened.state(setup, step)
+    _log.info("drawing %s", _CALLED[kind])
     folder = opened.folder.samples
     folder.mkdir(exist_ok=True)
     if kind == "images":
@@ -89,23 +106,24 @@ def main(arguments: Sequence[str]) -> int:
 
         num, columns = options.num or _IMAGES, options.columns or _COLUMNS
         files = write_images(setup, state, folder, num=num, columns=columns, seed=options.seed)
-        document = {}
+        document, written = {}, ""
     elif kind == "sequences":
         from tightbound.families.sequences.samples import write_sequences
 
-        files, document = write_sequences(setup, state, folder, _request(options)), {}
+        files = write_sequences(setup, state, folder, _request(options))
+        document, written = {}, ""
     elif kind == "points":
         from tightbound.families.stein.samples_points import write_predictions
 
         num = options.num or _OF_POINTS
         files = write_predictions(setup, state, folder, num=num, seed=options.seed)
-        document = {}
+        document, written = {}, ""
     elif kind == "targets":
         from tightbound.families.stein.samples_targets import write_target
 
         num = options.num or _OF_A_COMPONENT
         files = write_target(setup, state, folder, num=num, seed=options.seed)
-        document = {}
+        document, written = {}, ""
     elif kind == "language":
         from tightbound.families.language.samples import write_language
 
@@ -114,8 +132,6 @@ def main(arguments: Sequence[str]) -> int:
         files, document, written = write_language(
             setup, state, folder, _language_request(options), models, steps
         )
-        if not options.json:
-            print(written)
     else:
         from tightbound.families.edits.in_words import as_text
         from tightbound.families.edits.samples import write_texts
@@ -136,13 +152,8 @@ def main(arguments: Sequence[str]) -> int:
             "trajectories": [trajectory.to_json() for trajectory in drawn],
             "explained": explained.to_json(),
         }
-        if not options.json:
-            print(as_text([*drawn, explained]))
-    if options.json:
-        print_json({"files": [str(file) for file in files], **document})
-    else:
-        print(*files, sep="\n")
-    return 0
+        written = as_text([*drawn, explained])
+    return files, document, written
 
 
 def _refuse_what_cannot_be_meant(options: SampleOptions) -> None:

@@ -273,9 +273,9 @@ def _load(
 
 
 def _load_strokes(data: AnyStrokes) -> "tuple[dict[str, Split], OffsetScale, tuple[str, ...]]":
+    from tightbound.data.formats.stroke_files import load_stroke_file
     from tightbound.data.sets.omniglot import load_omniglot
     from tightbound.data.sets.unipen import load_unipen
-    from tightbound.data.stroke_files import load_stroke_file
     from tightbound.data.toys.strokes import load_toy_strokes
 
     cut: Any = {
@@ -296,7 +296,7 @@ def _load_strokes(data: AnyStrokes) -> "tuple[dict[str, Split], OffsetScale, tup
 
 
 def _load_music(data: AnyMusic) -> "tuple[dict[str, Split], tuple[str, ...]]":
-    from tightbound.data.midi import load_midi
+    from tightbound.data.formats.midi import load_midi
     from tightbound.data.sets.pianorolls import load_pianorolls
 
     if isinstance(data, PianorollData):

@@ -5,7 +5,7 @@ import pytest
 from numpy.testing import assert_allclose
 
 from tightbound.data.catalogue import DataError
-from tightbound.data.stroke_files import load_stroke_file
+from tightbound.data.formats.stroke_files import load_stroke_file
 from tightbound.errors import UserError
 
 LENGTHS = np.arange(3, 23)

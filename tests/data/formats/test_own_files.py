@@ -3,7 +3,7 @@
 import pytest
 
 from tightbound.data.catalogue import DataError
-from tightbound.data.own_files import own_rows
+from tightbound.data.formats.own_files import own_rows
 
 
 def lines(path):

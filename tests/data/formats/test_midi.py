@@ -6,7 +6,7 @@ from mido import Message, MetaMessage, MidiFile, MidiTrack
 from numpy.testing import assert_array_equal
 
 from tightbound.data.catalogue import DataError
-from tightbound.data.midi import load_midi, read_midi
+from tightbound.data.formats.midi import load_midi, read_midi
 from tightbound.errors import UserError
 from tightbound.families.sequences.midi import write_midi
 

@@ -15,7 +15,7 @@ from jaxtyping import UInt8
 
 from tightbound.data.batch import Split
 from tightbound.data.catalogue import DataError
-from tightbound.data.own_files import own_rows
+from tightbound.data.formats.own_files import own_rows
 from tightbound.data.sets.pianorolls import LOWEST_PITCH, NUM_KEYS, roll_splits
 from tightbound.errors import UserError
 
