@@ -3,7 +3,8 @@
 import json
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -54,8 +55,6 @@ def other_laws(tightbound: Command, runs: Path) -> dict[str, Any]:
 def exact_gap() -> dict[str, Any]:
     """KL(q || p(z | x)) under both laws, exactly: log p(x) by summing over all strings of a model
     whose edits sum out, less the ELBO by summing over all trajectories of q."""
-    from itertools import pairwise
-
     import equinox as eqx
     import jax
     import jax.numpy as jnp
@@ -165,6 +164,35 @@ def original(tightbound: Command, runs: Path) -> dict[str, Any]:
         "why: change": why["change"]["value"],
         "why: under the trained law": None if under_trained is None else under_trained["value"],
     }
+
+
+ADVISED: Mapping[str, tuple[str, ...]] = {
+    "as it is": (),
+    "a tenth of the rate": ("--optimiser.learning-rate", "3e-5"),
+    "embeddings of variance 1/512": ("--model.embedding-scale", "None"),
+}
+
+
+def same_trajectories(tightbound: Command, runs: Path, steps: int) -> dict[str, Any]:
+    """The bound that jumps, and what becomes of it when the advice of its finding is followed, or that
+    of a smaller step: where it begins, where it is in the second half, its largest fall there."""
+    recipe = "edits/doubling-same-trajectories"
+    found: dict[str, Any] = {}
+    for name, advice in ADVISED.items():
+        folder = runs / f"same-trajectories-{'-'.join(name.split()).replace('/', '-')}"
+        length = ("--run.steps", str(steps), "--no-doctor")
+        tightbound("train", recipe, "--run-dir", str(folder), *length, *advice)
+        curve = held_out(folder)
+        late = [bound for step, bound in curve if step >= steps // 2]
+        falls = [before - after for before, after in pairwise(late)]
+        found[name] = {
+            "step 0": curve[0][1],
+            "worst": min(late),
+            "best": max(late),
+            "last": late[-1],
+        }
+        found[name]["largest fall"] = max(falls)
+    return found
 
 
 def text(tightbound: Command, runs: Path, source: str, names: tuple[str, ...]) -> dict[str, Any]:

@@ -166,6 +166,9 @@ CHECKS: Mapping[str, Callable[[], Any]] = {
     "edits/exact gap": lambda: figures_edits.exact_gap(),
     "edits/exchangeable": lambda: figures_edits.exchangeable(tightbound, runs_here()),
     "edits/original": lambda: figures_edits.original(tightbound, runs_here()),
+    "edits/same trajectories": lambda: figures_edits.same_trajectories(
+        tightbound, runs_here(), 100
+    ),
     "edits/ewt": lambda: figures_edits.text(tightbound, runs_here(), "ewt", ("ewt", "ewt-deep")),
     "edits/multi30k": lambda: figures_edits.text(
         tightbound, runs_here(), "multi30k", ("multi30k",)

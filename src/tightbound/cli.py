@@ -3,6 +3,7 @@
 import difflib
 import errno
 import importlib
+import os
 import sys
 from collections.abc import Sequence
 
@@ -46,6 +47,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         hint = f" Did you mean {close[0]!r}?" if close else ""
         print(f"There is no command {command!r}.{hint} See `tightbound --help`.", file=sys.stderr)
         return EXIT_MISUSE
+    # XLA prints that a program compiles slowly as if it were an error. Its errors come as exceptions.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # read when JAX is imported; 0 shows all
     try:
         return importlib.import_module(f"tightbound.commands.{command}").main(rest)
     except UserError as error:

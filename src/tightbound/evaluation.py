@@ -1,5 +1,7 @@
 """Model x proposal x split -> numbers: the same bound, in the same units, whatever trained it."""
 
+import logging
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import equinox as eqx
@@ -16,6 +18,8 @@ from tightbound.inference.stepwise import stepwise_pair, weigh_populations
 from tightbound.inference.weigh import weigh
 from tightbound.models.base import AbstractModel, AbstractProposal
 from tightbound.terms import Kind
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -83,6 +87,11 @@ def evaluate(
     other: the mean over draws is a lower bound on the log predictive density, the log of the mean of
     p (`iwae_bound`) its estimate.
     """
+    if not isinstance(split, Split):
+        raise UserError(
+            f"`evaluate` was given {type(split).__name__} for a split; a `tb.Split` was meant, as "
+            "setup.data['test'] or tb.images('test', array)."
+        )
     if num_samples < 1:
         raise UserError(
             f"`num_samples` is {num_samples}, but a bound needs at least one draw per sequence. "
@@ -99,7 +108,7 @@ def evaluate(
     if split.pooled:
         return _of_data_set(model, proposal, split, num_samples, size, noise_key, draw_key, noise)
     pieces = []
-    for batch, real in chunks(split, size):
+    for batch, real in _counted(split, size):
         totals = _site_totals(
             model, proposal, batch, num_samples, noise_key, draw_key, noise, filtering
         )
@@ -118,6 +127,14 @@ def evaluate(
     )
 
 
+def _counted(split: Split, size: int) -> Iterator[tuple[Batch, int]]:
+    """The chunks of a split, saying how many are done."""
+    for done, chunk in enumerate(chunks(split, size)):
+        part = (done, -(-len(split) // size))
+        _log.info("scoring rows of %s", split.description, extra={"part": part})
+        yield chunk
+
+
 def _of_data_set(
     model: AbstractModel,
     proposal: AbstractProposal,
@@ -131,7 +148,7 @@ def _of_data_set(
     """Chunk by chunk of the points, every chunk with the same draws of the latents."""
     pieces = []
     latents = []
-    for batch, real in chunks(split, size):
+    for batch, real in _counted(split, size):
         *latent, points = _point_scores(
             model, proposal, batch, num_samples, noise_key, draw_key, noise
         )

@@ -4,11 +4,13 @@ Oracle: the library functions the commands stand for, and identities between the
 """
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from tightbound.diagnose.evidence import Evidence
+from tightbound.diagnose.laws import gather as laws
 from tightbound.report.tensorboard import tensorboard
 
 ESTIMATE = {
@@ -52,6 +54,41 @@ def test_the_run_folder_holds_what_the_documentation_lists(trained):
     ]
     assert steps == sorted(set(steps))
     assert steps[-1] == 40
+
+
+def test_a_finished_run_has_asked_the_laws_of_its_trained_state(trained):
+    """Before the first step, in no probe between, and of the last state."""
+    history = [Evidence.load(path) for path in sorted((trained / "evidence").iterdir())]
+    assert [e.step for e in history if e.scores is not None] == [0, 40]
+    assert [e.step for e in history if e.twin is not None] == [
+        0
+    ]  # no parameter of the run is in it
+
+
+def test_laws_are_asked_again_of_the_newest_checkpoint(tightbound, trained, monkeypatch):
+    """Oracle: a state whose draws are made wrong by hand after the evidence of the run was right; the
+    folder is left as it was."""
+    before = tightbound("doctor", trained, "--json").document["findings"]
+    newest = Evidence.load(sorted((trained / "evidence").iterdir())[-1])
+    files = sorted(trained.rglob("*"))
+
+    def asked(setup, state):
+        assert int(state.step) == 40
+        wide = replace(newest.scores, proposal=newest.scores.proposal + 0.5)
+        return replace(newest, scores=wide)
+
+    monkeypatch.setattr(laws, "gather_laws", asked)
+    after = tightbound("doctor", trained, "--laws", "--json").document["findings"]
+    faults = [{f["code"] for f in found if f["verdict"] == "FAULT"} for found in (before, after)]
+    assert faults[1] - faults[0] == {"TB102"}
+    assert sorted(trained.rglob("*")) == files
+
+
+def test_laws_of_a_file_are_refused(tightbound, tmp_path):
+    np.savez(tmp_path / "weights.npz", log_weights=np.zeros((2, 3)))
+    result = tightbound("doctor", tmp_path / "weights.npz", "--laws")
+    assert result.code == 2
+    assert "no run folder" in result.err
 
 
 def test_training_a_finished_run_again_changes_nothing(tightbound, trained, small):

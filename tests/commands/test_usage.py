@@ -3,10 +3,15 @@
 Oracle: the recipes' own fields, and what a call with `--help` prints.
 """
 
+import importlib
+import inspect
+import os
 import re
+import sys
 from itertools import pairwise
 
 import pytest
+from rich.console import Console
 
 from tightbound.cli import COMMANDS
 from tightbound.commands.options import flat_settings, settings_of
@@ -114,3 +119,41 @@ def test_arguments_are_called_by_words_and_not_by_types(tightbound, command):
         for before, word in pairwise(usage):
             is_value = before.lstrip("[").startswith("-") and not before.endswith("]")
             assert is_value or not TYPE.search(word), word
+
+
+@pytest.mark.parametrize("command", ["check", "why", "evaluate", "sample", "report"])
+def test_every_slow_command_works_under_the_one_bar(command):
+    """Oracle: the command's own text; what the bar does is tests/report/test_work_display.py's."""
+    source = inspect.getsource(importlib.import_module(f"tightbound.commands.{command}"))
+    assert f'with working("{command}' in source
+
+
+def test_on_a_terminal_the_bar_is_on_stderr_and_the_document_alone_on_stdout(
+    tightbound, trained, monkeypatch
+):
+    """Oracle: a JSON reader for stdout, and escape sequences of a terminal for stderr."""
+
+    def terminal(**_):
+        return Console(file=sys.stderr, force_terminal=True, width=100)
+
+    quiet = tightbound("evaluate", trained, "--max-rows", "4", "--json")
+    monkeypatch.setattr("tightbound.commands.working.Console", terminal)
+    loud = tightbound("evaluate", trained, "--max-rows", "4", "--json")
+    assert loud.document == quiet.document
+    assert quiet.err == ""
+    assert "\x1b[" in loud.err
+    assert "scoring rows of" in loud.err
+
+
+@pytest.mark.parametrize(("chosen", "level"), [(None, "3"), ("0", "0")])
+def test_xla_keeps_its_lines_on_slow_compiling_unless_it_is_asked_for_them(
+    tightbound, monkeypatch, chosen, level
+):
+    """3 is above the severity of `slow_operation_alarm.cc`, and below that of a crash; a compilation
+    that is slow enough would take a minute, so the setting is read and not what XLA makes of it."""
+    if chosen is None:
+        monkeypatch.delenv("TF_CPP_MIN_LOG_LEVEL", raising=False)
+    else:
+        monkeypatch.setenv("TF_CPP_MIN_LOG_LEVEL", chosen)
+    tightbound("explain", "TB101")
+    assert os.environ["TF_CPP_MIN_LOG_LEVEL"] == level

@@ -332,7 +332,10 @@ def test_text_of_which_no_corpus_can_be_made_is_refused(tmp_path, text, sentence
         ({"source": "toy-grammar", "path": "x"}, r"'toy-grammar' is made up and reads no file"),
         ({"source": "toy-grammar", "rules": "original"}, r"it used 'multi30k' and 'cath' only"),
         ({"source": "toy-grammar", "max_length": 0}, r"`max_length` is 0, but it counts"),
-        ({"source": "toy-grammar", "max_length": 3}, r"train split would be empty: no sequence f"),
+        (
+            {"source": "toy-grammar", "max_length": 3},
+            r"All 2,000 sequences of the train split of toy-grammar are longer than 3",
+        ),
         ({"source": "iid-residues", "max_rows": -1}, r"`max_rows` is -1, but it counts"),
         ({"source": "toy-grammar", "min_count": 0}, r"`min_count` is 0, but it counts"),
     ],
@@ -346,3 +349,34 @@ def test_a_call_that_cannot_be_meant_is_refused(settings, sentence):
 def test_a_play_in_characters_needs_a_width():
     with pytest.raises(UserError, match=r"one sequence of a million\. Give `max_length`"):
         load("tiny-shakespeare", units="characters")
+
+
+@pytest.mark.parametrize(
+    ("content", "units"),
+    [
+        (b"a b c\r\nd e f\r\n" * 20, "words"),
+        ("Müller geht heim, und zwar bald.\n\n\nGrüße an alle!\n".encode() * 20, "words"),
+        ("# Title\n\n- one two\n> said so\n" * 20, "raw-words"),
+        ("one long line without an end " * 30 + "\n", "characters"),
+        ("猫 は 座る\n" * 20, "words"),
+    ],
+)
+def test_any_text_is_read_in_any_units(tmp_path, content, units):
+    """Oracle: rows add up to the lines with text, and every split has some."""
+    path = tmp_path / "anything"
+    content = content if isinstance(content, bytes) else (content * 10).encode()
+    path.write_bytes(content)
+    corpus = load("file", path=path, units=units, max_length=20)
+    lines = sum(bool(line.strip()) for line in content.decode().splitlines())
+    assert sum(len(split) for split in corpus.splits.values()) == lines
+    assert all(len(split) for split in corpus.splits.values())
+
+
+def test_a_text_whose_lines_are_all_too_long_says_so(tmp_path):
+    """Planted: prose, a paragraph a line. It had been blamed on rare words."""
+    path = tmp_path / "prose.txt"
+    path.write_text(("word and other " * 70 + "\n") * 30)
+    sentence = r"All 24 sequences of the train split of .*prose.txt are longer than 20 words .* shortest has 210"
+    with pytest.raises(DataError, match=sentence):
+        load("file", path=path, max_length=20)
+    assert len(load("file", path=path, max_length=20, units="characters").splits["train"]) == 24

@@ -15,6 +15,7 @@ from tightbound.diagnose.checks.optimisation import (
     output_starts_near_the_data,
     updates_are_large_enough,
     updates_do_not_overshoot,
+    updates_have_not_stopped,
     updates_help_other_rows,
     values_are_finite,
 )
@@ -125,6 +126,68 @@ def test_thirty_updates_that_end_nowhere_gain_nothing(made):
     assert updates_are_large_enough(beyond).verdict is OK
     itself = [Evidence(step=s, line=line(made, lambda m: np.nan if m else 0.0)) for s in STEPS]
     assert updates_are_large_enough(itself).verdict is UNDECIDED
+
+
+SPACED = (0, 1, 2, 4, 8, 16, 32, 64, 100, 200, 300, 400)
+
+
+def moving(made, rates, *, gradient=3.0, parameters=None):
+    """Probes at `SPACED` steps of a run whose update is a thousandth of the parameters at a rate of 1,
+    and whose parameters grow by what was moved since the probe before."""
+    usual = made.evidence(0).gradients
+    steps = np.array(SPACED[: len(rates)])
+    lengths = parameters
+    if lengths is None:
+        passed = np.diff(steps, prepend=0) * np.concatenate([[0.0], rates[:-1]])
+        lengths = 10.0 + 1e-3 * np.cumsum(passed)
+    gradients = np.broadcast_to(gradient, len(rates))
+    return [
+        Evidence(
+            step=int(step),
+            gradients=replace(
+                usual,
+                norm=np.array([g, 0.0]),
+                update_norm=np.array([1e-3 * rate * length, 0.0]),
+                parameter_norm=np.array([length, 0.0]),
+            ),
+        )
+        for step, rate, length, g in zip(steps, rates, lengths, gradients, strict=True)
+    ]
+
+
+def test_a_rate_that_has_gone_to_zero_is_found(made):
+    """From step 64 on: 336 of 400 steps. Two probes of it are not enough to say, one is nothing."""
+    ended = updates_have_not_stopped(moving(made, np.array([1.0] * 7 + [0.0] * 5)))
+    assert ended.verdict is FAULT
+    assert ended.measured == pytest.approx(336 / 400)
+    assert [cause.name for cause in ended.causes] == ["updates_stopped"]
+    assert updates_have_not_stopped(moving(made, np.zeros(12))).verdict is FAULT  # never moved
+    assert (
+        updates_have_not_stopped(moving(made, np.array([1.0] * 10 + [0.0] * 2))).verdict
+        is UNDECIDED
+    )
+    assert updates_have_not_stopped(moving(made, np.array([1.0] * 11 + [0.0]))).verdict is OK
+
+
+def test_rates_that_are_zero_by_right_are_not_called_stopped(made):
+    """A cosine that ends at 0 with the run, a warm-up from 0, a rate a millionth of the first, gradients
+    that are gone too, and accumulation: updates are nothing at every probe, and parameters move."""
+    cosine = 0.5 * (1 + np.cos(np.pi * np.array(SPACED) / 400))
+    warm = np.minimum(np.array(SPACED) / 200, 1.0)
+    for rates in (cosine, warm, np.where(np.arange(12) < 7, 1.0, 1e-4)):
+        assert updates_have_not_stopped(moving(made, rates)).verdict is OK
+    gone = np.array([3.0] * 7 + [0.0] * 5)
+    at_optimum = moving(made, np.array([1.0] * 7 + [0.0] * 5), gradient=gone)
+    assert updates_have_not_stopped(at_optimum).verdict is OK
+    grown = 10.0 + 1e-3 * np.array(SPACED)
+    assert updates_have_not_stopped(moving(made, np.zeros(12), parameters=grown)).verdict is OK
+
+
+def test_updates_that_are_not_finite_or_were_not_probed_are_not_judged(made):
+    bad = moving(made, np.array([1.0] * 7 + [np.nan] * 5))
+    assert updates_have_not_stopped(bad).verdict is UNDECIDED
+    assert updates_have_not_stopped(moving(made, np.zeros(2))).verdict is NOT_RUN
+    assert updates_have_not_stopped([Evidence(step=0)] * 4).verdict is NOT_RUN
 
 
 def probes(made, *changes):

@@ -12,6 +12,7 @@ from tightbound.diagnose import finding as finding_module
 from tightbound.diagnose.checks import (
     adapters,
     data,
+    discrete,
     evaluation,
     latents,
     objective,
@@ -28,6 +29,7 @@ MODULES = (
     adapters,
     choices,
     data,
+    discrete,
     evaluation,
     latents,
     mixtures,
@@ -97,7 +99,7 @@ def section(page, title):
 
 
 def test_every_check_has_a_page_and_every_page_a_check():
-    assert len(CHECKS) == 60
+    assert len(CHECKS) == 65
     assert set(PAGES) == set(CHECKS)
 
 
@@ -116,7 +118,7 @@ def test_a_page_has_its_parts_in_order_and_is_short(code):
 @pytest.mark.parametrize("code", PAGES)
 def test_a_page_gives_the_thresholds_of_the_code(code):
     """Each default is written as `name` = number, and no other number is written so."""
-    said = re.findall(r"`(\w+)` = ([\d.]+\d|\d)", PAGES[code])
+    said = re.findall(r"`(\w+)` = (\d+e-\d+|[\d.]+\d|\d)", PAGES[code])
     assert {name: float(value) for name, value in said} == defaults(CHECKS[code])
     assert len(said) == len(set(said))
 
@@ -154,7 +156,7 @@ def test_the_table_of_findings_has_every_code_with_its_title():
 def test_explain_lists_the_titles_and_prints_a_page(capsys):
     assert main([]) == 0
     listed = capsys.readouterr().out.splitlines()
-    assert len(listed) == 60
+    assert len(listed) == 65
     assert "TB201  The objective is not what it claims to be" in listed
     assert main(["tb201"]) == 0
     assert capsys.readouterr().out == PAGES["TB201"]

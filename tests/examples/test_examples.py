@@ -36,6 +36,17 @@ def test_the_quickstart_ends_with_a_bound_above_independent_pixels():
     assert float(last.split()[0]) > -27.2  # independent pixels: -27.20 on this split
 
 
+def test_the_page_on_discrete_latents_trains_its_proposal(capsys):
+    """The page's own code block. Oracle: the exact posterior, whose logit has the slopes 2 and 2; a
+    pathwise ELBO leaves them near 0, where they began."""
+    page = (ROOT / "docs" / "discrete-latents.md").read_text()
+    (block,) = re.findall(r"^```python\n(.*?)^```", page, re.DOTALL | re.MULTILINE)
+    exec(block, {"__name__": "page"})
+    vimco, pathwise = re.findall(r"\[ *(\S+) +(\S+?) *\]", capsys.readouterr().out)
+    assert max(abs(float(slope) - 2.0) for slope in vimco) < 0.5
+    assert max(abs(float(slope)) for slope in pathwise) < 0.8
+
+
 @pytest.mark.slow
 def test_a_family_from_scratch_is_checked_trained_and_explained():
     out = run("own_family.py")

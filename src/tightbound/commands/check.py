@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tightbound.commands.options import parse_with_recipe, print_json, use_compilation_cache
+from tightbound.commands.working import working
 from tightbound.runs.build import build
 
 
@@ -27,12 +28,13 @@ def main(arguments: Sequence[str]) -> int:
     from tightbound.diagnose.watch import check
     from tightbound.report.terminal import print_findings
 
-    setup = build(recipe, options.seed)
-    findings = check(setup)
-    if options.overfit:
-        from tightbound.diagnose.overfit import one_batch_is_fitted, overfit
+    with working("check: reading the data"):
+        setup = build(recipe, options.seed)
+        findings = check(setup)
+        if options.overfit:
+            from tightbound.diagnose.overfit import one_batch_is_fitted, overfit
 
-        findings = ranked([*findings, one_batch_is_fitted(overfit(setup))])
+            findings = ranked([*findings, one_batch_is_fitted(overfit(setup))])
     if options.json:
         print_json({"findings": [finding.to_json() for finding in findings]})
     else:

@@ -21,6 +21,9 @@ class DoctorOptions:
     what: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="RUN|FILE.npz")]
     """A run folder, or an .npz with an array `log_weights` of shape (samples, sequences), or one
     written by `LogTerms.save`."""
+    laws: bool = False
+    """Ask the laws again, of the run's newest checkpoint: builds the run anew, which takes a minute or
+    two. Its evidence is judged with the rest and not kept."""
     json: bool = False
     """One JSON document on stdout."""
 
@@ -32,7 +35,12 @@ def main(arguments: Sequence[str]) -> int:
     from tightbound.report.terminal import print_findings
 
     path = Path(options.what)
-    findings = judge_folder(path) if path.is_dir() else judge_file(path)
+    if options.laws and not path.is_dir():
+        raise UserError(
+            f"--laws asks a run's model, but {path} is no run folder. Give the folder of a run, or leave "
+            "--laws out: log-weights are judged without a model."
+        )
+    findings = judge_folder(path, laws=options.laws) if path.is_dir() else judge_file(path)
     if options.json:
         print_json({"findings": [finding.to_json() for finding in findings]})
     else:
@@ -40,11 +48,16 @@ def main(arguments: Sequence[str]) -> int:
     return 1 if findings.faults else 0
 
 
-def judge_folder(path: Path) -> "Findings":
-    """The findings of a run: judged anew from its evidence files, which needs no JAX."""
+def judge_folder(path: Path, *, laws: bool) -> "Findings":
+    """The findings of a run: judged anew from its evidence files, which needs no JAX; with `laws`, from
+    those of its newest checkpoint too."""
     from tightbound.runs.opened import open_run
 
-    return open_run(path).judge()
+    if laws:
+        from tightbound.commands.options import use_compilation_cache
+
+        use_compilation_cache()
+    return open_run(path).judge(laws=laws)
 
 
 def judge_file(path: Path) -> "Findings":

@@ -13,6 +13,7 @@ from tightbound.commands.options import (
     show,
     use_compilation_cache,
 )
+from tightbound.commands.working import working
 from tightbound.report.tables import Table, TableFormat, short_form
 from tightbound.runs.evaluated import (
     EvaluatedBound,
@@ -64,21 +65,23 @@ def main(arguments: Sequence[str]) -> int:
     options = parse(EvaluateOptions, "evaluate", arguments)
     use_compilation_cache()
     path, step = split_reference(options.run)
-    evaluated = open_run(path).evaluate(
-        options.split,
-        bound=options.bound,
-        num_samples=options.num_samples,
-        num_particles=options.num_particles,
-        threshold=options.threshold,
-        max_rows=options.max_rows,
-        seed=options.seed,
-        step=step,
-        changes=options.set,
-    )
+    with working("evaluate: reading the run"):
+        evaluated = open_run(path).evaluate(
+            options.split,
+            bound=options.bound,
+            num_samples=options.num_samples,
+            num_particles=options.num_particles,
+            threshold=options.threshold,
+            max_rows=options.max_rows,
+            seed=options.seed,
+            step=step,
+            changes=options.set,
+        )
     evaluation = evaluated.evaluation
     estimate = evaluated.estimate(unit=options.unit, order=options.order)
     sites = site_estimates(evaluation)
-    figures = evaluated.figures(options.seed)
+    with working("evaluate: other figures"):
+        figures = evaluated.figures(options.seed)
     note = what_is_measured(evaluated.split)
     if options.save is not None:
         save_weights(Path(options.save), evaluation)

@@ -1,11 +1,15 @@
 """`tightbound report RUN`: one HTML file that works offline."""
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tightbound.commands.options import RunFolderName, parse, print_json, say
+from tightbound.commands.working import working
 from tightbound.errors import UserError
 from tightbound.runs.opened import open_run
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -26,13 +30,15 @@ def main(arguments: Sequence[str]) -> int:
 
     opened = open_run(options.run)
     newest = f"step-{opened.steps()[-1]:08d}"
-    if options.samples and not list(opened.folder.samples.glob(f"*{newest}.*")):
-        try:
-            opened.samples()
-        except UserError as error:
-            say(f"No pictures of samples: {error}")
-    plot_bound(opened.folder.read_steps(), opened.baselines(), opened.folder.path / "bound.png")
-    page = write_report(opened.folder)
+    with working("report: reading the run"):
+        if options.samples and not list(opened.folder.samples.glob(f"*{newest}.*")):
+            try:
+                opened.samples()
+            except UserError as error:
+                say(f"No pictures of samples: {error}")
+        _log.info("drawing the page")
+        plot_bound(opened.folder.read_steps(), opened.baselines(), opened.folder.path / "bound.png")
+        page = write_report(opened.folder)
     if options.json:
         print_json({"report": str(page)})
     else:

@@ -12,6 +12,7 @@ from tightbound.commands.options import (
     print_json,
     use_compilation_cache,
 )
+from tightbound.commands.working import working
 from tightbound.errors import UserError
 from tightbound.families import FAMILIES
 from tightbound.families.family import Family
@@ -44,7 +45,8 @@ def main(arguments: Sequence[str]) -> int:
     kind = family.load("samples")
     options, samples = parse_joined(SampleOptions, kind, "sample", arguments, doc=kind.__doc__)
     use_compilation_cache()
-    drawn = opened.samples(samples, step)
+    with working("sample: reading the run"):
+        drawn = opened.samples(samples, step)
     if options.json:
         print_json({"files": [str(file) for file in drawn.files], **drawn.document})
     else:

@@ -220,9 +220,10 @@ def start_from(reference: str, first: "TrainState") -> "TrainState":
 
 
 def bedside(setup: "Setup", folder: "RunFolder") -> "Callable[[Progress], Evidence | None]":
-    """Gather evidence: the laws before the first update, a probe at every probe step, one with more
-    draws at the end. None at other steps, and where an interrupted run has gathered it already."""
-    from tightbound.diagnose.laws.gather import gather_laws
+    """Gather evidence: the laws before the first update and again of the trained state, a probe at every
+    probe step, one with more draws where a run is interrupted. None at other steps, and where an
+    interrupted run has gathered it already."""
+    from tightbound.diagnose.laws.gather import gather_laws, laws_of_state
     from tightbound.diagnose.probes import FEW, MANY, is_probe_step, make_probe
 
     probe = make_probe(setup)
@@ -234,6 +235,8 @@ def bedside(setup: "Setup", folder: "RunFolder") -> "Callable[[Progress], Eviden
             return None
         if progress.step == 0:
             evidence = gather_laws(setup, progress.state)
+        elif progress.status in ("finished", "plateau", "out of time"):
+            evidence = laws_of_state(setup, progress.state)
         else:
             evidence = probe(progress.state, num_samples=MANY if last else FEW)
         evidence.save(path)

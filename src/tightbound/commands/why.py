@@ -15,6 +15,7 @@ from tightbound.commands.options import (
     show,
     use_compilation_cache,
 )
+from tightbound.commands.working import working
 from tightbound.errors import UserError
 from tightbound.report.tables import Table, TableFormat
 from tightbound.runs.evaluated import chosen_split
@@ -62,14 +63,15 @@ def main(arguments: Sequence[str]) -> int:
         raise UserError(f"{options.rows} rows were asked for; errors over rows need at least 2.")
     first, last = steps_to_explain(opened, options.first, options.last)
     try:
-        explanation = why(
-            setup,
-            opened.state(first, setup),
-            opened.state(last, setup),
-            split=options.split,
-            num_rows=options.rows,
-            key=jax.random.key(options.seed),
-        )
+        with working("why: reading two checkpoints"):
+            explanation = why(
+                setup,
+                opened.state(first, setup),
+                opened.state(last, setup),
+                split=options.split,
+                num_rows=options.rows,
+                key=jax.random.key(options.seed),
+            )
     except ValueError as error:
         raise UserError(str(error)) from error
     opened.folder.write_json("why.json", explanation.to_json())

@@ -32,6 +32,6 @@ def shuffled_splits(
         stays = f" in {len(groups):,} groups that stay together" if len(groups) < total else ""
         raise DataError(
             f"{source} has {total:,} sequences{stays}: too few to make training, validation and test "
-            "of them. Give at least 10, or read more rows."
+            "of them. Give at least 10 (in a text, one a line), or read more rows."
         )
     return rows

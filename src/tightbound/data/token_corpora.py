@@ -66,6 +66,7 @@ def load_tokens(
         path=path,
         max_rows=max_rows,
     )
+    _check_lengths(texts, source if path is None else path)
     vocabulary = texts.vocabulary
     if vocabulary is None:
         names = ("train",) if vocabulary_from == "train" else tuple(texts.rows)
@@ -86,6 +87,19 @@ def load_tokens(
     if texts.vocabulary is None:
         notes = (*notes, _unknown_note(splits, vocabulary, texts.unit, min_count, vocabulary_from))
     return Corpus(splits, vocabulary, notes, texts.entropy)
+
+
+def _check_lengths(texts: Texts, source: Path | Source) -> None:
+    """DataError where every sequence of a split is dropped for its length, with the shortest of them."""
+    for name, part in texts.rows.items():
+        if len(part) and not any(texts.layout.pieces(text) for text in part):
+            shortest = min(map(len, part))
+            raise DataError(
+                f"All {len(part):,} sequences of the {name} split of {source} are longer than "
+                f"{texts.layout.max_length} {texts.unit} with their marks, and longer ones are dropped: the "
+                f"shortest has {shortest:,}. Raise `max_length`, write shorter lines, or take the units "
+                "'characters', which are cut instead."
+            )
 
 
 def _vocabulary(rows: Iterable[Sequence[str]], unit: str, min_count: int) -> Vocabulary:

@@ -7,6 +7,7 @@ from jaxtyping import Float
 
 from tightbound.diagnose.checks import (
     data,
+    discrete,
     evaluation,
     latents,
     optimisation,
@@ -56,8 +57,11 @@ _EXPLAINS_FIRST = [
     "TB109",
     "TB110",
     "TB104",
+    "TB120",
+    "TB121",
     "TB201",
     "TB202",
+    "TB204",
     "TB606",
     "TB608",
     "TB609",
@@ -69,11 +73,13 @@ _EXPLAINS_FIRST = [
     "TB214",
     "TB213",
     "TB215",
+    "TB225",
     "TB217",
     "TB210",
     "TB219",
     "TB216",
     "TB221",
+    "TB223",
     "TB211",
     "TB218",
     "TB405",
@@ -103,8 +109,9 @@ def judge(
 ) -> Findings:
     """Every finding about a run, from the evidence of its probes, likeliest explanation first.
 
-    `history` is in order of steps; laws (gathered once) are read from the newest evidence that
-    has them. `bound` is the newest held-out bound, and `source` what the source of the data, where it
+    `history` is in order of steps; laws are read from the newest evidence that has them, so that a
+    trained state is judged by its own. Slopes are compared before training, where they are large: near
+    an optimum a difference of the value is mostly rounding. `bound` is the newest held-out bound, and `source` what the source of the data, where it
     is known, has for the same rows. `climbs` says that training raises the ELBO itself, `pooled` that
     training rows are points of one data set, whose baselines are per point.
     """
@@ -114,6 +121,7 @@ def judge(
     twin, scores = _newest(history, "twin"), _newest(history, "scores")
     objective, evaluator = _newest(history, "objective"), _newest(history, "evaluator")
     made = _newest(history, "choices")
+    listed = _newest(history, "discrete")
     optimiser, seen = _newest(history, "optimiser"), _newest(history, "data")
     moved, transform = _newest(history, "steps"), _newest(history, "transform")
     uniform_components, symbols = _newest(history, "mixtures"), _newest(history, "symbols")
@@ -133,15 +141,20 @@ def judge(
         choices.estimate_is_unbiased(made),
         choices.proposal_sums_to_one(made, claimed=is_bound),
         choices.decisions_have_one_target(made),
+        discrete.proposal_mass_is_one(listed),
+        discrete.draws_follow_probabilities(listed),
+        choices.words_start_near_uniform(history[0]),
         steps.padding_counts_for_nothing(moved),
         steps.steps_score_as_the_whole_does(moved),
         steps.past_ignores_the_future(moved),
         steps.steps_see_the_one_before(moved),
         objective_checks.objective_is_its_claim(objective),
-        objective_checks.gradient_is_the_slope(objective),
+        objective_checks.gradient_is_the_slope(_oldest(history, "objective")),
+        discrete.gradient_reaches_the_proposal(listed),
         optimisation.updates_do_not_overshoot(history),
         optimisation.updates_help_other_rows(history),
         optimisation.updates_are_large_enough(history, is_bound=is_bound),
+        optimisation.updates_have_not_stopped(history),
         optimisation.bound_does_not_fall(history, climbs=climbs),
         mixtures.components_repel(_newest(history, "interaction")),
         mixtures.every_component_moves(history),
@@ -210,3 +223,7 @@ def _newest(history: Sequence[Evidence], group: str):
         if getattr(evidence, group) is not None:
             return getattr(evidence, group)
     return None
+
+
+def _oldest(history: Sequence[Evidence], group: str):
+    return _newest(history[::-1], group)

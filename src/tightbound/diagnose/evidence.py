@@ -124,6 +124,29 @@ class Choices:
 
 
 @dataclass(frozen=True)
+class Discrete:
+    """A model whose latents have few values, all of them listed; in nats."""
+
+    log_q: Float[np.ndarray, "rows support"]  # log q(z | x)
+    log_prior: Float[np.ndarray, "rows support"]
+    counts: Int[np.ndarray, "rows support"]  # how often z was drawn from q(z | x)
+    num_draws: int  # of every row
+    estimator: str  # of the claim; "none" without one
+    reached: Float[
+        np.ndarray, " draws"
+    ]  # the proposal's gradient along the right one, over its length
+
+
+@dataclass(frozen=True)
+class Words:
+    """What a model that chooses words from a table says of the first word of a text, before which nothing
+    stands and which cannot be copied; in nats."""
+
+    log_p: Float[np.ndarray, " word"]  # of every word of the vocabulary
+    written: Float[np.ndarray, " rows"]  # of those that training rows begin with
+
+
+@dataclass(frozen=True)
 class Steps:
     """A model of sequences: how far its scores move when they should not, and when they should,
     relative to their size."""
@@ -303,6 +326,8 @@ class Evidence:
     objective: Objective | None = None
     evaluator: Evaluator | None = None
     choices: Choices | None = None
+    discrete: Discrete | None = None
+    words: Words | None = None
     steps: Steps | None = None
     mixtures: Mixtures | None = None
     components: Components | None = None
@@ -357,6 +382,8 @@ _GROUPS: Mapping[str, type] = {
     "objective": Objective,
     "evaluator": Evaluator,
     "choices": Choices,
+    "discrete": Discrete,
+    "words": Words,
     "steps": Steps,
     "mixtures": Mixtures,
     "components": Components,

@@ -1,5 +1,6 @@
 """Can the model fit one batch?  A batch of n different rows, seen over and over, has a known limit."""
 
+import logging
 from dataclasses import dataclass, replace
 
 import jax
@@ -12,6 +13,8 @@ from tightbound.evaluation import evaluate
 from tightbound.train.loop import fit
 from tightbound.train.run import first_state, run_keys
 from tightbound.train.setup import Setup
+
+_log = logging.getLogger(__name__)
 
 NUM_ROWS = 8
 
@@ -49,6 +52,7 @@ def overfit(setup: Setup, *, steps: int = 1500) -> Fitted:
         return float(terms.log_weights.mean())
 
     before = bound(state)
+    _log.info("fitting one batch, %d steps", steps)
     records = fit(state, (batch for _ in range(steps)), setup.objective, setup.optimiser, key=key)
     for record in records:
         state = record.state

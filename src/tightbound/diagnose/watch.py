@@ -6,8 +6,8 @@ from dataclasses import replace
 from tightbound.diagnose.doctor import judge
 from tightbound.diagnose.evidence import Evidence
 from tightbound.diagnose.findings import Findings
-from tightbound.diagnose.laws.gather import gather_laws
-from tightbound.diagnose.probes import MANY, is_probe_step, make_probe
+from tightbound.diagnose.laws.gather import gather_laws, laws_of_state
+from tightbound.diagnose.probes import is_probe_step, make_probe
 from tightbound.estimators.estimate import Estimate
 from tightbound.train.loop import fit
 from tightbound.train.objective import Objective, always_one
@@ -79,7 +79,8 @@ def source_of_held_out(setup: Setup) -> Estimate | None:
 
 
 def gather(setup: Setup, steps: int) -> Iterator[Evidence]:
-    """The laws before training, then a probe at every probe step up to `steps`, without a folder."""
+    """The laws before training, a probe at every probe step, and the laws again of the state after
+    `steps` updates, without a folder."""
     state = first_state(setup)
     yield gather_laws(setup, state)
     probe = make_probe(setup)
@@ -87,7 +88,7 @@ def gather(setup: Setup, steps: int) -> Iterator[Evidence]:
     batches = batches_of(setup)
     for record in fit(state, batches, setup.objective, setup.optimiser, key=key, noise=setup.noise):
         if record.step >= steps:
-            yield probe(record.state, num_samples=MANY)
+            yield laws_of_state(setup, record.state)
             return
         if is_probe_step(record.step):
             yield probe(record.state)

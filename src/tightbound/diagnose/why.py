@@ -1,7 +1,8 @@
 """Why did the bound move between two checkpoints?  Which term, which data, which module; and is it
 more than noise?"""
 
-from collections.abc import Callable
+import logging
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from html import escape
 from typing import Any
@@ -21,6 +22,8 @@ from tightbound.inference.weigh import weigh
 from tightbound.models.sequential import AbstractFiltered
 from tightbound.train.loop import TrainState
 from tightbound.train.setup import Setup
+
+_log = logging.getLogger(__name__)
 
 NUM_ERRORS = 2.0  # standard errors within which a change may be none
 _FILTERED_ROWS = 64  # a filter's particles cost as many times more than a draw of a latent
@@ -151,7 +154,7 @@ def why(
     changes = np.stack(
         [
             np.asarray(gather(after, batch, k, setup.noise) - gather(before, batch, k, setup.noise))
-            for k in keys
+            for k in _counted(keys, num_repeats)
         ]
     )  # repeats, sites, rows
     by_row = changes.sum(1).mean(0)
@@ -167,6 +170,7 @@ def why(
         )
 
     site_draws = changes.mean(2).std(0, ddof=1) / np.sqrt(num_repeats)
+    _log.info("following every module from one step to the other")
     parts = _module_parts(before, after, batch, keys[0], setup.noise)
     through_modules = {
         site: {module: float(v) for module, v in values.items()}
@@ -174,6 +178,7 @@ def why(
     }
     integrated = sum(sum(values.values()) for values in through_modules.values())
     measured = float(changes[0].sum(0).mean())
+    _log.info("comparing the gradients of training and of the bound")
     cosine, ceiling = _cosines(setup, first, key)
     trained = None
     if setup.evaluation_proposal is not None:
@@ -198,6 +203,13 @@ def why(
         gradient_cosine=cosine,
         cosine_ceiling=ceiling,
     )
+
+
+def _counted(keys: PRNGKeyArray, num_repeats: int) -> Iterator[PRNGKeyArray]:
+    """The keys, saying how many are done."""
+    for done, key in enumerate(keys):
+        _log.info("scoring the same rows at both steps", extra={"part": (done, num_repeats)})
+        yield key
 
 
 def _sites_per_row(

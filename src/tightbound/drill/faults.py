@@ -464,6 +464,15 @@ _CATALOGUE = [
         ("edits/doubling", "edits/doubling-one-by-one"),
     ),
     Fault(
+        "embeddings_of_unit_variance",
+        "optimisation",
+        "Word embeddings of variance 1 in a table that is the output layer too.",
+        planting_choices.unit_embeddings,
+        choices.EMBEDDINGS_TOO_LARGE,
+        ("TB225",),
+        ("edits/doubling", "edits/doubling-one-by-one"),
+    ),
+    Fault(
         "letters_interfere",
         "optimisation",
         "One letter per step at thirty times the learning rate: each step undoes the others.",

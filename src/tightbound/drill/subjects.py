@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 from tightbound.families.edits import recipe as edits
-from tightbound.families.edits.recipe import EditRecipe, EditTraining, NoisingSettings, TextData
+from tightbound.families.edits.recipe import DoublingData, EditRecipe, EditTraining, NoisingSettings
 from tightbound.families.images import recipe as vae
 from tightbound.families.images.recipe import ImageData, VAERecipe
 from tightbound.families.language import recipe as dlm
@@ -94,7 +94,7 @@ def _doubling(name: str, **changes: Any) -> EditRecipe:
     small = replace(
         _DOUBLING,
         name=name,
-        data=TextData(doublings=2),
+        data=DoublingData(doublings=2),
         noising=NoisingSettings(max_steps=3),
         model=_SMALL,
         optimiser=replace(_DOUBLING.optimiser, learning_rate=3e-3),
@@ -121,7 +121,7 @@ _EDIT_TRAPS: list[Recipe] = [
     ),
     _doubling("edits/supervised", training=EditTraining("supervised")),
     _doubling("edits/one-particle", model=replace(_SMALL, num_particles=1)),
-    _doubling("edits/held-out-letters", data=TextData(doublings=2, held_out_letters=True)),
+    _doubling("edits/held-out-letters", data=DoublingData(doublings=2, held_out_letters=True)),
     _doubling("edits/redrawn-letters", model=replace(_SMALL, exchangeable=True)),
     _doubling("edits/collapsed-rounds", noising=replace(_DROP, collapse=True)),
     _doubling("edits/knows-the-step", model=replace(_SMALL, condition_on_step=True)),

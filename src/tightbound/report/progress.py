@@ -1,5 +1,7 @@
-"""The display of a training run: a live panel on a terminal, one line per evaluation elsewhere."""
+"""The display of a training run: a live panel on a terminal, one line per evaluation elsewhere. And of
+other slow work: one bar with what is being asked and compiled."""
 
+import logging
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -7,6 +9,7 @@ from typing import Any
 
 from rich.console import Console, RenderableType
 from rich.live import Live
+from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.progress_bar import ProgressBar
 from rich.table import Table as RichTable
 from rich.text import Text
@@ -147,3 +150,77 @@ def _panel(entries: list[tuple[str, str]], step: int, last_step: int) -> Rendera
     for name, text in entries:
         grid.add_row(Text(name, style="dim"), Text(text))
     return grid
+
+
+_QUESTIONS = "tightbound"  # what asks says so on its logger, at level INFO
+_COMPILER = ("jax._src.interpreters.pxla", "jax._src.dispatch")  # which say it at DEBUG
+
+
+class WorkDisplay(logging.Handler):
+    """A bar while it is entered: what is being asked, how much of it is done where that is known, which
+    program is being compiled, and the time.
+
+        log = logging.getLogger("tightbound.evaluation")
+        with WorkDisplay("evaluate", Console(stderr=True)):
+            log.info("scoring rows", extra={"part": (3, 20)})  # 3 of 20 done
+
+    What a loop says on its logger costs nothing where nobody listens. The names of JAX's loggers are not
+    public: where they change, the bar no longer says what is compiled.
+    """
+
+    _shown = 0  # displays that are entered in this process
+
+    def __init__(self, command: str, console: Console):
+        super().__init__(logging.DEBUG)
+        self._question, self._compiled = command, ""
+        self._progress = Progress(
+            SpinnerColumn(),
+            TextColumn("{task.description}", markup=False),
+            BarColumn(bar_width=24),
+            TimeElapsedColumn(),
+            console=console,
+            transient=True,
+            redirect_stdout=False,  # which may be a file
+        )
+        self._task = self._progress.add_task(command, total=None)
+        self._levels: dict[str, int] = {}
+
+    @classmethod
+    def is_shown(cls) -> bool:
+        return cls._shown > 0
+
+    def __enter__(self) -> "WorkDisplay":
+        for name in (_QUESTIONS, *_COMPILER):
+            logger = logging.getLogger(name)
+            self._levels[name] = logger.level
+            logger.setLevel(logging.INFO if name == _QUESTIONS else logging.DEBUG)
+            logger.addHandler(self)
+        WorkDisplay._shown += 1
+        self._progress.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._progress.stop()
+        WorkDisplay._shown -= 1
+        for name, level in self._levels.items():
+            logger = logging.getLogger(name)
+            logger.removeHandler(self)
+            logger.setLevel(level)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Take in what a logger said."""
+        done: tuple[int, int] | None = getattr(record, "part", None)
+        if not record.name.startswith("jax."):
+            self._question = record.getMessage()
+            self._progress.update(
+                self._task,
+                total=None if done is None else done[1],
+                completed=0 if done is None else done[0],
+            )
+        elif str(record.msg).startswith("Compiling") and isinstance(record.args, tuple):
+            self._compiled = f", compiling {record.args[0]}"
+        elif "XLA compilation" in str(record.msg):
+            self._compiled = ""
+        else:
+            return
+        self._progress.update(self._task, description=self._question + self._compiled)

@@ -139,15 +139,14 @@ class OpenRun:
             seed=seed,
         )
 
-    def judge(self) -> Findings:
-        """The findings of the run, judged anew from its evidence files: no JAX. UserError where it has
-        none."""
-        history = self.history
+    def judge(self, *, laws: bool = False) -> Findings:
+        """The findings of the run, judged anew from its evidence files, which needs no JAX; with `laws`,
+        from those of its newest checkpoint too. UserError where there is no evidence."""
+        history = self._with_laws(self.history) if laws else self.history
         if not history:
             raise UserError(
                 f"{self.folder.path} has no evidence: the run was trained with --no-doctor. `tightbound "
-                f"evaluate {self.folder.path} --save FILE.npz` and `tightbound doctor FILE.npz` judge its "
-                "weights."
+                f"doctor {self.folder.path} --laws` asks its newest checkpoint."
             )
         return judge(
             history,
@@ -157,6 +156,14 @@ class OpenRun:
             finished=self.finished(),
             **self.stated(),
         )
+
+    def _with_laws(self, history: list[Evidence]) -> list[Evidence]:
+        """The history with what the laws say of the newest checkpoint, in place of a probe of that step."""
+        from tightbound.diagnose.laws.gather import gather_laws
+
+        asked = gather_laws(self.setup, self.state())
+        others = [evidence for evidence in history if evidence.step != asked.step]
+        return sorted([*others, asked], key=lambda evidence: evidence.step)
 
     def newest_bound(self) -> Estimate | None:
         """The held-out bound last recorded."""

@@ -16,6 +16,13 @@ from tightbound.data.batch import Batch, Noise
 from tightbound.models.base import AbstractModel, AbstractProposal
 from tightbound.terms import LogTerms
 from tightbound.train.objective import AbstractObjective, CarriedObjective
+from tightbound.train.preflight import (
+    explained,
+    require_alive,
+    require_objective,
+    require_optimiser,
+    require_pair,
+)
 
 
 class TrainState(eqx.Module):
@@ -72,6 +79,9 @@ def init_state(
     copies are strongly typed, as updated parameters are: `jnp.asarray(0.3)` is not, and the step
     would be compiled twice.
     """
+    require_pair(model, proposal)
+    require_optimiser(optimiser)
+    require_alive((model, proposal))
     state = TrainState(
         model=model,
         proposal=proposal,
@@ -99,10 +109,18 @@ def fit(
     stops. Draws of update s come from `fold_in(key, s)`, so a run that is continued from a saved
     state takes the same steps. `noise` is applied to every batch on the device.
     """
+    require_objective(objective)
+    require_optimiser(optimiser)
+    require_alive(state)
     leaves, unflatten, step_function = compile_step(state, objective, optimiser, noise)
-    step = int(state.step)
+    first = step = int(state.step)
     for batch in batches:
-        leaves, evidence = step_function(leaves, batch, key)
+        try:
+            leaves, evidence = step_function(leaves, batch, key)
+        except Exception as error:
+            if step > first:
+                raise
+            raise explained(error, objective, state.model, batch) from error
         step += 1
         yield StepRecord(step, batch, evidence, leaves, unflatten)
 

@@ -1,13 +1,15 @@
 """What is differentiated: a surrogate per sequence, made from the waist."""
 
+import difflib
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, get_args, runtime_checkable
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
 from tightbound.data.batch import Batch
+from tightbound.errors import UserError
 from tightbound.estimators import surrogates
 from tightbound.inference.weigh import GradientPath, weigh
 from tightbound.models.base import AbstractModel, AbstractProposal
@@ -99,11 +101,22 @@ def always_one(step: Int[Array, ""]) -> Float[Array, ""]:
 
 
 @dataclass(frozen=True)
+class Constant:
+    """The schedule that is one number at every step."""
+
+    value: float
+
+    def __call__(self, step: Int[Array, ""]) -> Float[Array, ""]:
+        return jnp.asarray(self.value)
+
+
+@dataclass(frozen=True)
 class Objective:
     """A named estimator with its number of draws and its gradient path; a mean over the batch.
 
-    `kl_weight` multiplies log p(z) - log q(z | x) (annealing); `free_bits` is the KL of a latent
-    site, averaged over the batch, below which nothing is gained. `temperature` multiplies log p(x, z).
+    `kl_weight` multiplies log p(z) - log q(z | x): a number, or a schedule (annealing); `free_bits` is
+    the KL of a latent site, averaged over the batch, below which nothing is gained. `temperature`
+    multiplies log p(x, z).
     Each makes the value something other than a bound. Combinations that have no meaning raise
     ValueError.
     """
@@ -112,11 +125,33 @@ class Objective:
     num_samples: int = 1
     path: GradientPath = "full"
     alpha: float = 0.5  # of the Renyi bound
-    kl_weight: Schedule = always_one
+    kl_weight: Any = always_one  # a Schedule; a number becomes the constant one
     free_bits: float = 0.0
-    temperature: Schedule = always_one  # multiplies log p(x, z)
+    temperature: Any = always_one  # the same; multiplies log p(x, z)
 
     def __post_init__(self):
+        for name, known in (
+            ("estimator", get_args(EstimatorName)),
+            ("path", get_args(GradientPath)),
+        ):
+            value = getattr(self, name)
+            if value not in known:
+                close = difflib.get_close_matches(str(value).lower(), known, n=1)
+                hint = f"Did you mean {close[0]!r}? " if close else ""
+                raise UserError(
+                    f"The {name} of an objective is {value!r}, which is none. {hint}There are: "
+                    f"{', '.join(known)}."
+                )
+        for name in ("kl_weight", "temperature"):
+            value = getattr(self, name)
+            if isinstance(value, int | float):
+                schedule = always_one if value == 1 else Constant(float(value))
+                object.__setattr__(self, name, schedule)
+            elif not callable(value):
+                raise UserError(
+                    f"The {name} of an objective is {value!r}; a number was meant, or a schedule: step -> "
+                    "number."
+                )
         if self.path == "stop_proposal" and self.estimator != "elbo":
             raise ValueError(
                 "The gradient path 'stop_proposal' (sticking the landing) was combined with "

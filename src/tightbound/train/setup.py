@@ -16,6 +16,12 @@ from tightbound.families.family import Family
 from tightbound.inference.filtering import Filtering
 from tightbound.models.base import AbstractModel, AbstractProposal
 from tightbound.train.objective import AbstractObjective, Claim
+from tightbound.train.preflight import (
+    require_objective,
+    require_optimiser,
+    require_pair,
+    require_splits,
+)
 from tightbound.train.settings import RunSettings
 
 
@@ -82,6 +88,10 @@ class Setup:
         return proposal if self.evaluation_proposal is None else self.evaluation_proposal
 
     def __post_init__(self):
+        require_pair(self.model, self.proposal)
+        require_splits(self.data)
+        require_objective(self.objective)
+        require_optimiser(self.optimiser)
         missing = [name for name in ("train", "valid") if name not in self.data]
         if missing:
             raise UserError(

@@ -1,4 +1,4 @@
-"""TB106 to TB110 and TB203. Oracle: differences, estimates and masses set by hand, site by site."""
+"""TB106 to TB110, TB203 and TB225. Oracle: differences, estimates and masses set by hand, site by site."""
 
 from dataclasses import replace
 
@@ -7,6 +7,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from tightbound.diagnose.evidence import Evidence, Words
 from tightbound.diagnose.finding import Verdict
 from tightbound.families.edits.checks import (
     decisions_have_one_target,
@@ -15,6 +16,7 @@ from tightbound.families.edits.checks import (
     particles_score_as_training_does,
     proposal_sums_to_one,
     strings_hand_on_what_training_does,
+    words_start_near_uniform,
 )
 
 FAULT, OK, UNDECIDED, NOT_RUN = Verdict.FAULT, Verdict.OK, Verdict.UNDECIDED, Verdict.NOT_RUN
@@ -251,3 +253,59 @@ def test_a_model_without_choices_is_not_judged():
         finding = check(None)
         assert (finding.code, finding.verdict) == (code, NOT_RUN)
         assert finding.not_checked == (finding.meaning,)
+
+
+# --- TB225 ---------------------------------------------------------------------------------------
+
+
+def first_word(cost, written, *, step=0, num_words=8):
+    """An untrained model to which a word costs `cost` times the log of their number on average: half of
+    them are likely and the others so unlikely that it does. Training rows write words of cost `written`,
+    in the same measure."""
+    ignorance = np.log(num_words)
+    log_p = np.repeat([-0.1, -2 * cost * ignorance + 0.1], num_words // 2)
+    words = Words(log_p=log_p, written=-np.repeat(written * ignorance, 3))
+    return Evidence(step=step, words=words)
+
+
+@pytest.mark.parametrize(
+    ("cost", "written", "verdict"),
+    [
+        (1.0, 1.0, OK),
+        (1.9, 2.5, OK),
+        (2.1, 2.1, UNDECIDED),
+        (2.9, 4.0, UNDECIDED),
+        (3.1, 3.1, FAULT),
+        (16.0, 9.0, FAULT),
+        (16.0, 0.1, NOT_RUN),  # it knows what it writes: trained before
+        (2.5, 0.1, NOT_RUN),
+        (np.nan, 3.0, UNDECIDED),
+        (16.0, np.nan, UNDECIDED),
+        (1.0, np.nan, UNDECIDED),
+        (np.inf, 3.0, UNDECIDED),
+    ],
+)
+def test_words_that_are_far_from_uniform_before_training_are_named(cost, written, verdict):
+    """By hand: the mean of -log p over the words, in multiples of log 8."""
+    finding = words_start_near_uniform(first_word(cost, written))
+    assert (finding.code, finding.verdict) == ("TB225", verdict)
+    causes = ["embeddings_too_large"] if verdict is FAULT else []
+    assert [cause.name for cause in finding.causes] == causes
+    if verdict in (OK, FAULT):
+        assert finding.measured == pytest.approx(cost)
+
+
+@pytest.mark.parametrize(
+    "evidence",
+    [
+        Evidence(step=0),
+        first_word(16.0, 16.0, step=100),
+        Evidence(step=0, words=Words(log_p=np.zeros(1), written=np.zeros(3))),
+        Evidence(step=0, words=Words(log_p=np.full(8, -9.0), written=np.zeros(0))),
+    ],
+    ids=["no words", "a trained model", "one word", "no rows"],
+)
+def test_without_an_untrained_choice_of_words_nothing_is_judged(evidence):
+    finding = words_start_near_uniform(evidence)
+    assert (finding.code, finding.verdict) == ("TB225", NOT_RUN)
+    assert finding.not_checked == (finding.meaning,)

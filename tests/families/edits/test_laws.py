@@ -8,13 +8,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from tightbound.diagnose.evidence import Evidence
 from tightbound.diagnose.finding import Verdict
 from tightbound.diagnose.laws.gather import jit_once
 from tightbound.drill.faults import FAULTS
 from tightbound.drill.subjects import SUBJECTS
 from tightbound.families.edits import checks
-from tightbound.families.edits.laws import choices
-from tightbound.families.edits.recipe import NoisingSettings, TextData
+from tightbound.families.edits.laws import choices, first_words
+from tightbound.families.edits.recipe import DoublingData, NoisingSettings, PrefixDoublingData
 
 CHECKS = {
     "TB106": checks.particles_score_as_training_does,
@@ -32,7 +33,7 @@ def tiny(law="halving"):
     sizes = {"size": 8, "hidden_size": 8, "num_heads": 2, "num_particles": 2}
     return replace(
         subject,
-        data=TextData(doublings=2),
+        data=DoublingData(doublings=2),
         noising=NoisingSettings(law, max_steps=3),
         model=replace(subject.model, **sizes),
     ).build(0)
@@ -103,3 +104,29 @@ def test_another_law_and_another_rate_are_what_they_are_called():
         return setup.optimiser.update(parameters, state, parameters)[0]["one"]
 
     np.testing.assert_allclose(update(fast), 30.0 * update(healthy))
+
+
+def test_embeddings_too_large_for_an_output_layer_are_found_and_the_advice_mends_them():
+    """Plant, advise, apply: on the healthy model TB225 is quiet, on the planted one it fires, and on one
+    whose embeddings are drawn as advised it is quiet again. Oracle of the planting: the recipe's own
+    setting of the same embeddings."""
+    subject = SUBJECTS["edits/doubling"]
+    subject = replace(subject, model=replace(subject.model, size=64, embedding_scale=1.0))
+
+    def judged(setup):
+        words = first_words(setup, (setup.model, setup.proposal), jax.random.key(1), jit_once)
+        return checks.words_start_near_uniform(Evidence(step=0, words=words))
+
+    ill = judged(subject.build(0))
+    assert ill.verdict is Verdict.FAULT
+    assert "--model.embedding-scale None" in ill.advice
+    advised = replace(subject, model=replace(subject.model, embedding_scale=None)).build(0)
+    assert judged(advised).verdict is Verdict.OK
+    planted = FAULTS["embeddings_of_unit_variance"].plant(advised)
+    assert judged(planted).measured == pytest.approx(ill.measured, rel=1e-5)
+
+
+def test_a_model_whose_texts_begin_with_words_that_are_given_is_not_asked():
+    """Their first words are chosen by nobody; nor has a model of images any."""
+    given = replace(SUBJECTS["edits/doubling"], data=PrefixDoublingData(doublings=2)).build(0)
+    assert first_words(given, (given.model, given.proposal), jax.random.key(1), jit_once) is None

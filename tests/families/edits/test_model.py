@@ -229,6 +229,18 @@ def test_the_edits_of_a_trajectory_are_all_that_write_it(table_of):
     assert_allclose(exact(table.model), expected[words], rtol=1e-10)
 
 
+@pytest.mark.parametrize("handed_on", MODES)
+def test_the_law_of_first_words_is_that_of_the_first_decision(table_of, handed_on):
+    """Oracle: teacher forcing of every trajectory whose first string begins with a word. The last term is
+    an identity: a law sums to one."""
+    table = table_of(handed_on)
+    log_p = np.asarray(table.model.first_words())
+    first = np.asarray(table.trajectories.strings)[:, 0, 0]
+    scored = table.sites["first token"][first != PAD, 0]
+    assert_allclose(scored, log_p[first[first != PAD] - A], rtol=1e-9)
+    assert_allclose(np.exp(log_p).sum(), 1.0, rtol=1e-12)
+
+
 def trajectory_of(words):
     strings = np.zeros((2, 3), int)
     for row, string in zip(strings, words, strict=True):

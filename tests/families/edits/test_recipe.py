@@ -11,11 +11,12 @@ from tightbound.data.batch import training_batches
 from tightbound.errors import UserError
 from tightbound.families.edits.recipe import (
     RECIPES,
+    DoublingData,
     EditModelSettings,
     EditTraining,
     NoisingSettings,
-    TextData,
 )
+from tightbound.families.sources import with_source
 from tightbound.train.loop import compile_step
 from tightbound.train.run import first_state, run_keys
 
@@ -96,7 +97,7 @@ def test_evaluation_under_another_law_says_so():
 
 def test_held_out_letters_are_not_those_of_training():
     setup = replace(
-        RECIPES["edits/doubling"], data=TextData(held_out_letters=True), model=SMALL
+        RECIPES["edits/doubling"], data=DoublingData(held_out_letters=True), model=SMALL
     ).build(0)
     train, valid = (set(np.unique(setup.data[n].x.tokens)) for n in ("train", "valid"))
     assert not train & valid
@@ -106,11 +107,108 @@ def test_held_out_letters_are_not_those_of_training():
 @pytest.mark.parametrize("source", ["ewt", "multi30k"])
 def test_real_text_trains_and_says_what_was_left_out(source):
     """Oracle: what is kept and dropped adds up to the file; the loss is finite."""
-    data = TextData(source, max_rows=60, max_length=8, min_count=1)
+    recipe = RECIPES[f"edits/{source}"]
+    data = replace(recipe.data, max_rows=60, max_length=8, min_count=1)
     setup = small(f"edits/{source}", data=data).build(0)
     assert "of 60 sentences kept" in setup.notes[0]
     found, _ = losses(setup, 1)
     assert np.isfinite(found).all()
+
+
+WORDS = ("the", "cat", "sat", "on", "a", "mat", "and", "dog")
+
+
+def sentences(count, seed=0):
+    random = np.random.default_rng(seed)
+    return [list(random.permutation(WORDS)[: 3 + row % 4]) for row in range(count)]
+
+
+def conllu(rows):
+    """The first word is the root, and every other word hangs from the one before."""
+    return "\n".join(
+        "".join(
+            "\t".join([str(n + 1), word, "_", "_", "_", "_", str(n), "_", "_", "_"]) + "\n"
+            for n, word in enumerate(row)
+        )
+        for row in rows
+    )
+
+
+def text(rows):
+    return "\n\n".join(" ".join(row).capitalize() + "." for row in rows)
+
+
+@pytest.mark.parametrize(
+    ("recipe", "source", "write", "ending"),
+    [
+        ("edits/ewt", "conllu", conllu, "conllu"),
+        ("edits/ewt", "ewt", conllu, "conllu"),
+        ("edits/multi30k", "text", text, "txt"),
+    ],
+)
+@pytest.mark.parametrize("split", [False, True])
+def test_sentences_of_ones_own_are_read_with_or_without_splits(
+    tmp_path, recipe, source, write, ending, split
+):
+    """Oracle: the sentences that were written, in lower case, each in one split; of trees, the heads."""
+    rows = sentences(20)
+    if split:
+        parts = {"train": rows[:14], "dev": rows[14:17], "test": rows[17:]}
+        for name, part in parts.items():
+            (tmp_path / f"en_own-ud-{name}.{ending}").write_text(write(part))
+        path = tmp_path
+    else:
+        path = tmp_path / "any-name"
+        path.write_text(write(rows))
+    changed = with_source(RECIPES[recipe], "data", source)
+    data = replace(changed.data, path=str(path), min_count=1, max_length=8)
+    noising = replace(changed.noising, min_strings=1)
+    setup = small(recipe, data=data, noising=noising).build(0)
+    sizes = [len(split) for split in setup.data.values()]
+    assert sizes == ([14, 3, 3] if split else [16, 2, 2])
+    assert setup.notes[0].startswith("Split by the names" if split else "Shuffled into 80 %")
+    found = [
+        setup.vocabulary.decode(tokens[:length]).split()
+        for part in setup.data.values()
+        for tokens, length in zip(part.x.tokens, part.num_units, strict=True)
+    ]
+    expected = [[*row, "."] if write is text else row for row in rows]
+    assert sorted(found) == sorted(expected)
+    if write is conllu:
+        assert setup.data["train"].x.heads[0, :3].tolist() == [-1, 0, 1]
+
+
+@pytest.mark.parametrize(
+    ("recipe", "source", "content", "sentence"),
+    [
+        (
+            "edits/ewt",
+            "conllu",
+            None,
+            "'conllu' reads a file or a folder of yours: give it as --data",
+        ),
+        ("edits/multi30k", "text", None, "'text' reads a file or a folder of yours"),
+        (
+            "edits/multi30k",
+            "multi30k",
+            "a b c",
+            r"is one file, but .* For a text of yours give --data",
+        ),
+        ("edits/ewt", "text", "a b c", r"whose sentences have no trees. Use 'ewt' or 'conllu'"),
+        ("edits/ewt", "ewt", "no tree\n" * 20, "has 1 columns separated by tabs, expected 10"),
+        ("edits/multi30k", "text", " \n" * 9, "has no line with text"),
+        ("edits/multi30k", "text", "a b\n" * 2, "has 2 sequences: too few"),
+        ("edits/multi30k", "text", b"\xff\xfe" * 9, "is not UTF-8"),
+    ],
+)
+def test_files_without_sentences_are_refused(tmp_path, recipe, source, content, sentence):
+    changed = with_source(RECIPES[recipe], "data", source)
+    if content is not None:
+        path = tmp_path / "own"
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+        changed = replace(changed, data=replace(changed.data, path=str(path)))
+    with pytest.raises(UserError, match=sentence):
+        changed.build(0)
 
 
 def test_batches_of_text_hold_sentences_of_like_length():

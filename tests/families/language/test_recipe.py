@@ -121,8 +121,12 @@ def test_an_auto_encoder_claims_nothing_and_has_nothing_to_beat():
         ({"model_size": 0}, r"`model\.size` is 0, but it counts something: give at least 1"),
         ({"model_context": "gpt", "model_num_heads": 0}, r"`model\.num_heads` is 0"),
         ({"model_context": "gpt", "model_num_layers": -1}, r"`model\.num_layers` is -1"),
-        ({"data_path": "text.txt"}, "but a path belongs to the source 'file'"),
-        ({"data_source": "file"}, "Give both, or neither"),
+        (
+            {"data_source": "multi30k", "data_path": __file__},
+            r"is a folder of them\. For a text of yours give --data.source file",
+        ),
+        ({"data_source": "file"}, r"'file' reads a text of yours: give it as --data\.path"),
+        ({"data_path": __file__}, "is made up and reads no file"),
         ({"objective_latent_noise": False}, "no latent for the whole sequence"),
     ],
 )

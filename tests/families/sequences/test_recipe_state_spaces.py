@@ -37,9 +37,10 @@ def small_files(tmp_path, monkeypatch):
 
 def changed(name, *, currencies=(), **model):
     recipe = find_recipe(name)
+    cut = {"currencies": currencies, "window": 10} if name != "ssm/nutria" else {}
     return dataclasses.replace(
         recipe,
-        data=dataclasses.replace(recipe.data, currencies=currencies, window=10),
+        data=dataclasses.replace(recipe.data, **cut),
         model=dataclasses.replace(recipe.model, **model),
         run=dataclasses.replace(recipe.run, batch_size=1),
     )
@@ -60,6 +61,16 @@ def test_settings_choose_the_family_and_its_proposal(small_files, name, choice, 
     assert isinstance(setup.proposal, proposal)
     assert setup.filtering is not None
     assert list(setup.baselines) == ["iid-gaussian", "iid-student-t", "ar1-gaussian"]
+
+
+def test_counts_of_ones_own_are_read_from_their_path(tmp_path):
+    """Oracle: the numbers that were written, the last 36 of them held out."""
+    counts = np.random.default_rng(0).uniform(1, 4, 50)
+    (tmp_path / "own.txt").write_text("\n".join(map(str, counts)))
+    recipe = find_recipe("ssm/nutria")
+    data = dataclasses.replace(recipe.data, path=str(tmp_path / "own.txt"))
+    setup = dataclasses.replace(recipe, data=data).build(0)
+    assert_allclose(setup.data["train"].x.values.ravel(), counts[:-36], rtol=1e-6)
 
 
 def test_first_volatilities_are_those_of_the_training_returns(small_files):

@@ -1,19 +1,19 @@
 """Universal Dependencies English-EWT: web text with gold trees (Silveira et al. 2014)."""
 
 import os
-from typing import Literal
 
 from tightbound.data.batch import Split
 from tightbound.data.catalogue import find
 from tightbound.data.formats.conllu import read_conllu
-from tightbound.data.sentences import Dropped, piece_heads, sentences
-from tightbound.data.vocabulary import Vocabulary, text_vocabulary
+from tightbound.data.sentence_splits import Units, sentence_splits
+from tightbound.data.sentences import Dropped
+from tightbound.data.vocabulary import Vocabulary
 
 
 def load_ewt(
     root: str | os.PathLike[str] | None = None,
     *,
-    units: Literal["words", "sub-words"] = "words",
+    units: Units = "words",
     min_count: int = 3,
     vocabulary_size: int = 4000,
     lowercase: bool = True,
@@ -33,25 +33,14 @@ def load_ewt(
     """
     files = zip(("train", "valid", "test"), find("ewt", root), strict=True)
     parsed = {name: read_conllu(path, max_rows=max_rows) for name, path in files}
-    vocabulary = text_vocabulary(
-        (sentence.words for sentence in parsed["train"]),
+    return sentence_splits(
+        {name: [sentence.words for sentence in corpus] for name, corpus in parsed.items()},
+        heads={name: [sentence.heads for sentence in corpus] for name, corpus in parsed.items()},
         units=units,
         min_count=min_count,
         vocabulary_size=vocabulary_size,
         lowercase=lowercase,
+        max_length=max_length,
+        max_swaps=max_swaps,
+        law=law,
     )
-    splits, dropped = {}, {}
-    for name, corpus in parsed.items():
-        pieces = [vocabulary.encode_pieces(sentence.words) for sentence in corpus]
-        splits[name], dropped[name] = sentences(
-            name,
-            [symbols for symbols, _ in pieces],
-            heads=[
-                piece_heads(sentence.heads, word_of)
-                for sentence, (_, word_of) in zip(corpus, pieces, strict=True)
-            ],
-            max_length=max_length,
-            max_swaps=max_swaps,
-            law=law,
-        )
-    return splits, vocabulary, dropped

@@ -11,15 +11,16 @@ from typing import Literal
 from tightbound.data.batch import Split
 from tightbound.data.catalogue import find
 from tightbound.data.formats.text_lines import numbered_lines
-from tightbound.data.sentences import Dropped, sentences
-from tightbound.data.vocabulary import Vocabulary, text_vocabulary
+from tightbound.data.sentence_splits import Units, sentence_splits
+from tightbound.data.sentences import Dropped
+from tightbound.data.vocabulary import Vocabulary
 
 
 def load_multi30k(
     root: str | os.PathLike[str] | None = None,
     *,
     language: Literal["en", "de"] = "en",
-    units: Literal["words", "sub-words"] = "words",
+    units: Units = "words",
     min_count: int = 2,
     vocabulary_size: int = 4000,
     lowercase: bool = True,
@@ -40,19 +41,15 @@ def load_multi30k(
         name: [line.split() for line in lines]
         for name, lines in multi30k_lines(root, language=language, max_rows=max_rows).items()
     }
-    vocabulary = text_vocabulary(
-        corpora["train"],
+    return sentence_splits(
+        corpora,
         units=units,
         min_count=min_count,
         vocabulary_size=vocabulary_size,
         lowercase=lowercase,
+        max_length=max_length,
+        law=law,
     )
-    splits, dropped = {}, {}
-    for name, corpus in corpora.items():
-        splits[name], dropped[name] = sentences(
-            name, [vocabulary.encode(words) for words in corpus], max_length=max_length, law=law
-        )
-    return splits, vocabulary, dropped
 
 
 def multi30k_lines(

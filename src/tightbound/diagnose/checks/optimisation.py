@@ -65,6 +65,13 @@ INITIAL_SCALE = Cause(
     "Use the library's initialisation; start output layers near zero.",
 )
 
+UPDATES_STOPPED = Cause(
+    "updates_stopped",
+    "Updates are nothing although gradients are not: the learning rate has gone to zero, by a schedule "
+    "that ends before training does or that was given other steps than the run has.",
+    "Let the schedule end where the run ends; print its value at the steps named.",
+)
+
 
 def updates_do_not_overshoot(
     history: Sequence[Evidence], *, share: float = 0.1, num_errors: float = 5.0, fall: float = 0.5
@@ -308,6 +315,62 @@ def updates_are_large_enough(
         f"steps 4 to {history[-1].step}",
         f"At {measured:.0%} of probed steps thirty times the update still raises the bound.",
         (RATE_TOO_LOW,) if fault else (),
+    )
+
+
+def updates_have_not_stopped(
+    history: Sequence[Evidence],
+    *,
+    tiny: float = 1e-8,
+    still: float = 1e-6,
+    least: float = 1e-3,
+    share: float = 0.1,
+) -> Finding:
+    """TB223. Do updates still move the parameters, as long as there is a gradient?
+
+    Measured: the share of the run's steps for which nothing has moved, counted back from the last probe
+    while (1) the update is at most `tiny` of the parameters' length, below what 32 bits can add, (2) that
+    length is, within `still` of it, what it was at the next probe, and (3) the gradient is at least
+    `least` of the run's median one. Assumes that probes see what the run does: (2) leaves out accumulated
+    gradients, whose updates are nothing between. Fault beyond `share` over three probes or more, so that
+    neither a warm-up from 0 nor a schedule that ends with the run is one; undecided over two.
+    """
+    code, check = "TB223", "updates_have_not_stopped"
+    probed = [(e.step, e.gradients) for e in history if e.gradients is not None]
+    if len(probed) < 3 or not all(len(g.modules) for _, g in probed) or probed[-1][0] == 0:
+        return not_run(code, check, "fewer than three probes of trained parameters were gathered")
+    steps = np.array([step for step, _ in probed])
+    parts = [(g.update_norm, g.parameter_norm, g.norm) for _, g in probed]
+    lengths = np.array([[np.linalg.norm(of_modules) for of_modules in part] for part in parts]).T
+    known = bool(np.isfinite(lengths).all())
+    update, parameters, gradient = lengths if known else np.zeros_like(lengths)
+    stopped = (update <= tiny * parameters) & (gradient > 0)
+    stopped[:-1] &= np.abs(np.diff(parameters)) <= still * parameters[:-1]
+    stopped &= gradient >= least * np.median(gradient)
+    moving = np.flatnonzero(~stopped)
+    num_stopped = len(steps) - 1 - moving[-1] if len(moving) else len(steps)
+    since = int(steps[len(steps) - num_stopped]) if num_stopped else int(steps[-1])
+    measured = float((steps[-1] - since) / steps[-1]) if known else float("nan")
+    long = measured > share
+    if not known or (long and num_stopped == 2):
+        verdict = Verdict.UNDECIDED
+    else:
+        verdict = Verdict.FAULT if long and num_stopped >= 3 else Verdict.OK
+    fault = verdict is Verdict.FAULT
+    return Finding(
+        code,
+        check,
+        verdict,
+        measured,
+        share,
+        "of the run's steps",
+        f"steps {since} to {steps[-1]}" if fault else "every probed update",
+        f"From step {since} on no parameter moves, with a gradient of length {gradient[-1]:.3g}."
+        if fault
+        else "Updates move the parameters."
+        if known
+        else "An update, a gradient or the parameters are not finite.",
+        (UPDATES_STOPPED,) if fault else (),
     )
 
 

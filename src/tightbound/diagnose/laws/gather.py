@@ -4,9 +4,10 @@ Each function asks one question of a setup and answers with numbers; `diagnose.c
 """
 
 import itertools
+import logging
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 
 import equinox as eqx
 import jax
@@ -23,12 +24,13 @@ from tightbound.data.points import PointSet
 from tightbound.data.sentences import Sentence
 from tightbound.data.sequences import Sequence
 from tightbound.diagnose import evidence as ev
+from tightbound.diagnose.laws.discrete import discrete
 from tightbound.diagnose.laws.steps import steps, without_earlier_weights
 from tightbound.diagnose.modules import module_names, module_of, modules
 from tightbound.diagnose.probes import MANY, Pair, goes_along, make_probe, probe_batches, repeated
 from tightbound.evaluation import evaluate
 from tightbound.families.edits.em import MonteCarloEM, Supervised, heads_averaged_apart
-from tightbound.families.edits.laws import choices
+from tightbound.families.edits.laws import choices, first_words
 from tightbound.families.language.laws import new_symbols
 from tightbound.families.sequences.laws import transform
 from tightbound.families.stein.laws import centred, interaction, log_q_candidates, norms
@@ -47,6 +49,9 @@ from tightbound.train.objective import Objective
 from tightbound.train.run import first_state
 from tightbound.train.setup import Setup
 
+_log = logging.getLogger(__name__)
+Answer = TypeVar("Answer")
+
 _TWIN_SAMPLES = 4096
 _TWIN_OBSERVATIONS = 8
 _TWIN_MASSES = 8  # that are compared with each other
@@ -55,34 +60,65 @@ _TWIN_MASSES = 8  # that are compared with each other
 def gather_laws(setup: Setup, state: TrainState | None = None) -> ev.Evidence:
     """Everything that can be asked before the first step (or of a state in between)."""
     state = first_state(setup) if state is None else state
-    key = jax.random.fold_in(jax.random.key(setup.seed), 0x1A3)
-    keys = iter(jax.random.split(key, 8))
-    choice_key = jax.random.fold_in(key, 0xC401CE)
-    step_key = jax.random.fold_in(key, 0x57E9)
-    probe = make_probe(setup)(state, num_samples=MANY)
     pair = (state.model, state.proposal)
-    return ev.Evidence(
-        step=int(state.step),
-        sites=probe.sites,
-        latents=probe.latents,
-        outputs=probe.outputs,
-        gradients=probe.gradients,
-        line=probe.line,
-        twin=twin(setup, next(keys)),
-        scores=scores(setup, pair, next(keys)),
-        objective=objective(setup, state, next(keys)),
-        evaluator=evaluator(setup, pair, next(keys)),
-        choices=choices(setup, pair, choice_key, jit_once),
-        steps=steps(setup, pair, probe_batches(setup)[0], step_key, jit_once),
-        mixtures=probe.mixtures,
-        components=probe.components,
-        interaction=interaction(setup, pair, jit_once),
-        guard=probe.guard,
+    keys = _law_keys(setup)
+    return replace(
+        laws_of_state(setup, state),
+        twin=_ask("the small twin", twin, setup, keys["twin"]),
+        words=_ask("the first words", first_words, setup, pair, keys["choices"], jit_once),
         symbols=new_symbols(setup),
         transform=transform(setup),
-        optimiser=optimiser(setup, pair),
-        data=data(setup, pair, next(keys)),
+        optimiser=_ask("the optimiser", optimiser, setup, pair),
+        data=_ask("the data", data, setup, pair, keys["data"]),
     )
+
+
+def laws_of_state(setup: Setup, state: TrainState) -> ev.Evidence:
+    """A probe with many draws, and the laws whose answer may change with the parameters: asked again of
+    a trained state, they find what step 0 hides. A log-scale that was taken for a log-variance draws
+    right while it is 0; an evaluator that keeps its first parameters is right until they move."""
+    keys = _law_keys(setup)
+    pair = (state.model, state.proposal)
+    probe = _ask("many draws", make_probe(setup), state, num_samples=MANY)
+    return replace(
+        probe,
+        scores=_ask("scores of the draws", scores, setup, pair, keys["scores"]),
+        objective=_ask(
+            "the objective against its claim", objective, setup, state, keys["objective"]
+        ),
+        evaluator=_ask("the evaluation against itself", evaluator, setup, pair, keys["evaluator"]),
+        choices=_ask("choices", choices, setup, pair, keys["choices"], jit_once),
+        discrete=_ask(
+            "discrete latents", discrete, setup, pair, state.step, keys["discrete"], jit_once
+        ),
+        steps=_ask(
+            "steps against whole sequences",
+            steps,
+            setup,
+            pair,
+            probe_batches(setup)[0],
+            keys["steps"],
+            jit_once,
+        ),
+        interaction=_ask("the components of a mixture", interaction, setup, pair, jit_once),
+    )
+
+
+def _law_keys(setup: Setup) -> dict[str, PRNGKeyArray]:
+    """A key for every law, the same at every step."""
+    key = jax.random.fold_in(jax.random.key(setup.seed), 0x1A3)
+    names = ("twin", "scores", "objective", "evaluator", "data")
+    return dict(zip(names, jax.random.split(key, 8), strict=False)) | {
+        "choices": jax.random.fold_in(key, 0xC401CE),
+        "steps": jax.random.fold_in(key, 0x57E9),
+        "discrete": jax.random.fold_in(key, 0xD15C),
+    }
+
+
+def _ask(what: str, question: Callable[..., Answer], *arguments: Any, **settings: Any) -> Answer:
+    """The answer, after saying what is asked: some questions take a minute to compile."""
+    _log.info("asking about %s", what)
+    return question(*arguments, **settings)
 
 
 def jit_once(function: Callable[..., Any]) -> Callable[..., Any]:

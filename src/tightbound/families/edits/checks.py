@@ -1,9 +1,9 @@
-"""TB106 to TB110 and TB203: models whose own choices a filter sums out."""
+"""TB106 to TB110, TB203 and TB225: models whose own choices a filter sums out."""
 
 import numpy as np
 from jaxtyping import Float
 
-from tightbound.diagnose.evidence import Choices
+from tightbound.diagnose.evidence import Choices, Evidence
 from tightbound.diagnose.finding import Cause, Finding, Verdict, not_run
 
 MASKS_DIFFER = Cause(
@@ -51,6 +51,15 @@ SECOND_TARGET = Cause(
     "The end of a string is trained towards two symbols at once, so that its loss cannot fall below "
     "log 2 for each.",
     "Let the targets of every position sum to 1.",
+)
+
+EMBEDDINGS_TOO_LARGE = Cause(
+    "embeddings_too_large",
+    "The table of word embeddings is the output layer too, and its entries are too large for that: the "
+    "scores of words spread over many nats before anything is learned, and an update that turns the "
+    "network's state a little moves them as far. A tenth of the learning rate does not mend it.",
+    "Draw the first embeddings with standard deviation width^-1/2 (`--model.embedding-scale None`), or "
+    "divide the scores of words by width^1/2.",
 )
 
 _NO_CHOICES = "the model makes no choices of its own that a filter sums out"
@@ -208,6 +217,52 @@ def decisions_have_one_target(choices: Choices | None, *, tolerance: float = 1e-
         "the ends of all strings",
         "What is trained at the end of a string is {} nats away from log p(end), and nothing else is.",
         SECOND_TARGET,
+    )
+
+
+def words_start_near_uniform(
+    first: Evidence, *, factor: float = 3.0, usual: float = 2.0
+) -> Finding:
+    """TB225. Does an untrained model choose words as one that knows nothing?
+
+    Measured: what a word drawn uniformly costs as the first of a text, the mean of -log p over the
+    vocabulary, in multiples of the log of its size, what it costs who knows nothing. Scores of words with
+    a spread of 1, as usual initialisations give, stay below `usual`. Fault beyond `factor`, that of TB217;
+    undecided between the two, as a narrow network with embeddings too large may be.
+
+    Assumes an untrained model: one that has learned which words begin its training rows, so that they
+    cost less than uniform ones, may be as sure as it likes; of it the check is not run.
+    """
+    code, check = "TB225", "words_start_near_uniform"
+    words = first.words
+    if words is None or first.step != 0:
+        return not_run(code, check, "no untrained model that chooses words was asked for its first")
+    if len(words.log_p) < 2 or len(words.written) == 0:
+        return not_run(code, check, "there were no words to choose from, or none was written")
+    ignorance = float(np.log(len(words.log_p)))
+    with np.errstate(invalid="ignore"):  # inf - inf
+        cost, written = -float(words.log_p.mean()), -float(words.written.mean())
+    measured = cost / ignorance
+    if measured > usual and written <= ignorance:
+        return not_run(
+            code, check, "the model at step 0 knows its words: it has been trained before"
+        )
+    if measured > factor and np.isfinite([cost, written]).all():
+        verdict = Verdict.FAULT
+    else:
+        known = measured <= usual and np.isfinite([cost, written]).all()
+        verdict = Verdict.OK if known else Verdict.UNDECIDED
+    fault = verdict is Verdict.FAULT
+    return Finding(
+        code,
+        check,
+        verdict,
+        measured,
+        factor,
+        "times uniform words",
+        "step 0, the first word of a text",
+        f"Before training a word costs {cost:.3g} nats, where knowing nothing costs {ignorance:.3g}.",
+        (EMBEDDINGS_TOO_LARGE,) if fault else (),
     )
 
 

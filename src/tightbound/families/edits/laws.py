@@ -24,6 +24,7 @@ from tightbound.terms import StepTerms
 from tightbound.train.setup import Setup
 
 _NUM_ROWS = 4
+_NUM_FIRST_WORDS = 64
 _NUM_ESTIMATES = 256
 _LIKELY = 0.01  # a way of writing that 512 particles will not all miss
 
@@ -51,6 +52,27 @@ def choices(setup: Setup, pair: Pair, key: PRNGKeyArray, compile: Any) -> ev.Cho
         num_possible=num_possible,
         proposal_mass=_proposal_mass(proposal, compile),
     )
+
+
+def first_words(setup: Setup, pair: Pair, key: PRNGKeyArray, compile: Any) -> ev.Words | None:
+    """What the model says of the first word of a trajectory, and which words those of training rows
+    begin with; None of a model that writes no words, and where all rows begin with words that are given."""
+    model, proposal = pair
+    inner: Any = getattr(model, "inner", model)
+    if not hasattr(inner, "first_words"):
+        return None
+    train = setup.data["train"]
+    batch = train.take(np.arange(min(_NUM_FIRST_WORDS, len(train))))
+
+    def begin(model, proposal, batch):
+        def drawn(x, row):
+            return proposal.proposal(x).sample(jax.random.fold_in(key, row)).strings[0, 0]
+
+        return model.first_words(), jax.vmap(drawn)(batch.x, jnp.asarray(batch.rows))
+
+    log_p, first = map(np.asarray, compile(begin)(inner, proposal, batch))
+    own = first[np.asarray(batch.x.num_given) == 0]
+    return ev.Words(log_p=log_p, written=log_p[own - NUM_MARKS]) if len(own) else None
 
 
 def _replay(model: Any, proposal: Any, batch: Batch, key: PRNGKeyArray) -> dict[str, Array]:

@@ -307,6 +307,14 @@ class EditModel(AbstractFiltered):
         """What the next string's encoder reads of this one."""
         return built if self.handed_on == "edits" else self.network.string_embeddings(tokens)
 
+    def first_words(self) -> Float[Array, " words"]:
+        """log p of every word as the first of the first string, given that one is inserted, in nats. The
+        marks, which no edit writes, are left out: entry i is of symbol `NUM_MARKS` + i."""
+        nothing, start = framed(jnp.full(self.max_length, PAD)), jnp.zeros((), jnp.int32)
+        source = self.network.read_source(nothing, self.network.string_embeddings(nothing), start)
+        begun = self.network.decode(self.network.string_embeddings(nothing[:1]), source)
+        return self.network.decide(begun[0], start, source).token[NUM_MARKS:]
+
     # --- edits summed out ------------------------------------------------------------------------
 
     @property

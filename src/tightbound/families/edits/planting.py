@@ -264,6 +264,13 @@ class _OnePathDistribution(eqx.Module):
         return self.inner.log_prob(value) - jnp.where(counted, ways, 0.0).sum()
 
 
+def unit_embeddings(setup: Setup) -> Setup:
+    """Word embeddings of unit variance in place of width^-1/2, in a table that is the output layer too."""
+    model: Any = setup.model
+    where = lambda model: model.network.embedding  # noqa: E731
+    return replace(setup, model=eqx.tree_at(where, model, model.network.size**0.5 * where(model)))
+
+
 def one_path(setup: Setup) -> Setup:
     """log q is that of the positions that were dropped, not of the string that was left."""
     law: Any = setup.proposal

@@ -1,6 +1,7 @@
 """Text written by edits: doublings and other toys, English web text with its trees, captions."""
 
 import dataclasses
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
@@ -25,29 +26,107 @@ _TREES_ONLY = "leaf-pruning"
 
 
 @dataclass(frozen=True)
-class TextData:
-    """Which sentences, in which symbols."""
+class DoublingData:
+    """A letter, doubled again and again."""
 
-    source: Literal["doubling", "prefix-doubling", "remap", "ewt", "multi30k"] = "doubling"
+    source: Literal["doubling"] = "doubling"
+    """Others, with settings of their own: prefix-doubling, remap; ewt, conllu (trees of yours);
+    multi30k, text (a text of yours). For instance `--data.source text --help`."""
     held_out_letters: bool = False
-    """Toys: valid and test are written with x, y, z; training always with a, b, c."""
+    """Valid and test are written with x, y, z; training always with a, b, c."""
     doublings: int = 3
-    """doubling, prefix-doubling: a word is repeated 2 to this power times."""
+    """A letter is repeated 2 to this power times."""
+
+
+@dataclass(frozen=True)
+class PrefixDoublingData:
+    """Random strings of two letters, doubled again and again; the first string is given."""
+
+    source: Literal["prefix-doubling"] = "prefix-doubling"
+    """Others, with settings of their own: doubling, remap; ewt, conllu; multi30k, text."""
+    held_out_letters: bool = False
+    """Valid and test are written with x, y, z; training always with a, b, c."""
+    doublings: int = 3
+    """A string is repeated 2 to this power times."""
     num_strings: int = 64
-    """prefix-doubling, remap: random strings in each split."""
+    """In each split."""
+
+
+@dataclass(frozen=True)
+class RemapData:
+    """Random strings, whose letters are replaced by their images."""
+
+    source: Literal["remap"] = "remap"
+    """Others, with settings of their own: doubling, prefix-doubling; ewt, conllu; multi30k, text."""
+    held_out_letters: bool = False
+    """Valid and test are written with x, y, z; training always with a, b, c."""
+    num_strings: int = 64
+    """In each split."""
+
+
+@dataclass(frozen=True)
+class TreebankData:
+    """Sentences with their dependency trees."""
+
+    source: Literal["ewt", "conllu"] = "ewt"
+    """conllu: a treebank of yours. Others, with settings of their own: doubling, prefix-doubling, remap;
+    multi30k, text."""
+    path: str | None = None
+    """A file in CoNLL-U, or a folder of `.conllu`; ewt: None takes the published files."""
     units: Literal["words", "sub-words"] = "words"
     min_count: int = 3
     """words: those rarer in the training split are one symbol, unknown."""
     vocabulary_size: int = 4000
     """sub-words: number of symbols."""
-    language: Literal["en", "de"] = "en"
-    """multi30k."""
     max_length: int = 24
-    """Text: longer sentences are dropped, and counted."""
+    """Longer sentences are dropped, and counted."""
     max_swaps: int = 24
-    """ewt: sentences whose equal words can be rearranged in more ways are dropped, and counted."""
+    """Sentences whose equal words can be rearranged in more ways are dropped, and counted."""
     max_rows: int | None = None
-    """Text: read only the first sentences of each file."""
+    """Read only the first sentences of each file."""
+
+
+@dataclass(frozen=True)
+class CaptionData:
+    """Captions of pictures, without trees."""
+
+    source: Literal["multi30k"] = "multi30k"
+    """Others, with settings of their own: text; ewt, conllu; doubling, prefix-doubling, remap."""
+    path: str | None = None
+    """A folder with files of the published names; None takes the published files."""
+    language: Literal["en", "de"] = "en"
+    units: Literal["words", "sub-words"] = "words"
+    min_count: int = 3
+    """words: those rarer in the training split are one symbol, unknown."""
+    vocabulary_size: int = 4000
+    """sub-words: number of symbols."""
+    max_length: int = 24
+    """Longer sentences are dropped, and counted."""
+    max_rows: int | None = None
+    """Read only the first sentences of each file."""
+
+
+@dataclass(frozen=True)
+class TextFileData:
+    """A text of your own, one sentence a line."""
+
+    source: Literal["text"] = "text"
+    """Others, with settings of their own: ewt, conllu; multi30k; doubling, prefix-doubling, remap."""
+    path: str | None = None
+    """A text, plain, `.gz` or `.xz`, or a folder of `.txt`."""
+    units: Literal["words", "sub-words"] = "words"
+    min_count: int = 3
+    """words: those rarer in the training split are one symbol, unknown."""
+    vocabulary_size: int = 4000
+    """sub-words: number of symbols."""
+    max_length: int = 24
+    """Longer sentences are dropped, and counted."""
+    max_rows: int | None = None
+    """Read only the first sentences of each file."""
+
+
+Text = TreebankData | CaptionData | TextFileData
+TextData = DoublingData | PrefixDoublingData | RemapData | TreebankData | CaptionData | TextFileData
 
 
 @dataclass(frozen=True)
@@ -119,7 +198,7 @@ class EditRecipe:
 
     name: tyro.conf.Suppress[str]
     summary: tyro.conf.Suppress[str]
-    data: TextData = field(default_factory=TextData)
+    data: tyro.conf.AvoidSubcommands[TextData] = field(default_factory=DoublingData)
     noising: NoisingSettings = field(default_factory=NoisingSettings)
     evaluate_law: Literal["as-trained", "token-drop", "halving"] = "as-trained"
     """Trajectories that evaluation draws, where they are not those of training."""
@@ -176,41 +255,71 @@ def _load(
     data: TextData, noising: NoisingSettings
 ) -> "tuple[dict[str, Split], Vocabulary, tuple[str, ...]]":
     """The splits, their symbols, and what is to be said of the sentences left out."""
-    from tightbound.data.sets.english_web import load_ewt
-    from tightbound.data.sets.multi30k import load_multi30k
     from tightbound.data.toys import strings as toys
 
-    if noising.law == _TREES_ONLY and data.source != "ewt":
+    if noising.law == _TREES_ONLY and not isinstance(data, TreebankData):
         raise UserError(
             f"The noising law 'leaf-pruning' was asked for on {data.source!r}, whose sentences have "
-            "no trees. Use 'ewt', or the law 'token-drop'."
+            "no trees. Use 'ewt' or 'conllu', or the law 'token-drop'."
         )
-    if data.source == "doubling":
-        splits, vocabulary = toys.doubling_toy(
-            held_out=data.held_out_letters, doublings=data.doublings
-        )
-        return splits, vocabulary, ()
-    if data.source == "prefix-doubling":
-        splits, vocabulary = toys.prefix_doubling_toy(
-            held_out=data.held_out_letters, doublings=data.doublings, num_rows=data.num_strings
-        )
-        return splits, vocabulary, ()
-    if data.source == "remap":
-        splits, vocabulary = toys.remap_toy(
-            held_out=data.held_out_letters, num_rows=data.num_strings
-        )
-        return splits, vocabulary, ()
-    words = {"units": data.units, "min_count": data.min_count, "max_rows": data.max_rows}
+    match data:
+        case DoublingData():
+            splits, vocabulary = toys.doubling_toy(
+                held_out=data.held_out_letters, doublings=data.doublings
+            )
+        case PrefixDoublingData():
+            splits, vocabulary = toys.prefix_doubling_toy(
+                held_out=data.held_out_letters, doublings=data.doublings, num_rows=data.num_strings
+            )
+        case RemapData():
+            splits, vocabulary = toys.remap_toy(
+                held_out=data.held_out_letters, num_rows=data.num_strings
+            )
+        case TreebankData() | CaptionData() | TextFileData():
+            return _load_text(data, noising)
+    return splits, vocabulary, ()
+
+
+def _load_text(
+    data: Text, noising: NoisingSettings
+) -> "tuple[dict[str, Split], Vocabulary, tuple[str, ...]]":
+    from tightbound.data.own_sentences import load_text_sentences, load_treebank
+    from tightbound.data.sets.english_web import load_ewt
+    from tightbound.data.sets.multi30k import load_multi30k
+
+    words: Any = {"units": data.units, "min_count": data.min_count, "max_rows": data.max_rows}
     words |= {"vocabulary_size": data.vocabulary_size, "max_length": data.max_length}
-    if data.source == "ewt":
-        splits, vocabulary, dropped = load_ewt(**words, max_swaps=data.max_swaps)
-    else:
-        splits, vocabulary, dropped = load_multi30k(**words, language=data.language)
-    notes = [f"{name}: {count}." for name, count in dropped.items()]
+    how = None
+    match data:
+        case TreebankData(source="ewt", path=None):
+            loaded = load_ewt(**words, max_swaps=data.max_swaps)
+        case TreebankData():
+            loaded, how = load_treebank(_own(data), **words, max_swaps=data.max_swaps)
+        case TextFileData():
+            loaded, how = load_text_sentences(_own(data), **words)
+        case CaptionData():
+            if data.path is not None and os.path.isfile(data.path):
+                raise UserError(
+                    f"{data.path} is one file, but the captions of 'multi30k' are six: --data.path names "
+                    "their folder. For a text of yours give --data.source text too."
+                )
+            loaded = load_multi30k(data.path, **words, language=data.language)
+    splits, vocabulary, dropped = loaded
+    notes = ([how] if how else []) + [f"{name}: {count}." for name, count in dropped.items()]
     if noising.law == _TREES_ONLY:
         splits, refused = _with_likely_lengths(splits, noising)
         notes.append(refused)
     return splits, vocabulary, tuple(notes)
+
+
+def _own(data: TreebankData | TextFileData) -> str:
+    """The path of sentences of one's own."""
+    if data.path is None:
+        raise UserError(
+            f"The data source {data.source!r} reads a file or a folder of yours: give it as "
+            "--data.path."
+        )
+    return data.path
 
 
 _LEAST_ACCEPTANCE = 0.01  # of the draws: below it a sentence costs too much to draw trajectories of
@@ -369,9 +478,27 @@ _TEXT_RUN = RunSettings(
     steps=2000, batch_size=32, log_every=10, evaluate_every=500, checkpoint_every=500,
     evaluate_samples=1,
 )  # fmt: skip
-_EWT = TextData("ewt", max_length=24)
+_ORIGINAL = EditRecipe(
+    "edits/doubling-original",
+    "the configuration whose bound only went down: width 512, one letter per step, "
+    "held-out letters under another law",
+    data=DoublingData(held_out_letters=True),
+    evaluate_law="token-drop",
+    model=EditModelSettings(
+        size=512,
+        num_heads=8,
+        hidden_size=2048,
+        norm_place="post",
+        dropout=0.1,
+        embedding_scale=1.0,
+        num_particles=1,
+    ),
+    optimiser=OptimiserSettings(learning_rate=3e-4),
+    run=dataclasses.replace(_TOY_RUN, steps=200, batch_size=1),
+)
+_EWT = TreebankData(max_length=24)
 _EWT_NOISING = NoisingSettings("leaf-pruning", max_steps=8)
-_MULTI30K = TextData("multi30k", min_count=2, max_length=20)
+_MULTI30K = CaptionData(min_count=2, max_length=20)
 _INSERT_ONLY = dataclasses.replace(_TEXT_MODEL, ops="insert")
 
 
@@ -389,34 +516,24 @@ RECIPES: Mapping[str, EditRecipe] = {
         EditRecipe(
             "edits/doubling-exchangeable",
             "the same with letters' embeddings redrawn for every batch; evaluated on x, y, z",
-            data=TextData(held_out_letters=True),
+            data=DoublingData(held_out_letters=True),
             model=dataclasses.replace(_TOY_MODEL, exchangeable=True),
             training=_TOY_TRAINING,
             optimiser=_TOY_OPTIMISER,
             run=_TOY_RUN,
         ),
-        EditRecipe(
-            "edits/doubling-original",
-            "the configuration whose bound only went down: width 512, one letter per step, "
-            "held-out letters under another law",
-            data=TextData(held_out_letters=True),
-            evaluate_law="token-drop",
-            model=EditModelSettings(
-                size=512,
-                num_heads=8,
-                hidden_size=2048,
-                norm_place="post",
-                dropout=0.1,
-                embedding_scale=1.0,
-                num_particles=1,
-            ),
-            optimiser=OptimiserSettings(learning_rate=3e-4),
-            run=dataclasses.replace(_TOY_RUN, steps=200, batch_size=1),
+        _ORIGINAL,
+        dataclasses.replace(
+            _ORIGINAL,
+            name="edits/doubling-same-trajectories",
+            summary="the same configuration watched on the very trajectories it is trained on: its bound jumps",
+            data=DoublingData(),
+            evaluate_law="as-trained",
         ),
         EditRecipe(
             "edits/prefix-doubling",
             "u, uu, uuuu for random given strings u of two letters",
-            data=TextData("prefix-doubling", doublings=2),
+            data=PrefixDoublingData(doublings=2),
             noising=NoisingSettings("halving", max_steps=3),
             model=_TOY_MODEL,
             optimiser=_TOY_OPTIMISER,
@@ -425,7 +542,7 @@ RECIPES: Mapping[str, EditRecipe] = {
         EditRecipe(
             "edits/remap",
             "random strings, then every letter replaced by its image",
-            data=TextData("remap"),
+            data=RemapData(),
             noising=NoisingSettings("remap", max_steps=2),
             model=_TOY_MODEL,
             optimiser=_TOY_OPTIMISER,

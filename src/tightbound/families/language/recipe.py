@@ -1,5 +1,6 @@
 """The diagnostic language models: contexts, latent structures and emissions, put together by name."""
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
@@ -88,10 +89,12 @@ class LanguageRecipe:
 def _load(data: TokenData) -> "Corpus":
     from tightbound.data.token_corpora import load_tokens
 
-    if (data.path is not None) != (data.source == "file"):
+    if data.source == "file" and data.path is None:
+        raise UserError("The data source 'file' reads a text of yours: give it as --data.path.")
+    if data.source in ("multi30k", "wikitext2") and data.path and os.path.isfile(data.path):
         raise UserError(
-            f"The data source is {data.source!r} and the path {data.path!r}, but a path belongs to "
-            "the source 'file'. Give both, or neither."
+            f"{data.path} is one file, but {data.source!r} is a folder of them. For a text of yours "
+            "give --data.source file too."
         )
     return load_tokens(
         data.source,

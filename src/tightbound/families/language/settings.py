@@ -21,7 +21,7 @@ class TokenData:
     ] = "multi30k"
     """iid-residues and toy-grammar are drawn, and need no download."""
     path: str | None = None
-    """file: any text, one sequence a line, or FASTA."""
+    """file: any text, one sequence a line, or FASTA. Others: your own files of the published format."""
     language: Literal["en", "de"] = "en"
     """multi30k."""
     units: Literal["words", "raw-words", "characters"] = "words"

@@ -20,14 +20,30 @@ if TYPE_CHECKING:  # a recipe is looked up without JAX; only `build` needs it
 
 
 @dataclass(frozen=True)
-class SeriesData:
-    """Which series. It decides the family: stochastic volatility, or theta-logistic growth."""
+class ExchangeRates:
+    """Daily rates against the euro, of which stochastic volatility is the law."""
 
-    source: Literal["exchange-rates", "nutria"] = "exchange-rates"
+    source: Literal["exchange-rates"] = "exchange-rates"
+    """Others, with settings of their own: nutria. They decide the family."""
+    path: str | None = None
+    """Your own file of the same format; None takes the published one."""
     currencies: tuple[str, ...] = ()
-    """exchange-rates: against the euro; none names all twelve there are."""
+    """None names all twelve there are."""
     window: int = 250
-    """exchange-rates: trading days in a sequence."""
+    """Trading days in a sequence."""
+
+
+@dataclass(frozen=True)
+class Nutria:
+    """Counts of a population that limits itself: theta-logistic growth."""
+
+    source: Literal["nutria"] = "nutria"
+    """Others, with settings of their own: exchange-rates. They decide the family."""
+    path: str | None = None
+    """Your own counts, one a line; None takes the published ones."""
+
+
+SeriesData = ExchangeRates | Nutria
 
 
 @dataclass(frozen=True)
@@ -59,7 +75,7 @@ class StateSpaceRecipe:
 
     name: tyro.conf.Suppress[str]
     summary: tyro.conf.Suppress[str]
-    data: SeriesData = field(default_factory=SeriesData)
+    data: tyro.conf.AvoidSubcommands[SeriesData] = field(default_factory=ExchangeRates)
     model: StateSpaceModel = field(default_factory=StateSpaceModel)
     objective: StepObjective = field(default_factory=lambda: StepObjective("fivo", num_samples=16))
     optimiser: OptimiserSettings = field(default_factory=OptimiserSettings)
@@ -101,9 +117,11 @@ class StateSpaceRecipe:
 def _load(data: SeriesData) -> "dict[str, Split]":
     from tightbound.data.sets.series import CURRENCIES, load_exchange_rates, load_nutria
 
-    if data.source == "nutria":
-        return load_nutria()
-    return load_exchange_rates(currencies=data.currencies or CURRENCIES, window=data.window)
+    if isinstance(data, Nutria):
+        return load_nutria(data.path)
+    return load_exchange_rates(
+        data.path, currencies=data.currencies or CURRENCIES, window=data.window
+    )
 
 
 def _model(
@@ -117,7 +135,7 @@ def _model(
     from tightbound.families.sequences.model_population import ThetaLogistic
     from tightbound.families.sequences.model_volatility import StochasticVolatility
 
-    if data.source == "nutria":
+    if isinstance(data, Nutria):
         logs = np.log(steps.astype(float))
         law: dict[str, Any] = {
             "initial_mean": float(logs.mean()),
@@ -177,7 +195,7 @@ def _twin(data: SeriesData, settings: StateSpaceModel, key: "PRNGKeyArray") -> "
     from tightbound.data.sequences import Sequence
     from tightbound.train.setup import Twin
 
-    if data.source == "nutria":
+    if isinstance(data, Nutria):
         num_steps, steps, line = 1, np.ones((2, 1)), np.linspace(0.01, 12.0, 1200)
         first = {"initial_mean": float(np.log(3.0)), "initial_scale": 0.2}
         first |= {"observation_scale": 0.2}
@@ -209,7 +227,7 @@ RECIPES: Mapping[str, StateSpaceRecipe] = {
         StateSpaceRecipe(
             "ssm/nutria",
             "the monthly index of a population of nutria, which limits itself",
-            data=SeriesData("nutria"),
+            data=Nutria(),
             model=StateSpaceModel(min_scale=0.01),
             objective=StepObjective("fivo", num_samples=64),
             optimiser=OptimiserSettings(learning_rate=2e-2, decay="cosine"),
