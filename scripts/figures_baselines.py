@@ -30,7 +30,7 @@ TEXTS: Mapping[str, Mapping[str, Any]] = {
 def images() -> dict[str, Any]:
     """In nats per image."""
     from tightbound.data.baselines.images import image_baselines
-    from tightbound.families.images.recipe import load_images
+    from tightbound.data.images import load_images
 
     found = {}
     for name, likelihood in (

@@ -113,6 +113,7 @@ from .models.stateful import AbstractStepwise as AbstractStepwise
 from .models.stateful import FromPrior as FromPrior
 from .models.stateful import Guided as Guided
 from .models.stateful import proposed as proposed
+from .models.twin import Twin as Twin
 from .models.vae import VAE as VAE
 from .models.vae import GaussianProposal as GaussianProposal
 from .nn.discretised_output import DiscretisedLogisticOutput as DiscretisedLogisticOutput
@@ -139,6 +140,5 @@ from .train.objective import Objective as Objective
 from .train.run import first_state as first_state
 from .train.run import run as run
 from .train.setup import Setup as Setup
-from .train.setup import Twin as Twin
 
 __version__: str

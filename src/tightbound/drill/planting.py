@@ -21,8 +21,9 @@ from tightbound.data.noising import AsFloat
 from tightbound.evaluation import Evaluation, evaluate
 from tightbound.inference.weigh import weigh
 from tightbound.models.base import AbstractModel, AbstractProposal
+from tightbound.models.twin import Twin
 from tightbound.terms import Kind, LogTerms
-from tightbound.train.setup import Setup, Twin
+from tightbound.train.setup import Setup
 
 # --- the objective -------------------------------------------------------------------------------
 

@@ -4,10 +4,11 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+from tightbound.data.images import ImageData
 from tightbound.families.edits import recipe as edits
 from tightbound.families.edits.recipe import DoublingData, EditRecipe, EditTraining, NoisingSettings
 from tightbound.families.images import recipe as vae
-from tightbound.families.images.recipe import ImageData, VAERecipe
+from tightbound.families.images.recipe import VAERecipe
 from tightbound.families.language import recipe as dlm
 from tightbound.families.language.recipe import LanguageRecipe
 from tightbound.families.language.settings import DropoutSettings, LatentSettings, StructureSettings

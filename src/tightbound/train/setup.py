@@ -15,6 +15,7 @@ from tightbound.evaluation import Evaluation, evaluate
 from tightbound.families.family import Family
 from tightbound.inference.filtering import Filtering
 from tightbound.models.base import AbstractModel, AbstractProposal
+from tightbound.models.twin import Twin
 from tightbound.train.objective import AbstractObjective, Claim
 from tightbound.train.preflight import (
     require_objective,
@@ -40,18 +41,6 @@ class Evaluator(Protocol):
         noise: Noise | None = None,
         filtering: Filtering | None = None,
     ) -> Evaluation: ...
-
-
-@dataclass(frozen=True)
-class Twin:
-    """The same family shrunken until its sums and integrals can be done: few observations, one or
-    two standard-normal latents. `observations` lists every value of x, or a grid of them whose
-    cells have `cell_volume`."""
-
-    model: AbstractModel
-    proposal: AbstractProposal
-    observations: object  # pytree with a leading axis: all x, or a grid
-    log_cell_volume: float = 0.0  # 0 for a sum
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,6 @@ from numpy.testing import assert_allclose
 from tightbound.data.batch import first_batch, first_rows
 from tightbound.evaluation import evaluate
 from tightbound.families.images.figures import figures as image_figures
-from tightbound.families.images.recipe import VAEModel
 from tightbound.families.lookup import find_recipe
 from tightbound.families.stein.figures import (
     component_figures,
@@ -22,6 +21,7 @@ from tightbound.families.stein.figures import (
 )
 from tightbound.families.stein.settings import MixtureSettings
 from tightbound.inference.reconstruction import reconstructions_by_component
+from tightbound.models.auto_encoders import VAEModel
 from tightbound.models.mean_field import MeanField
 from tightbound.models.mixture import mixture
 from tightbound.runs.evaluated import default_num_samples

@@ -12,7 +12,7 @@ from tightbound.families.language.settings import LanguageModelSettings
 if TYPE_CHECKING:  # a recipe is looked up without JAX; only building needs it
     from jaxtyping import PRNGKeyArray
 
-    from tightbound.train.setup import Twin
+    from tightbound.models.twin import Twin
 
 _LENGTH = 3
 _EXPERTS = 32  # components of a product of experts: two experts, since one alone is its own bound
@@ -39,7 +39,7 @@ def language_twin(settings: LanguageModelSettings, key: "PRNGKeyArray") -> "Twin
     from tightbound.data.sentences import EOS, UNKNOWN
     from tightbound.data.sequences import sequence_split
     from tightbound.families.language.build import model_and_proposal
-    from tightbound.train.setup import Twin
+    from tightbound.models.twin import Twin
 
     words = (UNKNOWN, UNKNOWN + 1)
     unended = [list(row) for row in itertools.product(words, repeat=_LENGTH)]

@@ -19,8 +19,9 @@ if TYPE_CHECKING:  # a recipe is looked up without JAX; only `build` needs it
     from tightbound.data.batch import Noise, Split
     from tightbound.data.strokes import OffsetScale
     from tightbound.models.stateful import AbstractStateful, AbstractStepwise
+    from tightbound.models.twin import Twin
     from tightbound.nn.outputs import AbstractOutput
-    from tightbound.train.setup import Setup, Twin
+    from tightbound.train.setup import Setup
 
 
 @dataclass(frozen=True)
@@ -445,7 +446,7 @@ def _twin(settings: SequenceModel, objective: StepObjective, key: "PRNGKeyArray"
 
     from tightbound.data.sequences import Sequence
     from tightbound.data.strokes import Strokes
-    from tightbound.train.setup import Twin
+    from tightbound.models.twin import Twin
 
     small = dataclasses.replace(
         settings, latent_size=1, hidden_size=3, network_size=4, depth=1, min_scale=0.3

@@ -16,7 +16,8 @@ if TYPE_CHECKING:  # a recipe is looked up without JAX; only `build` needs it
 
     from tightbound.data.batch import Split
     from tightbound.models.stateful import AbstractStateSpace, AbstractStepwise
-    from tightbound.train.setup import Setup, Twin
+    from tightbound.models.twin import Twin
+    from tightbound.train.setup import Setup
 
 
 @dataclass(frozen=True)
@@ -193,7 +194,7 @@ def _twin(data: SeriesData, settings: StateSpaceModel, key: "PRNGKeyArray") -> "
     import numpy as np
 
     from tightbound.data.sequences import Sequence
-    from tightbound.train.setup import Twin
+    from tightbound.models.twin import Twin
 
     if isinstance(data, Nutria):
         num_steps, steps, line = 1, np.ones((2, 1)), np.linspace(0.01, 12.0, 1200)

@@ -6,11 +6,12 @@ from typing import TYPE_CHECKING
 
 import tyro
 
+from tightbound.data.images import ImageData, load_images
 from tightbound.errors import UserError
-from tightbound.families.images.recipe import ImageData, VAEModel, load_images, make_pair, make_twin
 from tightbound.families.stein import FAMILY
 from tightbound.families.stein.settings import MixtureSettings, inference, interaction
-from tightbound.train.settings import ObjectiveSettings, OptimiserSettings, RunSettings
+from tightbound.models.auto_encoders import VAEModel, make_pair, make_twin
+from tightbound.train.settings import OptimiserSettings, RunSettings
 
 if TYPE_CHECKING:  # a recipe is looked up without JAX; only `build` needs it
     from tightbound.train.setup import Setup
@@ -36,8 +37,9 @@ class SteinVAERecipe:
         from tightbound.data.labelled import image_of
         from tightbound.families.stein.details import Details
         from tightbound.models.mixture import mixture
+        from tightbound.models.twin import Twin
         from tightbound.train.run import run_keys
-        from tightbound.train.setup import Setup, Twin
+        from tightbound.train.setup import Setup
 
         if self.mixture.is_points:
             raise UserError(
@@ -48,10 +50,9 @@ class SteinVAERecipe:
         splits, noise, levels = load_images(self.data, conditional=self.model.family == "cvae")
         obs_size = image_of(splits["train"].x).shape[1]
         init_key, _, _ = run_keys(seed)
-        plain = ObjectiveSettings()
-        model, _ = make_pair(self.model, plain, obs_size, init_key)
+        model, _ = make_pair(self.model, obs_size, init_key)
         found = inference(
-            lambda key: make_pair(self.model, plain, obs_size, key)[1],
+            lambda key: make_pair(self.model, obs_size, key)[1],
             self.mixture,
             self.optimiser,
             steps=self.run.steps,
@@ -60,10 +61,10 @@ class SteinVAERecipe:
         )
 
         def twin(key):
-            single = make_twin(self.model, plain, key)
+            single = make_twin(self.model, key)
             if self.mixture.method == "single-guide":
                 return single
-            make = lambda key: make_twin(self.model, plain, key).proposal  # noqa: E731
+            make = lambda key: make_twin(self.model, key).proposal  # noqa: E731
             many = mixture(make, self.mixture.num_components, key=key)
             return Twin(single.model, many, single.observations, single.log_cell_volume)
 

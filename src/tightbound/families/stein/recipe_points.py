@@ -23,7 +23,8 @@ if TYPE_CHECKING:  # a recipe is looked up without JAX; only `build` needs it
     from tightbound.data.batch import Split
     from tightbound.data.point_tables import TargetScale
     from tightbound.models.point_model import AbstractPointModel
-    from tightbound.train.setup import Setup, Twin
+    from tightbound.models.twin import Twin
+    from tightbound.train.setup import Setup
 
 UCISource = Literal["yacht", "energy", "concrete", "wine", "protein"]
 UCI: tuple[UCISource, ...] = get_args(UCISource)
@@ -229,7 +230,7 @@ def _twin(
         BayesianLogisticRegression,
     )
     from tightbound.models.mixture import mixture
-    from tightbound.train.setup import Twin
+    from tightbound.models.twin import Twin
 
     if settings.family == "network" or mixed.is_points:
         return None
