@@ -1,7 +1,6 @@
 """Whom the drill plants faults in: a few small recipes of every family, and healthy runs that look ill."""
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 from tightbound.data.images import ImageData
@@ -24,6 +23,7 @@ from tightbound.families.stein.recipe_points import PointModelSettings, SteinPoi
 from tightbound.families.stein.recipe_targets import SteinTargetRecipe, TargetSettings
 from tightbound.families.stein.settings import GuideSettings, MixtureSettings
 from tightbound.train.settings import ObjectiveSettings, OptimiserSettings, PlateauSettings
+from tightbound.unread import replaced as replace
 
 _BASE = vae.RECIPES["vae/digits"]
 
@@ -117,7 +117,7 @@ _EDIT_TRAPS: list[Recipe] = [
     _doubling("edits/static", model=replace(_SMALL, handed_on="edits-within")),
     _doubling(
         "edits/summed-out",
-        model=replace(_SMALL, handed_on="tokens", temperature=1.0, num_particles=1),
+        model=replace(_SMALL, handed_on="tokens", temperature=1.0),
         training=EditTraining("exact"),
     ),
     _doubling("edits/supervised", training=EditTraining("supervised")),

@@ -9,6 +9,7 @@ from typing import Any
 from tightbound.errors import UserError
 from tightbound.families.lookup import Recipe
 from tightbound.families.sources import settings_of_others, with_source
+from tightbound.unread import replaced
 
 
 def settings_of(recipe: Recipe) -> dict[str, Any]:
@@ -35,7 +36,7 @@ def with_settings(recipe: Any, settings: Mapping[str, Any], where: str = "") -> 
         elif isinstance(current, tuple):  # JSON has lists only
             value = tuple(value)
         changes[name] = value
-    return dataclasses.replace(recipe, **changes)
+    return replaced(recipe, **changes)  # versions before this one saved settings that nothing reads
 
 
 def with_changes(recipe: Any, changes: Sequence[str]) -> Any:

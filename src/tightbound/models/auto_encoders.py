@@ -1,11 +1,11 @@
 """Auto-encoders of images from their settings: a model, its proposal, and a twin small enough to sum."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from tightbound.data.images import NUM_LABELS
 from tightbound.models.twin import Twin
-from tightbound.unread import refuse_unread
+from tightbound.unread import refuse_unread, replaced
 
 if TYPE_CHECKING:  # settings are looked up without JAX
     from jaxtyping import PRNGKeyArray
@@ -127,9 +127,7 @@ def make_twin(
 
     from tightbound.data.labelled import Labelled
 
-    small = replace(settings, latent_size=1, hidden_size=8)
-    if settings.family == "deep-vae":
-        small = replace(small, top_latent_size=1, top_hidden_size=8)
+    small = replaced(settings, latent_size=1, hidden_size=8, top_latent_size=1, top_hidden_size=8)
     log_cell_volume = 0.0
     if settings.output == "bernoulli":
         x = np.array(list(itertools.product([0.0, 1.0], repeat=6)))

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from tightbound.errors import UserError
+from tightbound.unread import refuse_unread
 
 OptimiserName = Literal["adam", "adamw", "adagrad", "rmsprop", "sgd"]
 EstimatorName = Literal["elbo", "iwae", "renyi", "vimco", "wake-sleep"]
@@ -37,6 +38,14 @@ class OptimiserSettings:
     """Steps after which gradients are forgotten. Beyond 1 every step applies the sum of those since:
     a mistake (a gradient not reset between steps), kept to show what it does."""
 
+    def __post_init__(self):
+        if self.decay == "constant":
+            refuse_unread(self, "decay", "final_fraction")
+        if self.name != "adamw":
+            refuse_unread(self, "name", "weight_decay")
+        if self.name != "rmsprop":
+            refuse_unread(self, "name", "epsilon", "memory")
+
 
 @dataclass(frozen=True)
 class ObjectiveSettings:
@@ -62,6 +71,10 @@ class ObjectiveSettings:
 
     def __post_init__(self):
         _check_at_least_one(self, "num_samples")
+        if self.estimator != "renyi":
+            refuse_unread(self, "estimator", "alpha")
+        if self.kl_warmup_steps == 0:
+            refuse_unread(self, "kl_warmup_steps", "kl_cycle_steps")
 
 
 @dataclass(frozen=True)
@@ -80,6 +93,10 @@ class PlateauSettings:
 
     def __post_init__(self):
         _check_at_least_one(self, "patience")
+        if self.patience is None:
+            refuse_unread(self, "patience", "action", "decay", "optimiser", "max_rollbacks")
+        elif self.action == "stop":
+            refuse_unread(self, "action", "decay", "optimiser", "max_rollbacks")
 
 
 @dataclass(frozen=True)

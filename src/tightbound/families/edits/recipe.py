@@ -11,6 +11,7 @@ import tyro
 from tightbound.errors import UserError
 from tightbound.families.edits import FAMILY
 from tightbound.train.settings import OptimiserSettings, RunSettings
+from tightbound.unread import refuse_unread
 
 if TYPE_CHECKING:  # a recipe is looked up without JAX; only `build` needs it
     from jaxtyping import PRNGKeyArray
@@ -152,6 +153,15 @@ class NoisingSettings:
     """token-drop, leaf-pruning: leave out rounds that change nothing. With leaf-pruning log q is then
     that of one path, and the bound is none."""
 
+    def __post_init__(self):
+        read = {
+            "token-drop": ("drop", "collapse"),
+            "leaf-pruning": ("keep", "thin", "min_strings", "collapse"),
+            "prefix-growth": ("chunk",),
+        }.get(self.law, ())
+        own = ("drop", "keep", "thin", "min_strings", "chunk", "collapse")
+        refuse_unread(self, "law", *(name for name in own if name not in read))
+
 
 @dataclass(frozen=True)
 class EditModelSettings:
@@ -179,6 +189,14 @@ class EditModelSettings:
     resample_every: int = 1
     temperature: float = 1.0
     """Of the proposal of edits; 1 is fully adapted."""
+
+    def __post_init__(self):
+        if self.handed_on == "tokens":  # edits are summed out: there is no filter
+            refuse_unread(
+                self,
+                "handed_on",
+                *("num_particles", "threshold", "resample_every", "temperature"),
+            )
 
 
 @dataclass(frozen=True)
@@ -409,7 +427,7 @@ def _model(
         norm_place=settings.norm_place,
         dropout=settings.dropout,
         embedding_scale=settings.embedding_scale,
-        num_particles=settings.num_particles,
+        num_particles=1 if settings.handed_on == "tokens" else settings.num_particles,
         threshold=settings.threshold,
         every=settings.resample_every,
         temperature=settings.temperature,
@@ -468,7 +486,7 @@ _DEEP_TEXT_MODEL = EditModelSettings(
     size=128, hidden_size=512, num_layers=2, num_heads=4, temperature=0.5
 )
 _TEXT_MODEL = EditModelSettings(
-    size=128, hidden_size=512, num_layers=2, num_heads=4, handed_on="tokens", num_particles=1
+    size=128, hidden_size=512, num_layers=2, num_heads=4, handed_on="tokens"
 )
 _TOY_TRAINING = EditTraining(num_samples=4)
 _TEXT_OPTIMISER = OptimiserSettings(

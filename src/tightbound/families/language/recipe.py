@@ -18,6 +18,7 @@ from tightbound.families.language.settings import (
     TokenData,
 )
 from tightbound.train.settings import ObjectiveSettings, OptimiserSettings, RunSettings
+from tightbound.unread import refuse_unread_of
 
 if TYPE_CHECKING:  # a recipe is looked up without JAX; only `build` needs it
     from tightbound.data.batch import Split
@@ -40,6 +41,7 @@ class LanguageRecipe:
 
     def build(self, seed: int) -> "Setup":
         """Load the text and make everything the run needs."""
+        refuse_unread_of(self.objective, "recipe", self.name, ("squared_error",))
         from functools import partial
 
         from tightbound.data.baselines.sequences import baseline_estimates
@@ -229,7 +231,7 @@ _TABLE: dict[int, tuple[str, LanguageModelSettings]] = {
     ),
     18: (
         "one of several vectors, or the word before rotated",
-        _model("previous", structure="gate", **_TIED),
+        _model("previous", structure="gate", **(_TIED | {"components": "scaled"})),
     ),
     19: (
         "product of independent experts of 16 states",

@@ -3,6 +3,8 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
+from tightbound.unread import refuse_unread, refuse_unread_of
+
 ContextKind = Literal[
     "nothing", "previous", "window", "tanh", "gru", "lstm", "single-gate", "mgru", "gpt"
 ]
@@ -10,6 +12,9 @@ EmissionKind = Literal["vector", "matrix", "mixture"]
 
 CELLS: tuple[ContextKind, ...] = ("tanh", "gru", "lstm", "single-gate", "mgru")
 """Contexts with a recurrent state."""
+
+OWN_COMPONENTS = ("two-parents", "gate", "local-hmm", "word-chain", "factorial")
+"""Structures whose components are summed out with their choices, and so are given no emission."""
 
 
 @dataclass(frozen=True)
@@ -76,6 +81,20 @@ class StructureSettings:
     reads_slots: Literal["last", "lstm"] = "last"
     """slot-chain: the word of the last slot, or an LSTM over the words of all."""
 
+    def __post_init__(self):
+        read = {
+            "parents": ("learned_prior", "num_maps"),
+            "maps": ("num_maps", "unigram", "learned_weights"),
+            "word-chain": ("num_words",),
+            "slots": ("num_slots",),
+            "slot-chain": ("num_slots", "affinity", "reads_slots"),
+        }.get(self.kind, ())
+        own = (
+            *("learned_prior", "num_maps", "unigram", "learned_weights"),
+            *("num_words", "num_slots", "affinity", "reads_slots"),
+        )
+        refuse_unread(self, "kind", *(name for name in own if name not in read))
+
 
 @dataclass(frozen=True)
 class LatentSettings:
@@ -90,6 +109,11 @@ class LatentSettings:
     """gaussian: the proposal's scale is the same for all sequences, one number per dimension."""
     word_dropout: float = 0.0
     """Probability with which a word that the decoder is given is left out in training."""
+
+    def __post_init__(self):
+        if self.kind == "none":
+            own = ("size", "encoder", "decoder", "global_scale", "word_dropout")
+            refuse_unread(self, "kind", *own)
 
 
 @dataclass(frozen=True)
@@ -123,3 +147,23 @@ class LanguageModelSettings:
     """single-gate, mgru: parts to leave out or change (docs/dlm.md lists them)."""
     dropout: DropoutSettings = field(default_factory=DropoutSettings)
     latent: LatentSettings = field(default_factory=LatentSettings)
+
+    def __post_init__(self):
+        if self.context != "window":
+            refuse_unread(self, "context", "window", "decay")
+        elif self.structure.kind == "permutations":
+            refuse_unread_of(self, "structure.kind", "permutations", ("decay",))
+        if self.context != "gpt":
+            refuse_unread(self, "context", "num_heads", "num_layers")
+        kind = self.structure.kind
+        if kind in OWN_COMPONENTS:  # they take the place of an emission
+            refuse_unread_of(self, "structure.kind", kind, ("emission",))
+        elif self.emission != "mixture":
+            refuse_unread(self, "emission", "components")
+            if kind != "slot-chain":
+                refuse_unread(self, "emission", "num_components")
+        if kind == "gate":
+            refuse_unread_of(self, "structure.kind", kind, ("components",))
+        if self.context not in CELLS:
+            state = self.dropout.state if self.context != "gpt" else 0.0
+            refuse_unread_of(DropoutSettings(state=state), "context", self.context, ("state",))

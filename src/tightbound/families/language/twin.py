@@ -2,12 +2,12 @@
 be listed and their probabilities summed."""
 
 from collections.abc import Callable
-from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
 from tightbound.families.language.build_latents import DISCRETE
 from tightbound.families.language.settings import LanguageModelSettings
+from tightbound.unread import replaced
 
 if TYPE_CHECKING:  # a recipe is looked up without JAX; only building needs it
     from jaxtyping import PRNGKeyArray
@@ -53,13 +53,13 @@ def language_twin(settings: LanguageModelSettings, key: "PRNGKeyArray") -> "Twin
 
 def _shrunken(settings: LanguageModelSettings) -> LanguageModelSettings:
     structure, latent = settings.structure, settings.latent
-    return replace(
+    return replaced(
         settings,
         size=6,
         window=min(settings.window, _LENGTH),
         num_heads=2,
         num_layers=1,
         num_components=_EXPERTS if structure.kind == "factorial" else 4,
-        structure=replace(structure, num_slots=min(structure.num_slots, 2)),
-        latent=replace(latent, size=2 if latent.kind == "full-gaussian" else 1),
+        structure=replaced(structure, num_slots=min(structure.num_slots, 2)),
+        latent=replaced(latent, size=2 if latent.kind == "full-gaussian" else 1),
     )

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from tightbound.errors import UserError
 from tightbound.inference.filtering import Filtering, SchemeName
 from tightbound.train.settings import ObjectiveSettings
+from tightbound.unread import refuse_unread
 
 if TYPE_CHECKING:
     from tightbound.train.objective import Claim
@@ -40,6 +41,14 @@ class StepObjective:
     """truncate: last steps that the gradient of each such update goes back through; None is as many."""
     reset: float = 0.0
     """truncate: probability that the carried state is dropped and a window begins anew."""
+
+    def __post_init__(self):
+        if self.estimator != "fivo":
+            refuse_unread(
+                self,
+                "estimator",
+                *("threshold", "resample_every", "resampling", "resampling_gradient"),
+            )
 
     def filtering(self) -> Filtering | None:
         """The filter that held-out numbers are made with; None for independent draws."""

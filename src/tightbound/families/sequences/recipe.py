@@ -11,6 +11,7 @@ from tightbound.errors import UserError
 from tightbound.families.sequences import FAMILY
 from tightbound.families.sequences.objective import StepObjective
 from tightbound.train.settings import OptimiserSettings, RunSettings
+from tightbound.unread import refuse_unread, replaced
 
 if TYPE_CHECKING:  # a recipe is looked up without JAX; only `build` needs it
     import numpy as np
@@ -188,6 +189,16 @@ class SequenceModel:
     """mixture: of bivariate Gaussians."""
     min_output_scale: float = 0.05
     """Floor of an offset's scale, in standard deviations of the training data; also the baselines'."""
+
+    def __post_init__(self):
+        if self.family == "dmm":
+            refuse_unread(self, "family", "cell", "hidden_size", "learned_prior")
+        if self.family == "rnn":
+            refuse_unread(self, "family", "learned_prior", "smoothing", "latent_size", "min_scale")
+        if self.output != "mixture":
+            refuse_unread(self, "output", "num_components")
+        if self.output == "bernoulli":
+            refuse_unread(self, "output", "min_output_scale")
 
 
 @dataclass(frozen=True)
@@ -448,15 +459,13 @@ def _twin(settings: SequenceModel, objective: StepObjective, key: "PRNGKeyArray"
     from tightbound.data.strokes import Strokes
     from tightbound.models.twin import Twin
 
-    small = dataclasses.replace(
-        settings, latent_size=1, hidden_size=3, network_size=4, depth=1, min_scale=0.3
-    )
+    small = replaced(settings, latent_size=1, hidden_size=3, network_size=4, depth=1, min_scale=0.3)
     if settings.output == "bernoulli":
         model, proposal = _pair(small, 2, None, key, num_steps=2)
         bits = np.unpackbits(np.arange(16, dtype=np.uint8)[:, None], axis=1)[:, 4:]
         values = bits.reshape(16, 2, 2).astype(np.float32)
         return Twin(model, proposal, Sequence(values, np.ones((16, 2), bool)))
-    small = dataclasses.replace(small, min_output_scale=0.5, num_components=2)
+    small = replaced(small, min_output_scale=0.5, num_components=2)
     model, proposal = _pair(small, 3, None, key, num_steps=1)
     line, width = np.linspace(-8.0, 8.0, 81, retstep=True)
     grid = np.stack(np.meshgrid(line, line, [0.0, 1.0], indexing="ij"), -1)
@@ -574,7 +583,7 @@ RECIPES: Mapping[str, SequenceRecipe] = {
             "vrnn/digits",
             "8x8 digits read row by row, in bits, without a download",
             data=SequentialDigits(),
-            model=dataclasses.replace(_TOY_MODEL, output="bernoulli"),
+            model=replaced(_TOY_MODEL, output="bernoulli"),
             optimiser=OptimiserSettings(learning_rate=3e-3),
             run=_TOY_RUN,
         ),

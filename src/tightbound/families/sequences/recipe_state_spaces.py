@@ -9,6 +9,7 @@ import tyro
 from tightbound.families.sequences import FAMILY
 from tightbound.families.sequences.objective import StepObjective
 from tightbound.train.settings import OptimiserSettings, RunSettings
+from tightbound.unread import refuse_unread, refuse_unread_of
 
 if TYPE_CHECKING:  # a recipe is looked up without JAX; only `build` needs it
     import numpy as np
@@ -69,6 +70,10 @@ class StateSpaceModel:
     min_scale: float = 1e-3
     """Floor of the baselines' scales, of a network's, and of both noises of the nutria's logs."""
 
+    def __post_init__(self):
+        if self.proposal != "network":
+            refuse_unread(self, "proposal", "network_size", "depth")
+
 
 @dataclass(frozen=True)
 class StateSpaceRecipe:
@@ -82,6 +87,12 @@ class StateSpaceRecipe:
     optimiser: OptimiserSettings = field(default_factory=OptimiserSettings)
     run: RunSettings = field(default_factory=RunSettings)
 
+    def _unread(self) -> tuple[str, ...]:
+        """Settings of the model that the family of these data does not have."""
+        if isinstance(self.data, Nutria):
+            return ("full_noise", "correlated_returns", "student_t")
+        return ("growth",)
+
     def build(self, seed: int) -> "Setup":
         """Load the series and make everything the run needs."""
         from functools import partial
@@ -91,6 +102,7 @@ class StateSpaceRecipe:
         from tightbound.train.schedules import optimiser
         from tightbound.train.setup import Setup
 
+        refuse_unread_of(self.model, "data.source", self.data.source, self._unread())
         splits = _load(self.data)
         train, valid = splits["train"], splits["valid"]
         init_key, _, _ = run_keys(seed)

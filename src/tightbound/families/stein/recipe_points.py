@@ -16,6 +16,7 @@ from tightbound.families.stein.settings import (
     interaction,
 )
 from tightbound.train.settings import OptimiserSettings, RunSettings
+from tightbound.unread import refuse_unread
 
 if TYPE_CHECKING:  # a recipe is looked up without JAX; only `build` needs it
     from jaxtyping import PRNGKeyArray
@@ -99,6 +100,12 @@ class PointModelSettings:
     """network: weights have the prior variance 1 / inputs of their layer, not 1."""
     noise_scale: float = 0.5
     """linear: the known scale of the noise."""
+
+    def __post_init__(self):
+        if self.family != "network":
+            refuse_unread(self, "family", "hidden_sizes", "activation", "scale_by_fan_in")
+        if self.family != "linear":
+            refuse_unread(self, "family", "noise_scale")
 
 
 @dataclass(frozen=True)

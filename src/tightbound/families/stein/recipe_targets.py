@@ -14,6 +14,7 @@ from tightbound.families.stein.settings import (
     interaction,
 )
 from tightbound.train.settings import OptimiserSettings, RunSettings
+from tightbound.unread import refuse_unread
 
 if TYPE_CHECKING:  # a recipe is looked up without JAX; only `build` needs it
     from jaxtyping import Array, PRNGKeyArray
@@ -30,6 +31,10 @@ class TargetSettings:
     latent_size: int = 10
     correlation: float = 0.5
     """correlated-gaussian: of neighbours."""
+
+    def __post_init__(self):
+        if self.family != "correlated-gaussian":
+            refuse_unread(self, "family", "correlation")
 
 
 @dataclass(frozen=True)

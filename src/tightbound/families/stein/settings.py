@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from tightbound.errors import UserError
 from tightbound.train.settings import OptimiserSettings
+from tightbound.unread import refuse_unread
 
 if TYPE_CHECKING:  # a recipe is looked up without JAX; only `build` needs it
     from jaxtyping import Array, PRNGKeyArray, PyTree
@@ -58,6 +59,12 @@ class MixtureSettings:
                 f"Annealing in {self.cycles} cycles with the power {self.power} was asked for; give at "
                 "least 2 cycles, of which the last is not annealed, and a power above 0."
             )
+        if self.method != "annealed-svgd":
+            refuse_unread(self, "method", "cycles", "power")
+        if self.is_points:
+            refuse_unread(self, "method", "draws")
+        if self.method == "single-guide":
+            refuse_unread(self, "method", "kernel", "per_site", "repulsion")
         if self.temperature != 1 and self.method != "stein":
             raise UserError(
                 f"A temperature of {self.temperature} was combined with the method '{self.method}', "
@@ -87,7 +94,7 @@ class GuideSettings:
     """What every component is, where it does not look at the data."""
 
     family: Literal["mean-field", "full-rank"] = "mean-field"
-    """A normal with a diagonal or with a full covariance."""
+    """A normal with a diagonal or with a full covariance. Points (svgd) are neither, and have no scale."""
     start_scale: float = 0.1
     """Of every latent."""
     start_spread: float = 1.0
