@@ -93,6 +93,12 @@ def made_evaluator(rng: np.random.Generator) -> ev.Evaluator:
     )
 
 
+def made_reported() -> ev.Reported:
+    """A record that states the mean of its rows, 16 of which were evaluated plainly."""
+    rows = np.random.default_rng(5).normal(-30.0, 4.0, 40)
+    return ev.Reported(float(rows.mean()), 40, rows, rows[:16])
+
+
 def made_choices() -> ev.Choices:
     """Three strings, scored alike up to rounding; an estimate without bias; a law that sums to 1."""
     rng = np.random.default_rng(3)
@@ -205,6 +211,7 @@ def made_evidence(step: int) -> ev.Evidence:
         scores=ev.Scores(rng.normal(0.0, 0.1, 64), rng.normal(0.0, 0.1, 64), 1.3, 12.0),
         objective=made_objective(rng),
         evaluator=made_evaluator(rng),
+        reported=made_reported(),
         choices=made_choices(),
         discrete=made_discrete(),
         steps=made_steps(),

@@ -261,6 +261,16 @@ class Evaluator:
 
 
 @dataclass(frozen=True)
+class Reported:
+    """What a run's record says of held-out rows at this step, in nats per sequence."""
+
+    stated: float  # the number in the record
+    num_rows: int  # of the held-out split
+    by_evaluator: Float[np.ndarray, " reported"]  # of every row, by the run's evaluator
+    by_plain: Float[np.ndarray, " some"]  # of the first rows, by plain evaluation
+
+
+@dataclass(frozen=True)
 class Optimiser:
     """How the optimiser answers to made-up gradients: no model in it."""
 
@@ -325,6 +335,7 @@ class Evidence:
     scores: Scores | None = None
     objective: Objective | None = None
     evaluator: Evaluator | None = None
+    reported: Reported | None = None
     choices: Choices | None = None
     discrete: Discrete | None = None
     words: Words | None = None
@@ -381,6 +392,7 @@ _GROUPS: Mapping[str, type] = {
     "scores": Scores,
     "objective": Objective,
     "evaluator": Evaluator,
+    "reported": Reported,
     "choices": Choices,
     "discrete": Discrete,
     "words": Words,
