@@ -35,13 +35,13 @@ from tightbound.diagnose.transform_laws import transform
 from tightbound.evaluation import evaluate
 from tightbound.inference.stein import stein_force
 from tightbound.inference.stepwise import filter_pair, stepwise_pair
-from tightbound.inference.weigh import proposal_score, site_mask, weigh
+from tightbound.inference.weigh import proposal_score, weigh
 from tightbound.models.base import AbstractModel
 from tightbound.models.mean_field import PointMass
 from tightbound.models.mixture import is_mixture, mixtures
 from tightbound.models.sequential import AbstractFiltered
 from tightbound.models.stateful import AbstractStateful, FromPrior, proposed
-from tightbound.terms import Kind
+from tightbound.terms import Kind, mask_of
 from tightbound.train.em import MonteCarloEM, Supervised, heads_averaged_apart
 from tightbound.train.filtering import FilteringObjective
 from tightbound.train.loop import TrainState
@@ -273,7 +273,7 @@ def scores(setup: Setup, pair: Pair, key: PRNGKeyArray) -> ev.Scores | None:
 
     def total(terms, kinds, mask):
         return sum(
-            jnp.where(site_mask(mask, terms[n].shape), terms[n], 0.0).sum()
+            jnp.where(mask_of(mask, terms[n].shape[-1]), terms[n], 0.0).sum()
             for n, kind in model.kinds.items()
             if n in terms and kind in kinds
         )
