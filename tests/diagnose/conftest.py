@@ -227,11 +227,9 @@ def made_evidence(step: int) -> ev.Evidence:
         ),
         data=ev.Data(
             split_names=np.array(["train", "valid", "test"]),
-            mean=np.array([0.30, 0.31, 0.29]),
             scale=np.array([0.45, 0.46, 0.44]),
             smallest=np.zeros(3),
             largest=np.ones(3),
-            spread_of_means=np.full(3, 0.004),
             bad_rows=np.full(3, -1),
             empty_rows=np.full(3, -1),
             duplicate_share=np.zeros(3),
@@ -239,6 +237,13 @@ def made_evidence(step: int) -> ev.Evidence:
             off_support_share=0.0,
             label_accuracy=0.88,
             label_chance=0.12,
+        ),
+        splits=ev.Splits(
+            split_names=np.array(["train", "valid", "test"]),
+            centre=np.array([0.30, 0.31, 0.29]),
+            width=np.array([0.45, 0.46, 0.44]),
+            centre_error=np.full(3, 0.004),
+            width_error=np.full(3, 0.01),
         ),
         gradients=ev.Gradients(
             modules=np.array(["decoder", "q.encoder"]),

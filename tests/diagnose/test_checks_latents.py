@@ -143,3 +143,22 @@ def test_latents_that_all_data_share_may_be_narrow(made):
     for rows, verdict in ((narrow, Verdict.FAULT), (narrow[:1], Verdict.NOT_RUN)):
         history = made.history(latents=Latents(rows, rows))
         assert latents_keep_their_noise(history).verdict is verdict
+
+
+def test_a_proposal_that_is_the_prior_by_construction_has_not_collapsed(made):
+    """No parameters of its own and KL 0 at every draw of every probe, but for rounding. One with
+    parameters has collapsed, and so has one that was not the prior at step 0."""
+    sites = made.sites(np.random.default_rng(0))
+    prior = np.where(sites.observed[:, None, None], 0.0, sites.log_p * (1 + 1e-7))
+    of_model = replace(made.evidence(4).gradients, modules=np.array(["decoder", "prior"]))
+    bootstrap = made.history(sites=replace(sites, log_q=prior), gradients=of_model)
+    finding = latents_are_used(bootstrap)
+    assert finding.verdict is NOT_RUN
+    assert "the prior by construction" in finding.meaning
+    own = made.evidence(4).gradients
+    for history in (
+        [replace(e, gradients=own) for e in bootstrap],
+        [replace(bootstrap[0], sites=sites), *bootstrap[1:]],
+        [replace(e, gradients=None) for e in bootstrap],
+    ):
+        assert latents_are_used(history).verdict is FAULT

@@ -175,7 +175,7 @@ def judge(
         mixtures.every_component_is_used(history),
         data.data_are_finite(seen),
         data.data_can_be_drawn(seen),
-        data.splits_are_alike(seen),
+        data.splits_are_alike(_newest(history, "splits")),
         data.rows_are_different(seen),
         data.splits_are_disjoint(seen),
         data.labels_inform(seen),

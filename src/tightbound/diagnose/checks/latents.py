@@ -50,7 +50,8 @@ def latents_are_used(
     Fault when the mean KL is below `threshold` by `num_errors` standard errors at the last probe
     and from `first_step` on. `asked_for` says that the stated settings make the trivial solution
     the best one (a KL weight above 1, an output noise above the data's top eigenvalue): then a
-    collapse is what was asked for.
+    collapse is what was asked for. Assumes a proposal that could differ from the prior: not run where
+    it has no parameters of its own and is the prior at every draw of every probe.
     """
     code, check = "TB401", "latents_are_used"
     if any(evidence.choices is not None for evidence in history):
@@ -62,6 +63,11 @@ def latents_are_used(
     last, sites = history[-1], history[-1].sites
     if len(sites.num_units) < 2 or sites.log_q[~sites.observed].size == 0:
         return not_run(code, check, "needs draws of a latent site for at least two held-out rows")
+    if _proposes_from_the_prior(history):
+        reason = (
+            "the proposal is the prior by construction: their KL is 0, and nothing has collapsed"
+        )
+        return not_run(code, check, reason)
     with np.errstate(invalid="ignore"):  # inf - inf
         kl = sites.kl
         error = kl.std(ddof=1) / np.sqrt(len(kl))
@@ -90,6 +96,18 @@ def latents_are_used(
         if _steps_were_large(history)
         else (COLLAPSED, COLLAPSED_BY_LARGE_STEPS, DECODER_IGNORES_Z),
     )
+
+
+def _proposes_from_the_prior(history: Sequence[Evidence], *, rounding: float = 1e-5) -> bool:
+    """Whether the proposal has no parameters of its own and gives every draw of every probe the density
+    that the prior gives it, but for rounding: that of a bootstrap filter does."""
+    modules = [name for e in history if e.gradients is not None for name in e.gradients.modules]
+    seen = [e.sites for e in history if e.sites is not None]
+    drawn = [(s.log_p[~s.observed], s.log_q[~s.observed]) for s in seen]
+    if not modules or any(str(name).startswith("q.") for name in modules):
+        return False
+    finite = all(np.isfinite(log_p).all() and np.isfinite(log_q).all() for log_p, log_q in drawn)
+    return finite and all(np.allclose(p, q, rtol=rounding, atol=rounding) for p, q in drawn)
 
 
 def _steps_were_large(history: Sequence[Evidence], *, ratio: float = 0.02) -> bool:
