@@ -255,6 +255,7 @@ def made_evidence(step: int) -> ev.Evidence:
             cosine_of_halves=0.8,
         ),
         line=made_line(np.random.default_rng(7), rise=0.01 * step),
+        schedule=ev.Schedule(1.0),
     )
 
 

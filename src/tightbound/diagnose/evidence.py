@@ -5,7 +5,7 @@ A group is None where it could not be gathered; the checks that read it then say
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -272,7 +272,8 @@ class Reported:
 
 @dataclass(frozen=True)
 class Optimiser:
-    """How the optimiser answers to made-up gradients: no model in it."""
+    """How the optimiser answers to made-up gradients: no model in it. A zero gradient is as many of them as
+    one update comes of; the four figures are NaN where no two updates, or too few for their cost, came."""
 
     unanswered_share: float  # entries whose update is the same for a tenth of the gradient
     late_motion: float  # size of the update after 60 zero gradients, over the first one's
@@ -280,6 +281,7 @@ class Optimiser:
     ignored_share: float  # how often one gradient among zeros never moves anything
     moved: Bool[np.ndarray, " modules"]  # does a gradient move this module at all
     modules: Shaped[np.ndarray, " modules"]
+    gradients_per_update: int = 1  # 0 where no two updates came
 
 
 @dataclass(frozen=True)
@@ -334,6 +336,15 @@ class Line:
 
 
 @dataclass(frozen=True)
+class Schedule:
+    """What the optimiser's schedules do to the size of an update in the steps to come."""
+
+    largest_ahead: (
+        float  # the largest update by this gradient until the last step, over the one now
+    )
+
+
+@dataclass(frozen=True)
 class Evidence:
     """Everything gathered at one step."""
 
@@ -361,6 +372,7 @@ class Evidence:
     splits: Splits | None = None
     gradients: Gradients | None = None
     line: Line | None = None
+    schedule: Schedule | None = None
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """One `.npz` of arrays called "group.field", readable by NumPy alone."""
@@ -419,6 +431,7 @@ _GROUPS: Mapping[str, type] = {
     "splits": Splits,
     "gradients": Gradients,
     "line": Line,
+    "schedule": Schedule,
 }
 
 
@@ -433,6 +446,8 @@ def _load_group(
     values = {}
     with jaxtyped("context"):  # named axes must agree within a group
         for field, entry in entries.items():
+            if entry not in arrays and field.default is not MISSING:
+                continue  # what files of earlier runs do not say
             if entry not in arrays:
                 raise UserError(
                     f"{path} has no entry `{entry}`, which its other entries need. It was edited, or "
