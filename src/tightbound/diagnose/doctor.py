@@ -44,6 +44,7 @@ _EXPLAINS_FIRST = [
     "TB103",
     "TB115",
     "TB116",
+    "TB117",
     "TB607",
     "TB402",
     "TB105",
@@ -168,6 +169,7 @@ def judge(
             history[0], None if uniform is None else uniform.value, per_unit=pooled
         ),
         *_of_sites(sites),
+        latents.kl_is_not_negative(history, is_bound=is_bound),
         latents.latents_are_used(history, asked_for=collapse_asked_for),
         latents.likelihood_listens(scores, observes=sites is None or bool(sites.observed.any())),
         latents.latents_keep_their_noise(history),
