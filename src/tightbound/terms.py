@@ -51,20 +51,20 @@ class Site(eqx.Module):
         return self._total(self.log_q)
 
     def _total(
-        self, score: Float[Array, "samples batch positions"]
+        self, score: Float[Array | np.ndarray, "samples batch positions"]
     ) -> Float[Array, "samples batch"]:
         return jnp.where(mask_of(self.mask, score.shape[-1]), score, 0.0).sum(-1)
 
 
 def mask_of(
-    mask: Bool[Array, "*leading time"], positions: int
-) -> Bool[Array, "*leading positions"]:
+    mask: Bool[Array | np.ndarray, "*leading time"], positions: int
+) -> Bool[Array | np.ndarray, "*leading positions"]:
     """The mask of scores with so many positions: `mask` itself, or, for one value per sequence, whether
     the sequence has a real position. ValueError for any other number."""
     if positions == mask.shape[-1]:
         return mask
     if positions == 1:
-        return mask.any(-1, keepdims=True)
+        return jnp.any(mask, -1, keepdims=True)
     raise ValueError(
         f"A site has {positions} scores for each sequence, but its mask has {mask.shape[-1]} positions. "
         "Give one score for each position, or one for the whole sequence: sum over what is left."

@@ -79,9 +79,10 @@ def tiny(name):
     """The subject with a state of 4, one latent and short words."""
     recipe = SUBJECTS[name]
     sizes = {"latent_size": 1, "hidden_size": 4, "network_size": 4, "num_components": 2}
+    short = {"num_letters": 1} if hasattr(recipe.data, "num_letters") else {}
     return replace(
         recipe,
-        data=replace(recipe.data, num_letters=1),
+        data=replace(recipe.data, **short),
         model=replace(recipe.model, **sizes),
     ).build(0)
 
