@@ -27,26 +27,48 @@ class Site(eqx.Module):
 
     `log_q` is None where the choice is observed, or was drawn jointly with another site that
     holds the joint density. Positions outside `mask` count for nothing, whatever they hold
-    (they are selected away, so even NaN or -inf there is harmless).
+    (they are selected away, so even NaN or -inf there is harmless). `log_p` and `log_q` are masked
+    each by its own shape: what has one value per sequence, as a density scored jointly has, counts
+    once where the mask has a real position.
     """
 
     name: str = eqx.field(static=True)
     kind: Kind = eqx.field(static=True)
-    log_p: Float[Array, "samples batch time"]
-    log_q: Float[Array, "samples batch time"] | None
+    log_p: Float[Array, "samples batch positions"]  # as many as `mask` has, or 1
+    log_q: Float[Array, "samples batch positions_of_q"] | None  # the same, apart from `log_p`
     mask: Bool[Array, "samples batch time"]
 
     @property
     def total_log_p(self) -> Float[Array, "samples batch"]:
         """log p of this site summed over real positions, in nats per sequence."""
-        return jnp.where(self.mask, self.log_p, 0.0).sum(-1)
+        return self._total(self.log_p)
 
     @property
     def total_log_q(self) -> Float[Array, "samples batch"]:
         """log q of this site summed over real positions, in nats per sequence; 0 where it has none."""
         if self.log_q is None:
             return jnp.zeros(self.log_p.shape[:-1], self.log_p.dtype)
-        return jnp.where(self.mask, self.log_q, 0.0).sum(-1)
+        return self._total(self.log_q)
+
+    def _total(
+        self, score: Float[Array | np.ndarray, "samples batch positions"]
+    ) -> Float[Array, "samples batch"]:
+        return jnp.where(mask_of(self.mask, score.shape[-1]), score, 0.0).sum(-1)
+
+
+def mask_of(
+    mask: Bool[Array | np.ndarray, "*leading time"], positions: int
+) -> Bool[Array | np.ndarray, "*leading positions"]:
+    """The mask of scores with so many positions: `mask` itself, or, for one value per sequence, whether
+    the sequence has a real position. ValueError for any other number."""
+    if positions == mask.shape[-1]:
+        return mask
+    if positions == 1:
+        return jnp.any(mask, -1, keepdims=True)
+    raise ValueError(
+        f"A site has {positions} scores for each sequence, but its mask has {mask.shape[-1]} positions. "
+        "Give one score for each position, or one for the whole sequence: sum over what is left."
+    )
 
 
 class LogTerms(eqx.Module):

@@ -63,6 +63,11 @@ def test_a_finished_run_has_asked_the_laws_of_its_trained_state(trained):
     assert [e.step for e in history if e.twin is not None] == [
         0
     ]  # no parameter of the run is in it
+    report = history[-1].reported
+    steps = [json.loads(line) for line in (trained / "steps.jsonl").read_text().splitlines()]
+    assert report is not None
+    assert report.stated == steps[-1]["held_out"]["bound"]["value"]
+    np.testing.assert_allclose(report.by_evaluator[:64], report.by_plain[:64])  # the same draws
 
 
 def test_laws_are_asked_again_of_the_newest_checkpoint(tightbound, trained, monkeypatch):

@@ -1,5 +1,6 @@
 """TB501 to TB506. Oracle: shares, means and scales set by hand."""
 
+from dataclasses import fields as dataclass_fields
 from dataclasses import replace
 
 import numpy as np
@@ -67,13 +68,13 @@ def test_duplicates_matter_in_training_and_overlap_in_any_other_split(seen):
 def test_splits_are_alike_in_mean_and_scale(made, shift, ratio):
     """The second split is shifted by `shift` training scales, and `ratio` times as wide."""
     assume(min(abs(abs(shift) - 0.25), abs(ratio - 1.5), abs(1 / ratio - 1.5)) > 1e-9)
-    seen = replace(
-        made.evidence(0).data,
-        mean=np.array([0.3, 0.3 + 0.4 * shift, 0.3]),
-        scale=np.array([0.4, 0.4 * ratio, 0.4]),
-        spread_of_means=np.full(3, 1e-3),
+    splits = replace(
+        made.evidence(0).splits,
+        centre=np.array([0.3, 0.3 + 0.4 * shift, 0.3]),
+        width=np.array([0.4, 0.4 * ratio, 0.4]),
+        centre_error=np.full(3, 1e-3),
     )
-    finding = splits_are_alike(seen)
+    finding = splits_are_alike(splits)
     shifted, rescaled = abs(shift) > 0.25, max(ratio, 1 / ratio) > 1.5
     assert finding.verdict is (FAULT if shifted or rescaled else OK)
     assert (finding.measured > finding.threshold) == (shifted or rescaled)
@@ -81,24 +82,35 @@ def test_splits_are_alike_in_mean_and_scale(made, shift, ratio):
         assert finding.where == "the valid split"
 
 
-def test_a_shift_within_its_error_is_chance(seen):
-    """A third of a scale, but fewer than eight standard errors of a small split."""
-    far = replace(seen, mean=np.array([0.3, 0.45, 0.3]))
+@pytest.mark.parametrize(
+    ("field", "values", "error"),
+    [
+        ("centre", [0.3, 0.45, 0.3], "centre_error"),  # a third of a scale
+        ("width", [0.4, 0.4, 1.0], "width_error"),  # its logarithm by 0.9
+    ],
+)
+def test_a_difference_within_its_error_is_chance(made, field, values, error):
+    """Fewer than eight standard errors of small splits."""
+    far = replace(made.evidence(0).splits, **{field: np.array(values)})
     assert splits_are_alike(far).verdict is FAULT
-    assert splits_are_alike(replace(far, spread_of_means=np.full(3, 0.02))).verdict is OK
+    assert splits_are_alike(replace(far, **{error: np.full(3, 0.1)})).verdict is OK
 
 
-def test_bad_data_leave_the_comparison_of_splits_open(seen):
+def test_bad_data_leave_the_comparison_of_splits_open(made):
     """TB501 names the row; a fault here as well would be another alarm for one mistake."""
-    bad = replace(seen, mean=np.array([np.nan, 0.3, 0.3]), scale=np.array([np.nan, 0.4, 0.4]))
+    nowhere = np.array([np.nan, 0.3, 0.3])
+    bad = replace(made.evidence(0).splits, centre=nowhere, width=nowhere)
     assert splits_are_alike(bad).verdict is UNDECIDED
 
 
-def test_one_split_cannot_be_compared(seen):
-    fields = ("split_names", "mean", "scale", "smallest", "largest", "spread_of_means", "bad_rows")
+def test_one_split_cannot_be_compared(made, seen):
+    fields = ("split_names", "scale", "smallest", "largest", "bad_rows")
     fields += ("empty_rows", "duplicate_share", "overlap_share")
     one = replace(seen, **{name: getattr(seen, name)[:1] for name in fields})
-    assert splits_are_alike(one).verdict is NOT_RUN
+    splits = made.evidence(0).splits
+    alone = {field.name: getattr(splits, field.name)[:1] for field in dataclass_fields(splits)}
+    assert splits_are_alike(replace(splits, **alone)).verdict is NOT_RUN
+    assert splits_are_alike(None).verdict is NOT_RUN
     assert splits_are_disjoint(one).verdict is NOT_RUN
     assert rows_are_different(one).verdict is OK
 

@@ -12,6 +12,7 @@ from tightbound.diagnose.checks.evaluation import (
     evaluated_under_the_trained_law,
     evaluation_leaves_parameters,
     evaluator_is_plain,
+    report_is_the_bound,
 )
 from tightbound.diagnose.finding import Verdict
 
@@ -201,3 +202,28 @@ def test_without_an_error_over_rows_it_is_not_known_whether_a_baseline_is_better
     """A series that is one row has none: a hair's breadth below is no fault."""
     finding = bound_beats_the_baselines(made.estimate(-50.0, error), made.baselines, finished=True)
     assert finding.verdict is verdict
+
+
+# --- TB610 ---------------------------------------------------------------------------------------
+
+
+def test_a_reported_number_is_held_against_its_rows(made):
+    """Oracle: 40 rows and their mean, by hand. A number of older parameters, of the first batch alone, of
+    rows that are 1 nat too high; an evaluator that leaves out the last rows; noise of its own is allowed."""
+    right = made.evidence(0).reported
+    rows = right.by_evaluator
+    noise = np.random.default_rng(6).normal(0.0, 0.5, 40)
+
+    def verdict(**changes):
+        return report_is_the_bound(replace(right, **changes)).verdict
+
+    assert verdict() is Verdict.OK
+    assert verdict(stated=right.stated + 0.1) is Verdict.FAULT
+    assert verdict(stated=float(rows[:8].mean())) is Verdict.FAULT
+    assert verdict(stated=right.stated + 1, by_evaluator=rows + 1) is Verdict.FAULT
+    assert verdict(stated=float(rows[:32].mean()), by_evaluator=rows[:32]) is Verdict.FAULT
+    other_draws = rows + noise
+    assert verdict(stated=float(other_draws.mean()), by_evaluator=other_draws) is Verdict.OK
+    assert verdict(stated=float("nan")) is Verdict.FAULT
+    assert verdict(by_plain=right.by_plain * np.nan) is Verdict.UNDECIDED
+    assert report_is_the_bound(None).verdict is Verdict.NOT_RUN

@@ -68,11 +68,11 @@ def test_every_check_passes_a_run_in_which_everything_is_right(made):
     filter sums out choices of strings, and a KL is that of numbers: no run has both."""
     numbers, strings = judged(made), judged(made, right(made, "choices"))
     of_choices = {"TB106", "TB107", "TB108", "TB109", "TB110", "TB203"}
-    for findings, not_run in ((numbers, of_choices), (strings, {"TB401"})):
+    for findings, not_run in ((numbers, of_choices), (strings, {"TB117", "TB401"})):
         verdicts = {code: finding.verdict for code, finding in findings.items()}
         expected = {code: Verdict.NOT_RUN if code in not_run else Verdict.OK for code in verdicts}
         assert verdicts == expected
-        assert len(findings) == 60
+        assert len(findings) == 62
         assert all(f.causes == () and f.advice == "" for f in findings.values())
 
 
@@ -156,7 +156,7 @@ def test_what_was_not_gathered_is_not_run_and_says_so(made, group):
         assert finding.not_checked == (finding.meaning,)
         assert finding.meaning
         assert finding.measured is None
-    assert missed or group in UNREAD
+    assert missed or group in (*UNREAD, "schedule")  # probes of earlier versions have none
 
 
 def test_an_estimate_that_is_nan_never_passes(made):
@@ -187,7 +187,7 @@ def test_every_code_has_a_place_in_the_order():
     source = (Path(inspect.getfile(ev)).parent / "overfit.py").read_text()
     codes = set().union(*map(codes_in, MODULES))
     codes |= {code for code in ("TB218",) if f'"{code}"' in source}
-    assert len(codes) == 61
+    assert len(codes) == 63
     findings = [Finding(c, "check", Verdict.FAULT, 1.0, 0.0, "", "", "") for c in sorted(codes)]
     assert {f.code for f in ranked(findings)} == codes
 
@@ -256,7 +256,7 @@ sys.meta_path.insert(0, Blocked())
 import numpy as np
 from tightbound.diagnose.doctor import judge, judge_weights, ranked
 from tightbound.diagnose.evidence import Evidence
-assert len(judge([Evidence(step=0)])) == 60
+assert len(judge([Evidence(step=0)])) == 62
 assert len(ranked(judge_weights(np.random.default_rng(0).normal(size=(50, 4))))) == 4
 """
     subprocess.run([sys.executable, "-c", program], check=True, capture_output=True)

@@ -8,6 +8,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from tightbound.diagnose.checks.latents import (
+    kl_is_not_negative,
     latents_are_used,
     latents_keep_their_noise,
     likelihood_listens,
@@ -143,3 +144,69 @@ def test_latents_that_all_data_share_may_be_narrow(made):
     for rows, verdict in ((narrow, Verdict.FAULT), (narrow[:1], Verdict.NOT_RUN)):
         history = made.history(latents=Latents(rows, rows))
         assert latents_keep_their_noise(history).verdict is verdict
+
+
+def test_a_proposal_that_is_the_prior_by_construction_has_not_collapsed(made):
+    """No parameters of its own and KL 0 at every draw of every probe, but for rounding. One with
+    parameters has collapsed, and so has one that was not the prior at step 0."""
+    sites = made.sites(np.random.default_rng(0))
+    prior = np.where(sites.observed[:, None, None], 0.0, sites.log_p * (1 + 1e-7))
+    of_model = replace(made.evidence(4).gradients, modules=np.array(["decoder", "prior"]))
+    bootstrap = made.history(sites=replace(sites, log_q=prior), gradients=of_model)
+    finding = latents_are_used(bootstrap)
+    assert finding.verdict is NOT_RUN
+    assert "the prior by construction" in finding.meaning
+    own = made.evidence(4).gradients
+    for history in (
+        [replace(e, gradients=own) for e in bootstrap],
+        [replace(bootstrap[0], sites=sites), *bootstrap[1:]],
+        [replace(e, gradients=None) for e in bootstrap],
+    ):
+        assert latents_are_used(history).verdict is FAULT
+
+
+@pytest.mark.parametrize("repeats", [0, 1, 2, 6])
+def test_a_kl_below_zero_is_a_fault_and_never_a_collapse(made, repeats):
+    """Exact draws of q = N(1, 1/4) beside p = N(0, 1) in six positions. Oracle: the KL in closed form; with
+    log q counted `repeats` times it is what Gibbs' inequality forbids, unless counted once (or never, where
+    it is -log p and positive)."""
+    rng = np.random.default_rng(0)
+    z = 1.0 + 0.5 * rng.normal(size=(200, 16, 6))
+    log_p = (-0.5 * z**2 - 0.5 * np.log(2 * np.pi)).sum(-1)
+    log_q = (-2.0 * (z - 1.0) ** 2 - np.log(0.5) - 0.5 * np.log(2 * np.pi)).sum(-1)
+    sites = made.sites(rng)
+    sites = replace(
+        sites,
+        log_p=np.stack([log_p, sites.log_p[1]]),
+        log_q=np.stack([repeats * log_q, sites.log_q[1]]),
+    )
+    history = made.history(sites=sites)
+    finding, used = kl_is_not_negative(history), latents_are_used(history)
+    below = repeats == 6  # the entropy of q is what is taken off too often
+    expected = 6 * (
+        repeats * (-0.5 - np.log(0.5)) + 0.5 * (1 + 0.25) + 0.5 * (1 - repeats) * np.log(2 * np.pi)
+    )
+    assert finding.measured == pytest.approx(expected, abs=0.3)
+    assert finding.verdict is (FAULT if expected < 0 else OK)
+    assert used.verdict is (NOT_RUN if expected < 0 else OK)
+    assert not below or finding.causes[0].name == "log_q_or_prior_counted_wrongly"
+
+
+def test_a_kl_near_zero_is_judged_by_the_error_of_its_draws(made):
+    """Differences of a known mean and a known standard error: +-1 around it, over 16 rows of 200 draws."""
+    sites = made.sites(np.random.default_rng(0))
+    signs = np.tile([-1.0, 1.0], 100)[:, None] * np.ones(16)
+    error = np.std(signs[:, 0], ddof=1) / np.sqrt(200 * 16)
+
+    def verdict(mean, **changes):
+        log_q = np.stack([sites.log_p[0] + mean + signs, sites.log_q[1]])
+        history = made.history(sites=replace(sites, log_q=log_q), **changes)
+        return kl_is_not_negative(history).verdict
+
+    found = [verdict(factor * error) for factor in (0.0, -2.0, -4.0, -7.0, np.nan)]
+    assert found == [OK, OK, UNDECIDED, FAULT, UNDECIDED]
+    points = replace(made.evidence(0).scores, proposal=np.zeros(0))
+    assert verdict(-1.0, scores=points) is NOT_RUN
+    assert verdict(-1.0, choices=made.choices()) is NOT_RUN
+    assert kl_is_not_negative(made.history(sites=sites), is_bound=False).verdict is NOT_RUN
+    assert kl_is_not_negative([]).verdict is NOT_RUN

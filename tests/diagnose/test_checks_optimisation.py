@@ -19,7 +19,7 @@ from tightbound.diagnose.checks.optimisation import (
     updates_help_other_rows,
     values_are_finite,
 )
-from tightbound.diagnose.evidence import Evidence, Line, Optimiser
+from tightbound.diagnose.evidence import Evidence, Line, Optimiser, Schedule
 from tightbound.diagnose.finding import Verdict
 
 FAULT, OK, UNDECIDED, NOT_RUN = Verdict.FAULT, Verdict.OK, Verdict.UNDECIDED, Verdict.NOT_RUN
@@ -366,3 +366,33 @@ def test_a_run_that_has_gained_nearly_all_is_not_too_slow(made):
         assert updates_are_large_enough(history).verdict is verdict
     points = updates_are_large_enough(made.history(line=straight), is_bound=False)
     assert points.verdict is Verdict.NOT_RUN
+
+
+def test_a_warm_up_is_not_too_small_however_long_it_is(made):
+    """Updates are to be ten times larger at every probe, or at all but the last two: not run. Once three
+    probes have the schedule's own size, they alone are judged."""
+    low = slow(made, 20.0, STEPS)
+
+    def rising(last, ratio=10.0):
+        return [replace(e, schedule=Schedule(ratio if e.step < last else 1.0)) for e in low]
+
+    for last in (400, 300, 200):
+        finding = updates_are_large_enough(rising(last))
+        assert finding.verdict is NOT_RUN
+        assert "still rising" in finding.meaning
+    assert updates_are_large_enough(rising(100)).verdict is FAULT
+    assert updates_are_large_enough(rising(400, 1.9)).verdict is FAULT
+    assert updates_are_large_enough(rising(400, np.nan)).verdict is NOT_RUN
+    fine = [replace(e, line=slow(made, 5.0, [e.step])[0].line) for e in rising(64)]
+    assert updates_are_large_enough(fine).verdict is OK
+
+
+@pytest.mark.parametrize("count", [0, 33, 100])
+def test_an_optimiser_that_did_not_move_often_enough_is_not_judged(count):
+    nan = float("nan")
+    silent = Optimiser(nan, nan, nan, nan, RIGHT.moved, RIGHT.modules, count)
+    for check in (gradients_are_forgotten, every_gradient_counts, clipping_leaves_sizes):
+        finding = check(silent)
+        assert finding.verdict is NOT_RUN
+        assert ("takes too long" in finding.meaning) == (count > 0)
+    assert every_module_moves(silent).verdict is OK

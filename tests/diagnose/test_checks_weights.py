@@ -101,7 +101,7 @@ def test_heavy_tails_in_more_than_a_tenth_of_the_rows_are_undecided(heavy_rows):
 
 def test_ties_that_hide_the_tail_do_not_pass():
     """k-hat is then NaN: it is not below the threshold."""
-    column = np.repeat([0.0, 1.0, 2.0, 3.0], [50, 20, 25, 5])
+    column = np.repeat([0.0, 1.0, 2.0, 3.0], [100, 40, 50, 10])
     tied = np.tile(column[:, None], (1, 4))
     assert np.isnan(pareto_shape(tied)).all()
     finding = tails_are_light_enough(tied)
@@ -118,6 +118,24 @@ def test_one_bad_weight_leaves_the_other_questions_open(bad):
         assert check(values).verdict is NOT_RUN
 
 
-def test_tails_need_25_draws():
-    assert tails_are_light_enough(log_weights(samples=24)).verdict is NOT_RUN
-    assert tails_are_light_enough(log_weights(samples=25)).verdict is not NOT_RUN
+def test_tails_need_enough_draws_for_a_standard_error_of_a_quarter():
+    """k-hat's is (1 + k) / sqrt(M), M = min(S / 5, 3 sqrt(S)), at the threshold's own k."""
+
+    def error(samples):
+        return (2 - 1 / np.log10(samples)) / np.sqrt(min(samples / 5, 3 * np.sqrt(samples)))
+
+    assert error(200) < 0.25 < error(180)
+    few = tails_are_light_enough(log_weights(samples=199))
+    assert few.verdict is NOT_RUN
+    assert "evaluate with 200 or more" in few.meaning
+    assert tails_are_light_enough(log_weights(samples=200)).verdict is not NOT_RUN
+
+
+def test_heavy_tails_come_with_what_to_do():
+    """A proposal at half the posterior's scale, in ten dimensions: weights without a variance."""
+    rng = np.random.default_rng(1)
+    z = 0.5 * rng.normal(size=(400, 10, 16))
+    heavy = tails_are_light_enough((-0.5 * z**2 + 2.0 * z**2).sum(1))
+    assert heavy.verdict is UNDECIDED
+    assert "lower bound" in heavy.meaning
+    assert "more draws or a wider proposal" in heavy.meaning

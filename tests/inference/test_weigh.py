@@ -277,3 +277,107 @@ def test_a_proposal_that_lacks_a_latent_or_names_another_is_refused(drawn, score
     assert weigh(TwoLatents(), good, batch, num_samples=1, key=jax.random.key(0)).log_weights.shape
     with pytest.raises(ValueError, match=words):
         weigh(TwoLatents(), Named(drawn, scored), batch, num_samples=1, key=jax.random.key(0))
+
+
+class JointNormal(eqx.Module):
+    """N(centre, scale^2) of every latent, scored in the way that `scored` names."""
+
+    centre: jax.Array
+    scale: jax.Array
+    scored: str = eqx.field(static=True)
+
+    def sample(self, key):
+        return self.centre + self.scale * jax.random.normal(key, self.centre.shape)
+
+    def log_prob(self, value):
+        each = Normal(self.centre, self.scale).log_prob(value)
+        return {
+            "joint": lambda: each.sum(),
+            "once": lambda: {"z": each.sum()[None]},
+            "each": lambda: {"z": each},
+        }[self.scored]()
+
+
+class Independent(AbstractModel):
+    """z_t ~ N(0, 1), x_t ~ N(z_t, 1) at every real position; `scored` says how each site is returned."""
+
+    kinds = {"z": Kind.LATENT, "x": Kind.OBSERVED}
+
+    scored: str = eqx.field(static=True, default="each")
+
+    def sample_prior(self, key):
+        return jax.random.normal(key, (6,))
+
+    def sample_likelihood(self, z, key):
+        return z + jax.random.normal(key, z.shape)
+
+    def score(self, x, z):
+        each = {"z": Normal(0.0, 1.0).log_prob(z), "x": Normal(z, 1.0).log_prob(x)}
+        if self.scored == "once":
+            return {name: score.sum()[None] for name, score in each.items()}
+        return {
+            "each": lambda: each,
+            "scalar": lambda: {"z": each["z"].sum(), "x": each["x"]},
+            "number": lambda: {"z": 1.0, "x": each["x"]},
+            "tuple": lambda: (each["z"], each["x"]),
+            "list": lambda: [each["z"], each["x"]],
+            "missing": lambda: {"x": each["x"]},
+            "unknown": lambda: each | {"y": each["x"]},
+            "batch": lambda: {"z": each["z"][None], "x": each["x"]},
+            "fewer": lambda: {"z": each["z"][:4], "x": each["x"]},
+            "numpy": lambda: {"z": np.asarray(each["z"]), "x": each["x"]},
+        }[self.scored]()
+
+
+class ExactPosterior(AbstractProposal):
+    """q(z | x) = p(z | x) = N(x / 2, 1 / 2)."""
+
+    scored: str = eqx.field(static=True)
+
+    def proposal(self, x):
+        return JointNormal(x / 2, jnp.sqrt(jnp.full(x.shape, 0.5)), self.scored)
+
+
+SIX = jnp.array([[0.4, -1.1, 0.9, 0.2, -0.3, 1.7], [1.5, 0.1, -2.0, 0.6, 0.0, 0.3]])
+
+
+def weigh_independent(model, proposal, positions=6):
+    mask = jnp.ones((2, positions), bool)
+    batch = Batch(SIX, mask, mask.sum(1), jnp.arange(2))
+    return weigh(model, proposal, batch, num_samples=3, key=jax.random.key(0))
+
+
+@pytest.mark.parametrize("positions", [6, 1])
+@pytest.mark.parametrize("of_q", ["joint", "once", "each"])
+@pytest.mark.parametrize("of_p", ["each", "once"])
+def test_each_score_counts_by_its_own_shape(of_p, of_q, positions):
+    """Oracle: with the exact posterior as q every weight is p(x), whose log is the sum of N(x_t; 0, 2)
+    in closed form, whether log p and log q are of positions or of the whole. What a mask of one position
+    does not cover is refused."""
+    model, proposal = Independent(of_p), ExactPosterior(of_q)
+    if positions == 1 and "each" in (of_p, of_q):
+        with pytest.raises(ValueError, match=r"with shape \(6,\), but the mask .* shape \(1,\)"):
+            weigh_independent(model, proposal, positions)
+        return
+    terms = weigh_independent(model, proposal, positions)
+    log_p_x = Normal(0.0, jnp.sqrt(2.0)).log_prob(SIX).sum(1)
+    assert_allclose(terms.log_weights, jnp.broadcast_to(log_p_x, (3, 2)), rtol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("scored", "sentence"),
+    [
+        ("scalar", r"log p of 'z' with shape \(\), .* use `\[None\]` on a single number"),
+        ("number", r"log p of 'z' as a float, but an array was meant"),
+        ("tuple", r"returned a tuple, but a dictionary of sites was meant"),
+        ("list", r"returned a list, but a dictionary of sites was meant"),
+        ("missing", r"\['x'\], but `kinds` names \['z', 'x'\]: 'z' is not scored"),
+        ("unknown", r"'y' is unknown"),
+        ("batch", r"'z' with shape \(1, 6\), .* leave samples and batch to `weigh`"),
+        ("fewer", r"'z' with shape \(4,\), but the mask of one sequence has shape \(6,\)"),
+        ("numpy", r"Independent or ExactPosterior uses a NumPy function"),
+    ],
+)
+def test_what_a_score_may_not_be_is_refused_in_one_sentence(scored, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        weigh_independent(Independent(scored), ExactPosterior("joint"))

@@ -225,6 +225,7 @@ def bedside(setup: "Setup", folder: "RunFolder") -> "Callable[[Progress], Eviden
     interrupted run has gathered it already."""
     from tightbound.diagnose.laws.gather import gather_laws, laws_of_state
     from tightbound.diagnose.probes import FEW, MANY, is_probe_step, make_probe
+    from tightbound.diagnose.report_laws import reported
 
     probe = make_probe(setup)
 
@@ -237,6 +238,10 @@ def bedside(setup: "Setup", folder: "RunFolder") -> "Callable[[Progress], Eviden
             evidence = gather_laws(setup, progress.state)
         elif progress.status in ("finished", "plateau", "out of time"):
             evidence = laws_of_state(setup, progress.state)
+            if progress.logged is not None and "held_out" in progress.logged:
+                stated = float(progress.logged["held_out"]["bound"]["value"])
+                report = reported(setup, progress.state, stated)
+                evidence = dataclasses.replace(evidence, reported=report)
         else:
             evidence = probe(progress.state, num_samples=MANY if last else FEW)
         evidence.save(path)

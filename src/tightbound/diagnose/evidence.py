@@ -5,7 +5,7 @@ A group is None where it could not be gathered; the checks that read it then say
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -261,8 +261,19 @@ class Evaluator:
 
 
 @dataclass(frozen=True)
+class Reported:
+    """What a run's record says of held-out rows at this step, in nats per sequence."""
+
+    stated: float  # the number in the record
+    num_rows: int  # of the held-out split
+    by_evaluator: Float[np.ndarray, " reported"]  # of every row, by the run's evaluator
+    by_plain: Float[np.ndarray, " some"]  # of the first rows, by plain evaluation
+
+
+@dataclass(frozen=True)
 class Optimiser:
-    """How the optimiser answers to made-up gradients: no model in it."""
+    """How the optimiser answers to made-up gradients: no model in it. A zero gradient is as many of them as
+    one update comes of; the four figures are NaN where no two updates, or too few for their cost, came."""
 
     unanswered_share: float  # entries whose update is the same for a tenth of the gradient
     late_motion: float  # size of the update after 60 zero gradients, over the first one's
@@ -270,6 +281,7 @@ class Optimiser:
     ignored_share: float  # how often one gradient among zeros never moves anything
     moved: Bool[np.ndarray, " modules"]  # does a gradient move this module at all
     modules: Shaped[np.ndarray, " modules"]
+    gradients_per_update: int = 1  # 0 where no two updates came
 
 
 @dataclass(frozen=True)
@@ -277,11 +289,9 @@ class Data:
     """The data as stored and as the model sees it."""
 
     split_names: Shaped[np.ndarray, " split"]
-    mean: Float[np.ndarray, " split"]  # of all numbers the model sees
-    scale: Float[np.ndarray, " split"]
+    scale: Float[np.ndarray, " split"]  # standard deviation of all numbers the model sees
     smallest: Float[np.ndarray, " split"]
     largest: Float[np.ndarray, " split"]
-    spread_of_means: Float[np.ndarray, " split"]  # standard error of `mean` over rows
     bad_rows: Int[np.ndarray, " split"]  # first row with a value that is not finite, or -1
     empty_rows: Int[np.ndarray, " split"]  # first row without a real step, or -1
     duplicate_share: Float[np.ndarray, " split"]  # rows that stand elsewhere in the split
@@ -289,6 +299,18 @@ class Data:
     off_support_share: float  # of the training numbers the likelihood gives zero density
     label_accuracy: float  # nearest class mean on held-out rows; NaN without labels
     label_chance: float
+
+
+@dataclass(frozen=True)
+class Splits:
+    """Centre and width of what the model sees of every split, which a few numbers far out cannot move:
+    each split's numbers are first pulled in to a window around its own middle 98 %."""
+
+    split_names: Shaped[np.ndarray, " split"]
+    centre: Float[np.ndarray, " split"]  # mean
+    width: Float[np.ndarray, " split"]  # standard deviation
+    centre_error: Float[np.ndarray, " split"]  # standard errors over rows, 0 of a single row
+    width_error: Float[np.ndarray, " split"]  # that of the width over the width itself
 
 
 @dataclass(frozen=True)
@@ -314,6 +336,15 @@ class Line:
 
 
 @dataclass(frozen=True)
+class Schedule:
+    """What the optimiser's schedules do to the size of an update in the steps to come."""
+
+    largest_ahead: (
+        float  # the largest update by this gradient until the last step, over the one now
+    )
+
+
+@dataclass(frozen=True)
 class Evidence:
     """Everything gathered at one step."""
 
@@ -325,6 +356,7 @@ class Evidence:
     scores: Scores | None = None
     objective: Objective | None = None
     evaluator: Evaluator | None = None
+    reported: Reported | None = None
     choices: Choices | None = None
     discrete: Discrete | None = None
     words: Words | None = None
@@ -337,8 +369,10 @@ class Evidence:
     transform: Transform | None = None
     optimiser: Optimiser | None = None
     data: Data | None = None
+    splits: Splits | None = None
     gradients: Gradients | None = None
     line: Line | None = None
+    schedule: Schedule | None = None
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """One `.npz` of arrays called "group.field", readable by NumPy alone."""
@@ -381,6 +415,7 @@ _GROUPS: Mapping[str, type] = {
     "scores": Scores,
     "objective": Objective,
     "evaluator": Evaluator,
+    "reported": Reported,
     "choices": Choices,
     "discrete": Discrete,
     "words": Words,
@@ -393,8 +428,10 @@ _GROUPS: Mapping[str, type] = {
     "transform": Transform,
     "optimiser": Optimiser,
     "data": Data,
+    "splits": Splits,
     "gradients": Gradients,
     "line": Line,
+    "schedule": Schedule,
 }
 
 
@@ -409,6 +446,8 @@ def _load_group(
     values = {}
     with jaxtyped("context"):  # named axes must agree within a group
         for field, entry in entries.items():
+            if entry not in arrays and field.default is not MISSING:
+                continue  # what files of earlier runs do not say
             if entry not in arrays:
                 raise UserError(
                     f"{path} has no entry `{entry}`, which its other entries need. It was edited, or "

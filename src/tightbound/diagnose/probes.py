@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from jax.flatten_util import ravel_pytree
-from jaxtyping import Array, Bool, Float, PRNGKeyArray, PyTree
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree
 
 from tightbound.data.batch import Batch, Split
 from tightbound.data.sequences import Sequence
@@ -68,8 +68,8 @@ class Probe:
         pair = (state.model, state.proposal)
         drawn = self.look_at_draws(pair, self.held_out, self.key, num_samples)
         moved = self.look_at_update(state, self.same, self.other, self.key)
-        (terms, latents, residuals, worth), (gradients, line, mixed, motion) = jax.device_get(
-            (drawn, moved)
+        (terms, latents, residuals, worth), (gradients, line, mixed, motion, ahead) = (
+            jax.device_get((drawn, moved))
         )
         same, other = np.split(line, 2, axis=1)
         return ev.Evidence(
@@ -87,6 +87,7 @@ class Probe:
                 cosine_of_halves=float(gradients["cosine_of_halves"]),
             ),
             line=ev.Line(np.array(MULTIPLES), same=same, other=other),
+            schedule=ev.Schedule(float(ahead)),
             mixtures=mixtures_on_host(state.model, mixed),
             components=components_on_host(worth, motion),
             guard=self.look_at_guard(state),
@@ -115,22 +116,95 @@ def make_probe(setup: Setup) -> Probe:
         same, other = noise(same, noise_key), noise(other, noise_key)
         pair = (state.model, state.proposal)
         gradient, gradients = _gradients(setup, state, same, draw_key)
-        update, _ = setup.optimiser.update(
-            gradient, state.opt_state, eqx.filter(pair, eqx.is_inexact_array)
+        parameters = eqx.filter(pair, eqx.is_inexact_array)
+        update, opt_state = next_update(setup.optimiser, gradient, state.opt_state, parameters)
+        steps_left = setup.run.steps - state.step
+        ahead = largest_ahead(
+            setup.optimiser, gradient, update, opt_state, parameters, steps_left=steps_left
         )
         update = optax.tree.scale(state.learning_rate_scale, update)
         gradients["update_norm"] = _norms(update)
         both = jax.tree.map(lambda a, b: jnp.concatenate([a, b]), same, other)
         has_parts = bool(mixtures(state.proposal))
         line, gains = _along(pair, update, both, draw_key, in_parts=has_parts)
-        parameters = eqx.filter(pair, eqx.is_inexact_array)
         motion = motion_of_components(setup, parameters, gradient, update)
         if motion is not None:
             motion["gains"] = gains
-        return gradients, line, component_differences(state.model, gradient[0]), motion
+        differences = component_differences(state.model, gradient[0])
+        return gradients, line, differences, motion, ahead
 
     key = jax.random.fold_in(jax.random.key(setup.seed), 0xD0C)
     return Probe(*probe_batches(setup), key, look_at_draws, look_at_update, watch_guard(setup))
+
+
+_MOST_CALLS = 32
+
+
+def next_update(
+    optimiser: optax.GradientTransformation, gradient: PyTree, state: PyTree, parameters: PyTree
+) -> tuple[PyTree, PyTree]:
+    """The first update that moves something if this gradient is given again and again, and the optimiser's
+    state before it: one that accumulates gradients waits for several. Zeros if 32 gradients move nothing."""
+
+    def waits(carry):
+        calls, update, _, _ = carry
+        still = [~(leaf != 0).any() for leaf in jax.tree.leaves(update)]
+        return (calls < _MOST_CALLS) & jnp.all(jnp.array(still))
+
+    def ask(carry):
+        calls, _, _, state = carry
+        update, after = optimiser.update(gradient, state, parameters)
+        return calls + 1, update, state, after
+
+    nothing = jax.tree.map(jnp.zeros_like, gradient)
+    _, update, before, _ = jax.lax.while_loop(
+        waits, ask, (jnp.zeros((), int), nothing, state, state)
+    )
+    return update, before
+
+
+def largest_ahead(
+    optimiser: optax.GradientTransformation,
+    gradient: PyTree,
+    update: PyTree,
+    state: PyTree,
+    parameters: PyTree,
+    *,
+    steps_left: Int[Array, ""],
+    num_looks: int = 16,
+) -> Float[Array, ""]:
+    """The largest update that the optimiser would make of this gradient at steps to come, over `update`,
+    which it makes now: its schedules are moved on, its moments stay. 1 where no update moves anything."""
+
+    def size_after(share):
+        steps = jnp.ceil(share * steps_left).astype(int)
+        later, _ = optimiser.update(gradient, later_in_schedule(state, steps), parameters)
+        return optax.tree.norm(later)
+
+    largest = jax.lax.map(size_after, jnp.arange(1, num_looks + 1) / num_looks).max()
+    now = optax.tree.norm(update)
+    return jnp.where(now > 0, largest / now, jnp.where(largest > 0, jnp.inf, 1.0))
+
+
+def later_in_schedule(state: PyTree, steps: Int[Array, ""]) -> PyTree:
+    """The state of an optimiser with the counts of its schedules `steps` further: of optax's states those
+    that count and hold nothing else, and those that hold hyperparameters."""
+
+    def is_schedule(node: Any) -> bool:
+        names = getattr(node, "_fields", ())
+        return names == ("count",) or "hyperparams" in names
+
+    def moved(node: Any) -> Any:
+        if not is_schedule(node):
+            return node
+        held = {
+            name: later_in_schedule(getattr(node, name), steps)
+            for name in ("hyperparams_states", "inner_state")
+            if hasattr(node, name)
+        }
+        return node._replace(count=node.count + steps.astype(node.count.dtype), **held)
+
+    return jax.tree.map(moved, state, is_leaf=is_schedule)
 
 
 def probe_batches(setup: Setup) -> tuple[Batch, Batch, Batch]:

@@ -5,10 +5,11 @@ from typing import Literal
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Key, PRNGKeyArray, PyTree
+from jaxtyping import Array, Float, Key, PRNGKeyArray, PyTree
 
 from tightbound.data.batch import Batch
 from tightbound.inference.filtered import weigh_filtered
+from tightbound.inference.shapes import checked_log_q, checked_scores, numpy_is_named
 from tightbound.inference.stepwise import weigh_stepwise
 from tightbound.models.base import (
     AbstractModel,
@@ -19,7 +20,7 @@ from tightbound.models.base import (
 )
 from tightbound.models.sequential import AbstractFiltered
 from tightbound.models.stateful import AbstractStateful, AbstractStepwise, constant
-from tightbound.terms import Kind, LogTerms, Site
+from tightbound.terms import Kind, LogTerms, Site, mask_of
 
 GradientPath = Literal["full", "stop_proposal", "doubly", "stop_draw"]
 _NOISE = 0xD20  # folded into the key of a sequence: that of its first draw is not used twice
@@ -83,12 +84,15 @@ def weigh(
         score = partial(model.score, x)
         if training and isinstance(model, AbstractRegularised):
             score = partial(score, key=jax.random.fold_in(keys[0], _NOISE))
-        log_p = _over_samples(score)(z)
-        log_q = _over_samples(lambda z: proposal_score(model, scored_q, z))(z)
+        log_p = _over_samples(lambda z: checked_scores(model, score(z), mask.shape[-1]))(z)
+        log_q = _over_samples(
+            lambda z: checked_log_q(q, proposal_score(model, scored_q, z), mask.shape[-1])
+        )(z)
         return log_p, log_q
 
     mask = jnp.asarray(batch.mask)
-    log_p, log_q = jax.vmap(one_sequence, out_axes=1)(batch.x, mask, jnp.asarray(batch.rows))
+    with numpy_is_named(model, proposal):
+        log_p, log_q = jax.vmap(one_sequence, out_axes=1)(batch.x, mask, jnp.asarray(batch.rows))
     return LogTerms(
         sites=tuple(
             _site(name, kind, log_p[name], log_q.get(name), mask)
@@ -162,7 +166,7 @@ def _normalised_weights(model, q, x, mask, z) -> Float[Array, " samples"]:
     """softmax of the log-weights over the samples of one sequence, as constants."""
 
     def total(term):
-        return jnp.where(site_mask(mask, term.shape), term, 0.0).sum()
+        return jnp.where(mask_of(mask, term.shape[-1]), term, 0.0).sum()
 
     def log_weight(z):
         log_p, log_q = model.score(x, z), proposal_score(model, q, z)
@@ -182,13 +186,8 @@ def _scale_cotangent(z: PyTree[Array], weight: Float[Array, " samples"]) -> PyTr
     return jax.tree.map(scale, z)
 
 
-def site_mask(mask: Bool[Array, "*batch time"], shape: tuple[int, ...]) -> Bool[Array, "..."]:
-    """The mask of a site whose scores have `shape`: one position per sequence is real wherever the
-    sequence has a real position."""
-    if shape[-1] != mask.shape[-1]:
-        mask = mask.any(-1, keepdims=True)
-    return jnp.broadcast_to(mask, shape)
-
-
 def _site(name: str, kind: Kind, log_p: Array, log_q: Array | None, mask: Array) -> Site:
-    return Site(name=name, kind=kind, log_p=log_p, log_q=log_q, mask=site_mask(mask, log_p.shape))
+    """The mask has every position where one of the two has, and one where both are of the sequence."""
+    longest = max(score.shape[-1] for score in (log_p, log_q) if score is not None)
+    mask = jnp.broadcast_to(mask_of(mask, longest), (*log_p.shape[:-1], longest))
+    return Site(name=name, kind=kind, log_p=log_p, log_q=log_q, mask=mask)

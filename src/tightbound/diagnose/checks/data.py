@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from tightbound.diagnose.evidence import Data, Symbols, Transform
+from tightbound.diagnose.evidence import Data, Splits, Symbols, Transform
 from tightbound.diagnose.finding import Cause, Finding, Verdict, not_run
 
 BAD_VALUES = Cause(
@@ -119,7 +119,7 @@ def data_can_be_drawn(data: Data | None, *, threshold: float = 0.01) -> Finding:
 
 
 def splits_are_alike(
-    data: Data | None,
+    splits: Splits | None,
     *,
     num_errors: float = 8.0,
     tolerance: float = 0.25,
@@ -127,27 +127,32 @@ def splits_are_alike(
 ) -> Finding:
     """TB503. Do the splits have one mean and one scale?
 
-    Measured: the largest difference from the training split's mean in units of its scale. Fault
-    beyond `tolerance` and `num_errors` standard errors over rows, or where the scales differ by
-    more than `factor`, which then is what is measured. Undecided where one is not finite, or where a
-    split is a single row (a series cut by time), whose mean has no error over rows.
+    Reads mean and standard deviation of numbers that were pulled in to a window around the split's middle
+    98 %, so that a few far out decide nothing. Measured: the largest difference from the training split's
+    mean in units of its scale. Fault beyond `tolerance` and `num_errors` standard errors over rows, or
+    where the scales differ by more than `factor` and by as many errors, which then is what is measured.
+    Undecided where one is not finite, or where a split is a single row (a series cut by time), which has
+    no error over rows. Assumes independent rows.
     """
     code, check = "TB503", "splits_are_alike"
-    if data is None or len(data.split_names) < 2:
-        return not_run(code, check, "there is only one split")
-    scale = np.maximum(data.scale, 1e-12)
-    with np.errstate(invalid="ignore"):  # inf - inf
-        off = np.abs(data.mean - data.mean[0]) / scale[0]
-        ratio = np.maximum(scale / scale[0], scale[0] / scale)
-    error = np.sqrt(data.spread_of_means**2 + data.spread_of_means[0] ** 2) / scale[0]
-    single = (data.spread_of_means == 0) | (data.spread_of_means[0] == 0)
-    shifted = (off > tolerance) & (off > num_errors * error) & ~single
-    rescaled = (ratio > factor) & ~single
+    if splits is None or len(splits.split_names) < 2:
+        return not_run(code, check, "there is only one split, or their widths were not gathered")
+    width = np.maximum(splits.width, 1e-12)
+    with np.errstate(invalid="ignore", over="ignore"):  # inf - inf
+        off = np.abs(splits.centre - splits.centre[0]) / width[0]
+        ratio = np.maximum(width / width[0], width[0] / width)
+        centre_error = np.hypot(splits.centre_error, splits.centre_error[0]) / width[0]
+        width_error = np.hypot(splits.width_error, splits.width_error[0])
+        single = (splits.centre_error == 0) | (splits.centre_error[0] == 0)
+        shifted = (off > tolerance) & (off > num_errors * centre_error) & ~single
+        rescaled = (ratio > factor) & (np.log(ratio) > num_errors * width_error) & ~single
     fault = bool(shifted.any() or rescaled.any())
     by_scale = bool(rescaled.any()) and not shifted.any()
     measured, threshold = (ratio, factor) if by_scale else (off, tolerance)
-    worst = int(measured.argmax())
-    known = np.isfinite([data.mean, data.scale, data.spread_of_means]).all() and not single.any()
+    at_fault = rescaled if by_scale else shifted | (not fault)
+    worst = int(np.where(at_fault, measured, -np.inf).argmax())
+    numbers = [splits.centre, splits.width, splits.centre_error, splits.width_error]
+    known = np.isfinite(numbers).all() and not single.any()
     return Finding(
         code,
         check,
@@ -155,9 +160,9 @@ def splits_are_alike(
         float(measured[worst]),
         threshold,
         "times the training split's scale" if by_scale else "of the training split's scale",
-        f"the {data.split_names[worst]} split",
-        f"What the model sees has mean {data.mean[worst]:.3g} and scale {data.scale[worst]:.3g} there, "
-        f"{data.mean[0]:.3g} and {data.scale[0]:.3g} in training.",
+        f"the {splits.split_names[worst]} split",
+        f"What the model sees has mean {splits.centre[worst]:.3g} and scale {splits.width[worst]:.3g} "
+        f"there, {splits.centre[0]:.3g} and {splits.width[0]:.3g} in training.",
         (SPLITS_DIFFER,) if fault else (),
     )
 

@@ -7,7 +7,7 @@ from jaxtyping import Float
 
 from tightbound.diagnose.checks.data import OVERLAP
 from tightbound.diagnose.checks.steps import FUTURE_READ
-from tightbound.diagnose.evidence import Evaluator
+from tightbound.diagnose.evidence import Evaluator, Reported
 from tightbound.diagnose.finding import Cause, Finding, Verdict, not_run
 from tightbound.estimators.estimate import Estimate
 
@@ -64,6 +64,12 @@ NORMALISER_DISCARDED = Cause(
     "The evaluator reports the log of a normalised weight, about minus the log of the number of "
     "particles: the normaliser, which is the estimate, was thrown away.",
     "Add log sum_n W_n w_n of every step before the weights are normalised.",
+)
+REPORT_IS_NOT_THE_BOUND = Cause(
+    "report_is_not_the_bound",
+    "The number in the run's record is not the mean of the rows' bounds at that step: of other rows, of "
+    "older parameters, of a mean over batches of unequal size, or of another quantity.",
+    "Report the mean over all rows of what `evaluate` gives for the parameters of that step.",
 )
 UNDER_BASELINE = Cause(
     "under_the_baseline",
@@ -161,6 +167,52 @@ def _evaluation_causes(evidence: Evaluator, tolerance: float) -> tuple[Cause, ..
 def _are_normalised_weights(scores: Float[np.ndarray, "site rows"], num_particles: int) -> bool:
     """Whether every row's sum is about the log of one of `num_particles` normalised weights."""
     return num_particles > 1 and bool((np.abs(scores.sum(0) + np.log(num_particles)) < 1.5).all())
+
+
+def report_is_the_bound(
+    evidence: Reported | None, *, num_errors: float = 5.0, rounding: float = 1e-4
+) -> Finding:
+    """TB610. Is the held-out bound that a run reports the bound of its rows at that step?
+
+    Oracle: `evaluate` of the same state, on the same rows. Measured: the larger of two differences, as
+    a share of the bound's size (at least 1 nat): the stated number less the mean over rows of the run's
+    evaluator, and its rows less those of `evaluate`, on average. Fault beyond `rounding` of that size
+    where, for the second, it is also beyond `num_errors` standard errors of the paired difference; or
+    where the evaluator gives another number of rows than there are. Undecided where the bound is not
+    finite.
+    """
+    code, check = "TB610", "report_is_the_bound"
+    if evidence is None or evidence.by_plain.size == 0 or evidence.by_evaluator.size == 0:
+        return not_run(code, check, "no held-out bound was reported at a step that was probed")
+    every, plain = evidence.by_evaluator, evidence.by_plain
+    complete = len(every) == evidence.num_rows
+    size = max(1.0, float(np.abs(plain).max()))
+    same = min(len(every), len(plain))
+    with np.errstate(invalid="ignore"):  # inf - inf
+        paired = every[:same] - plain[:same]
+        stated_off = abs(evidence.stated - float(every.mean())) / size
+        rows_off = abs(float(paired.mean())) / size
+        error = num_errors * float(paired.std()) / np.sqrt(same) / size
+    measured = float(np.maximum(stated_off, rows_off))
+    known = bool(np.isfinite(plain).all() and np.isfinite(every).all())
+    wrong = not stated_off <= rounding or not rows_off <= max(rounding, error) or not complete
+    verdict = Verdict.UNDECIDED if not known else Verdict.FAULT if wrong else Verdict.OK
+    said = f"The run states {evidence.stated:.6g} nats per sequence; its evaluator gives "
+    said += (
+        f"{every.mean():.6g} for {len(every)} of {evidence.num_rows} rows, and differs from plain "
+    )
+    said += f"evaluation by {paired.mean():.3g}."
+    return Finding(
+        code,
+        check,
+        verdict,
+        measured,
+        rounding,
+        "of the bound's size",
+        f"held-out rows, {same} of them also by plain evaluation",
+        said,
+        (REPORT_IS_NOT_THE_BOUND,) if verdict is Verdict.FAULT else (),
+    )
 
 
 def evaluated_under_the_trained_law(evidence: Evaluator | None) -> Finding:

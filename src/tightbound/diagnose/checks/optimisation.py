@@ -280,12 +280,14 @@ def updates_are_large_enough(
     ratio: float = 8.0,
     progress: float = 0.01,
     first_step: int = 100,
+    rise: float = 2.0,
 ) -> Finding:
     """TB211. Would thirty times the update still raise the bound, all the time?
 
     Measured: the share of probed steps from 4 on where 30 updates in one gain more than `ratio`
     times what one gains, on the update's batch and on others. The last three must be among them,
-    and step `first_step` behind, so that a warm-up is not mistaken for it. Of a single row, whose bound
+    and step `first_step` behind. Probes are left out at which the optimiser's own schedule is to make updates
+    more than `rise` times larger: not run where fewer than three are left. Of a single row, whose bound
     has no noise of a batch, the last gain of thirty must also be more than `progress` of what has been
     gained since step 0: near its end such a run goes straight on, too. Thirty updates that end
     where the bound is not finite gain nothing; undecided where one does, or none at all. Not run where
@@ -294,9 +296,15 @@ def updates_are_large_enough(
     code, check = "TB211", "updates_are_large_enough"
     if not is_bound:
         return not_run(code, check, "the settings state no bound that an update should raise")
-    lines = [line for step, line in _lines(history) if step >= 4]
-    if not lines or history[-1].step < first_step:
+    ahead = {e.step: 1.0 if e.schedule is None else e.schedule.largest_ahead for e in history}
+    seen = [(step, line) for step, line in _lines(history) if step >= 4]
+    if not seen or history[-1].step < first_step:
         return not_run(code, check, f"fewer than {first_step} steps were probed")
+    lines = [line for step, line in seen if ahead[step] <= rise]
+    if len(lines) < min(3, len(seen)):
+        times = ahead[seen[-1][0]]
+        reason = f"the learning rate is still rising: updates are to be {times:.3g} times larger"
+        return not_run(code, check, reason)
     gains = [(_gain(line, 1.0), _gain(line, 30.0)) for line in lines]
     small = [thirty > 0 and thirty > ratio * one for one, thirty in gains]
     measured = float(np.mean(small))
@@ -411,18 +419,34 @@ def every_module_moves(optimiser: Optimiser | None) -> Finding:
     )
 
 
+def _was_asked(optimiser: Optimiser, most: int = 32) -> bool:
+    """Whether it moved twice, and often enough to be asked sixty times."""
+    return 0 < optimiser.gradients_per_update <= most
+
+
+def _why_not_asked(optimiser: Optimiser | None) -> str:
+    """The reason why nothing is known of an optimiser's answers."""
+    if optimiser is None:
+        return "the optimiser was not asked"
+    if optimiser.gradients_per_update == 0:
+        return "the optimiser did not move twice, however many gradients it was given"
+    return (
+        f"one update comes of {optimiser.gradients_per_update} gradients: asking it takes too long"
+    )
+
+
 def gradients_are_forgotten(
     optimiser: Optimiser | None, *, threshold: float = 0.1, held: float = 0.3
 ) -> Finding:
     """TB213. After one gradient and 60 zero ones, has the motion died away?
 
-    Measured: the last update's size over the largest one's. Momentum and Adam leave far below 1 %.
+    Gradients are counted in updates: where an optimiser accumulates k of them, each stands for k. Measured: the last update's size over the largest one's. Momentum and Adam leave far below 1 %.
     Fault also where an update 29 zero gradients later is more than `held` of that by the same gradient
     at every step, which then is what is measured: sums that are cleared now and then, once an epoch.
     """
     code, check = "TB213", "gradients_are_forgotten"
-    if optimiser is None:
-        return not_run(code, check, "the optimiser was not asked")
+    if optimiser is None or not _was_asked(optimiser):
+        return not_run(code, check, _why_not_asked(optimiser))
     late, still = optimiser.late_motion, optimiser.held_motion
     by_late = not late <= threshold
     fault = by_late or not still <= held
@@ -445,8 +469,8 @@ def every_gradient_counts(optimiser: Optimiser | None) -> Finding:
     """TB214. Does every gradient move something, sooner or later?  Measured: the share of positions
     in a sequence at which a single gradient never moves anything."""
     code, check = "TB214", "every_gradient_counts"
-    if optimiser is None:
-        return not_run(code, check, "the optimiser was not asked")
+    if optimiser is None or not _was_asked(optimiser):
+        return not_run(code, check, _why_not_asked(optimiser))
     ignored = optimiser.ignored_share
     if ignored == 0.0:
         verdict = Verdict.OK
@@ -474,8 +498,8 @@ def clipping_leaves_sizes(optimiser: Optimiser | None, *, threshold: float = 0.9
     update is the same for a tenth of the gradient. An honest clip leaves small entries alone.
     """
     code, check = "TB215", "clipping_leaves_sizes"
-    if optimiser is None:
-        return not_run(code, check, "the optimiser was not asked")
+    if optimiser is None or not _was_asked(optimiser):
+        return not_run(code, check, _why_not_asked(optimiser))
     fault = not optimiser.unanswered_share <= threshold
     return Finding(
         code,

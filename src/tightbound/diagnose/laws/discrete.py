@@ -17,10 +17,10 @@ from tightbound.data.points import PointSet
 from tightbound.data.sequences import Sequence
 from tightbound.diagnose import evidence as ev
 from tightbound.diagnose.probes import Pair, probe_batches
-from tightbound.inference.weigh import proposal_score, site_mask
+from tightbound.inference.weigh import proposal_score
 from tightbound.models.sequential import AbstractFiltered
 from tightbound.models.stateful import AbstractStateful, FromPrior, proposed
-from tightbound.terms import Kind
+from tightbound.terms import Kind, mask_of
 from tightbound.train.setup import Setup
 
 _NUM_ROWS = 4
@@ -156,7 +156,7 @@ def _log_joint(
 ) -> tuple[Float[Array, ""], Float[Array, ""]]:
     """log p(z), and log p(x, z), of real positions."""
     terms = model.score(x, z)
-    totals = {n: jnp.where(site_mask(mask, t.shape), t, 0.0).sum() for n, t in terms.items()}
+    totals = {n: jnp.where(mask_of(mask, t.shape[-1]), t, 0.0).sum() for n, t in terms.items()}
     prior = sum(total for n, total in totals.items() if model.kinds[n] is Kind.LATENT)
     return jnp.asarray(prior), jnp.asarray(sum(totals.values()))
 
@@ -168,7 +168,7 @@ def _log_q(
 
     def of_value(z):
         terms = proposal_score(model, q, z).values()
-        return sum(jnp.where(site_mask(mask, t.shape), t, 0.0).sum() for t in terms)
+        return sum(jnp.where(mask_of(mask, t.shape[-1]), t, 0.0).sum() for t in terms)
 
     return jnp.asarray(jax.vmap(of_value)(support))
 

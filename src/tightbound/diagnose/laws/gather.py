@@ -36,13 +36,13 @@ from tightbound.families.sequences.laws import transform
 from tightbound.families.stein.laws import centred, interaction, log_q_candidates, norms
 from tightbound.inference.stein import stein_force
 from tightbound.inference.stepwise import filter_pair, stepwise_pair
-from tightbound.inference.weigh import proposal_score, site_mask, weigh
+from tightbound.inference.weigh import proposal_score, weigh
 from tightbound.models.base import AbstractModel
 from tightbound.models.mean_field import PointMass
 from tightbound.models.mixture import is_mixture, mixtures
 from tightbound.models.sequential import AbstractFiltered
 from tightbound.models.stateful import AbstractStateful, FromPrior, proposed
-from tightbound.terms import Kind
+from tightbound.terms import Kind, mask_of
 from tightbound.train.filtering import FilteringObjective
 from tightbound.train.loop import TrainState
 from tightbound.train.objective import Objective
@@ -70,6 +70,7 @@ def gather_laws(setup: Setup, state: TrainState | None = None) -> ev.Evidence:
         transform=transform(setup),
         optimiser=_ask("the optimiser", optimiser, setup, pair),
         data=_ask("the data", data, setup, pair, keys["data"]),
+        splits=_ask("the splits", splits, setup, keys["data"]),
     )
 
 
@@ -273,7 +274,7 @@ def scores(setup: Setup, pair: Pair, key: PRNGKeyArray) -> ev.Scores | None:
 
     def total(terms, kinds, mask):
         return sum(
-            jnp.where(site_mask(mask, terms[n].shape), terms[n], 0.0).sum()
+            jnp.where(mask_of(mask, terms[n].shape[-1]), terms[n], 0.0).sum()
             for n, kind in model.kinds.items()
             if n in terms and kind in kinds
         )
@@ -621,9 +622,17 @@ def _extreme(values: np.ndarray) -> np.ndarray:
 # --- the optimiser -------------------------------------------------------------------------------
 
 
+_MOST_CALLS = 4096  # of the optimiser, in search of two updates
+_MOST_ACCUMULATED = 32  # gradients in one update that are asked for sixty-four times
+
+
 def optimiser(setup: Setup, pair: Pair) -> ev.Optimiser:
     """How the optimiser answers made-up gradients, from a fresh state, beyond what it does without
-    any (weight decay). The components of a mixture are put where no force acts between them."""
+    any (weight decay). The components of a mixture are put where no force acts between them.
+
+    An update is what comes of as many gradients as the optimiser waits for (accumulation), the first
+    after one that moved something: a warm-up may start from a rate of 0.
+    """
     parameters = _without_forces(eqx.filter(pair, eqx.is_inexact_array))
     flat, unravel = ravel_pytree(parameters)
     # sizes over six decades, both signs: whatever a clip's threshold is, some entries lie below
@@ -632,9 +641,55 @@ def optimiser(setup: Setup, pair: Pair) -> ev.Optimiser:
     gradient = sign * sizes
     even = jnp.arange(flat.size) % 2 == 0
 
-    def answer(state, given):
-        update, state = setup.optimiser.update(unravel(given), state, parameters)
-        return state, ravel_pytree(update)[0]
+    def answer(states, given):
+        """What the gradient changes beyond none, and the states of both."""
+        updates, found = [], []
+        for state, one in zip(states, (given, jnp.zeros_like(given)), strict=True):
+            update, state = setup.optimiser.update(unravel(one), state, parameters)
+            updates.append(ravel_pytree(update)[0])
+            found.append(state)
+        return tuple(found), updates[0] - updates[1]
+
+    @jit_once
+    def first_answers():
+        """The calls of the first two answers to the same gradient, given again and again; what the first
+        is; and the state of an optimiser that was given none until then."""
+        start = setup.optimiser.init(parameters)
+
+        def unanswered(carry):
+            call, answered, *_ = carry
+            return (call < _MOST_CALLS) & (answered[1] < 0)
+
+        def ask(carry):
+            call, answered, states, moved, idle = carry
+            states, update = answer(states, gradient)
+            found = (jnp.abs(update) > 0).any()
+            is_first = found & (answered[0] < 0)
+            place = jnp.where(is_first, 0, 1)
+            answered = jnp.where(found, answered.at[place].set(call), answered)
+            keep = lambda new, old: jnp.where(is_first, new, old)  # noqa: E731
+            idle = jax.tree.map(keep, states[1], idle)
+            return call + 1, answered, states, keep(jnp.abs(update), moved), idle
+
+        carry = (jnp.zeros((), int), jnp.full(2, -1), (start, start), jnp.zeros_like(flat), start)
+        _, answered, _, moved, idle = jax.lax.while_loop(unanswered, ask, carry)
+        return answered, moved, idle
+
+    answered, first, idle = first_answers()
+    names = np.array(module_names(parameters))
+    wait = int(answered[1] - answered[0]) if int(answered[1]) >= 0 else 0
+    if not 0 < wait <= _MOST_ACCUMULATED:
+        nan = float("nan")
+        return ev.Optimiser(nan, nan, nan, nan, _any_motion(unravel(first)), names, wait)
+
+    def update_by(states, given, multiples):
+        """The update that comes of multiples of one gradient, as many as the optimiser waits for."""
+
+        def one(carry, multiple):
+            states, update = answer(carry[0], multiple * given)
+            return (states, carry[1] + update), None
+
+        return jax.lax.scan(one, (states, jnp.zeros_like(given)), multiples)[0]
 
     @jit_once
     def answers(multiples, of_even_entries):
@@ -642,24 +697,19 @@ def optimiser(setup: Setup, pair: Pair) -> ev.Optimiser:
 
         def one(states, multiple):
             given = jnp.where(even, multiple[1], multiple[0]) * gradient
-            state, update = answer(states[0], given)
-            idle, unmoved = answer(states[1], jnp.zeros_like(given))
-            return (state, idle), update - unmoved
+            return update_by(states, given, jnp.ones(wait))
 
-        first = setup.optimiser.init(parameters)
-        return jax.lax.scan(one, (first, first), jnp.stack([multiples, of_even_entries], 1))[1]
+        return jax.lax.scan(one, (idle, idle), jnp.stack([multiples, of_even_entries], 1))[1]
 
     @jit_once
     def sizes_of_answers(multiples):
-        """The norms of the updates to a sequence of multiples of `gradient`."""
+        """The norms of the updates to multiples of `gradient`, one of them for each call."""
 
-        def one(states, multiple):
-            state, update = answer(states[0], multiple * gradient)
-            idle, unmoved = answer(states[1], jnp.zeros_like(gradient))
-            return (state, idle), jnp.linalg.norm(update - unmoved)
+        def one(states, multiples):
+            states, update = update_by(states, gradient, multiples)
+            return states, jnp.linalg.norm(update)
 
-        first = setup.optimiser.init(parameters)
-        return jax.lax.scan(one, (first, first), multiples)[1]
+        return jax.lax.scan(one, (idle, idle), multiples.reshape(-1, wait))[1]
 
     always = jnp.ones(8)
     constant = answers(always, always)
@@ -667,20 +717,29 @@ def optimiser(setup: Setup, pair: Pair) -> ev.Optimiser:
     falling = answers(always, always.at[1:].set(0.1))
     moving = even & (jnp.abs(constant[1]) > 0)
     unanswered = moving & (constant[1] == falling[1])
-    # the first update may be nothing by right: a warm-up starts from a rate of 0
-    single = [sizes_of_answers(jnp.zeros(64).at[position].set(1.0)) for position in (1, 2, 3, 4)]
+    none = jnp.zeros(64 * wait)
+    calls = wait + np.unique(np.linspace(0, max(wait - 1, 3), 4).astype(int))
+    few = none[: 8 * wait] if wait > 1 else none
+    single = [sizes_of_answers(few.at[call].set(1.0)) for call in calls]
+    pulse = sizes_of_answers(none.at[wait : 2 * wait].set(1.0))
     largest = float(jnp.linalg.norm(constant, axis=1).max())
     # the learning rate is that of the same step: a warm-up would make a late update look large
-    later, ongoing = float(single[0][30]), float(sizes_of_answers(jnp.ones(64))[30])
-    moved = modules(unravel(jnp.abs(constant).max(0))).values()
+    later, ongoing = float(pulse[30]), float(sizes_of_answers(jnp.ones_like(none))[30])
     return ev.Optimiser(
         unanswered_share=float(unanswered.sum() / jnp.maximum(moving.sum(), 1)),
-        late_motion=float(single[0][-1]) / largest if largest > 0 else 0.0,
+        late_motion=float(pulse[-1]) / largest if largest > 0 else 0.0,
         held_motion=later / ongoing if ongoing > 0 else 0.0,
         ignored_share=float(np.mean([not norms.any() for norms in single])),
-        moved=np.array([max(float(leaf.max()) for leaf in leaves) > 0 for leaves in moved]),
-        modules=np.array(module_names(parameters)),
+        moved=_any_motion(unravel(jnp.maximum(first, jnp.abs(constant).max(0)))),
+        modules=names,
+        gradients_per_update=wait,
     )
+
+
+def _any_motion(update: PyTree) -> Bool[np.ndarray, " modules"]:
+    """Which modules something of this size moves."""
+    parts = modules(update).values()
+    return np.array([max(float(leaf.max()) for leaf in leaves) > 0 for leaves in parts])
 
 
 def _without_forces(parameters: PyTree) -> PyTree:
@@ -711,16 +770,13 @@ def data(setup: Setup, pair: Pair, key: PRNGKeyArray, num_rows: int = 1024) -> e
     seen = {n: np.concatenate(rows) for n, rows in rows_seen.items()}
     hashes = {n: [row.tobytes() for row in stored[n]] for n in names}
     training = set(hashes["train"])
-    row_means = {n: np.array([x.mean() for x in rows if x.size]) for n, rows in rows_seen.items()}
     accuracy, chance = _label_accuracy(setup, num_rows)
     array = lambda values: np.array(list(values))  # noqa: E731
     return ev.Data(
         split_names=np.array(names),
-        mean=array(x.mean() for x in seen.values()),
         scale=array(x.std() for x in seen.values()),
         smallest=array(x.min() for x in seen.values()),
         largest=array(x.max() for x in seen.values()),
-        spread_of_means=array(m.std() / np.sqrt(len(m)) for m in row_means.values()),
         bad_rows=array(
             _first(np.array([not np.isfinite(x).all() for x in rows])) for rows in stored.values()
         ),
@@ -734,6 +790,43 @@ def data(setup: Setup, pair: Pair, key: PRNGKeyArray, num_rows: int = 1024) -> e
         label_accuracy=accuracy,
         label_chance=chance,
     )
+
+
+def splits(setup: Setup, key: PRNGKeyArray, num_rows: int = 1024) -> ev.Splits | None:
+    """Centre and width of every split as the model sees it, with their errors over rows. None where
+    `data` is."""
+    if isinstance(setup.data["train"].x, Sentence) or not _observes(setup.model):
+        return None
+    names = [name for name in ("train", "valid", "test") if name in setup.data]
+    found = [_with_errors(_as_seen(setup, setup.data[n], key, num_rows)) for n in names]
+    centre, width, centre_error, width_error = np.array(found).T
+    return ev.Splits(np.array(names), centre, width, centre_error, width_error)
+
+
+def _with_errors(rows: list[np.ndarray], num_groups: int = 10) -> tuple[float, float, float, float]:
+    """Centre and width of the numbers of some rows; the centre's standard error and, relative, the width's,
+    by leaving out one group of rows after another (Efron & Tibshirani 1993, sec. 11.5): what moves the
+    window moves them too. NaN where a number is not finite, no error of a single row."""
+    rows = [row for row in rows if row.size]
+    if not all(np.isfinite(row).all() for row in rows):  # TB501 names the row
+        return np.nan, np.nan, np.nan, np.nan
+    centre, width = _centre_and_width(np.concatenate(rows))
+    count = min(num_groups, len(rows))
+    if count < 2:
+        return centre, width, 0.0, 0.0
+    left_out = [[row for i, row in enumerate(rows) if i % count != group] for group in range(count)]
+    without = np.array([_centre_and_width(np.concatenate(rest)) for rest in left_out])
+    centre_error, width_error = np.sqrt(count - 1) * without.std(0)
+    return centre, width, float(centre_error), float(width_error / max(width, 1e-12))
+
+
+def _centre_and_width(numbers: np.ndarray) -> tuple[float, float]:
+    """Mean and standard deviation of numbers that are pulled in to their middle 98 % and half its breadth
+    on either side: of a normal law next to none is. Where the middle is one number, none is pulled in."""
+    low, high = np.quantile(numbers, [0.01, 0.99])
+    if high > low:
+        numbers = np.clip(numbers, low - (high - low) / 2, high + (high - low) / 2)
+    return float(numbers.mean()), float(numbers.std())
 
 
 def _observes(model: AbstractModel) -> bool:

@@ -301,7 +301,7 @@ def _load(
 def _load_text(
     data: Text, noising: NoisingSettings
 ) -> "tuple[dict[str, Split], Vocabulary, tuple[str, ...]]":
-    from tightbound.data.own_sentences import load_text_sentences, load_treebank
+    from tightbound.data.formats.own_sentences import load_text_sentences, load_treebank
     from tightbound.data.sets.english_web import load_ewt
     from tightbound.data.sets.multi30k import load_multi30k
 
