@@ -1,5 +1,7 @@
 """Oracles: enumeration and quadrature of p(x), and the laws of a record."""
 
+from dataclasses import replace
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -10,7 +12,9 @@ from numpyro.distributions import Normal
 
 from tightbound.data.batch import Batch
 from tightbound.data.sequences import Sequence
+from tightbound.errors import UserError
 from tightbound.families.edits.exact import all_sequences, quadrature_log_marginal
+from tightbound.families.lookup import find_recipe
 from tightbound.inference.weigh import weigh
 from tightbound.models.base import AbstractModel, AbstractProposal
 from tightbound.models.hmm import CategoricalEmission, HiddenMarkovModel
@@ -381,3 +385,21 @@ def test_each_score_counts_by_its_own_shape(of_p, of_q, positions):
 def test_what_a_score_may_not_be_is_refused_in_one_sentence(scored, sentence):
     with pytest.raises(ValueError, match=sentence):
         weigh_independent(Independent(scored), ExactPosterior("joint"))
+
+
+@pytest.mark.parametrize("path", ["stop_proposal", "doubly"])
+def test_a_gradient_path_through_strings_is_refused(path):
+    setup = find_recipe("edits/doubling").build(0)
+    batch = setup.data["train"].take(np.arange(2))
+    with pytest.raises(ValueError, match=f"The gradient path '{path}'.*draws strings"):
+        weigh(setup.model, setup.proposal, batch, num_samples=1, key=jax.random.key(0), path=path)
+
+
+def test_dropout_is_refused_where_edits_are_summed_out():
+    recipe = find_recipe("edits/ewt-autoregressive")
+    toy = replace(find_recipe("edits/doubling"), training=recipe.training)
+    model = replace(toy.model, handed_on="tokens", temperature=1.0, dropout=0.1)
+    with pytest.raises(
+        UserError, match=r"A dropout of 0\.1 was combined with the training method 'exact'"
+    ):
+        replace(toy, model=model).build(0)

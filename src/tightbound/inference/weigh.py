@@ -62,6 +62,11 @@ def weigh(
         )
 
     if isinstance(model, AbstractFiltered):
+        if path not in ("full", "stop_draw"):
+            raise ValueError(
+                f"The gradient path {path!r} was asked for, but {type(model).__name__} draws strings, through "
+                "which no gradient passes. Use 'full'."
+            )
         return weigh_filtered(model, proposal, batch, num_samples=num_samples, key=key)
     if isinstance(model, AbstractStateful) and isinstance(proposal, AbstractStepwise):
         return weigh_stepwise(model, proposal, batch, num_samples=num_samples, key=key, path=path)

@@ -445,6 +445,11 @@ def _objective(training: EditTraining, model: EditModelSettings) -> "Claim":
             f"The training method 'exact' was combined with {model.handed_on!r} handed on, where "
             "edits do not sum out. Use --model.handed-on tokens, or 'monte-carlo-em'."
         )
+    if training.method == "exact" and model.dropout > 0:
+        raise UserError(
+            f"A dropout of {model.dropout} was combined with the training method 'exact', which sums edits "
+            "out without any noise. Leave `dropout` at 0, or use 'monte-carlo-em'."
+        )
     if training.num_samples > 1 and training.method == "supervised":
         raise UserError(
             f"{training.num_samples} samples were asked for with 'supervised', which reads one path "

@@ -231,7 +231,7 @@ _TABLE: dict[int, tuple[str, LanguageModelSettings]] = {
     ),
     18: (
         "one of several vectors, or the word before rotated",
-        _model("previous", structure="gate", **(_TIED | {"components": "scaled"})),
+        _model("previous", structure="gate", normalisation="none"),
     ),
     19: (
         "product of independent experts of 16 states",
