@@ -5,12 +5,7 @@ import inspect
 
 import pytest
 
-from tightbound.commands.options import (
-    parse_with_recipe,
-    settings_of,
-    with_changes,
-    with_settings,
-)
+from tightbound.commands.options import parse_with_recipe, settings_of, with_changes, with_settings
 from tightbound.errors import UserError
 from tightbound.families.lookup import RECIPES, find_recipe
 from tightbound.families.sources import classes_of, of_arguments, sources_of, with_source

@@ -5,13 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from tightbound.commands.options import (
-    RunReference,
-    parse,
-    print_json,
-    show,
-    use_compilation_cache,
-)
+from tightbound.commands.options import RunReference, parse, print_json, show, use_compilation_cache
 from tightbound.errors import UserError
 from tightbound.report.tables import Table, TableFormat
 from tightbound.runs.evaluated import Evaluated, sequence_scores, with_shared_draws

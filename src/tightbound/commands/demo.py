@@ -24,10 +24,10 @@ class DemoOptions:
 def main(arguments: Sequence[str]) -> int:
     options = parse(DemoOptions, "demo", arguments)
     use_compilation_cache()
-    from tightbound.commands import report, train, why
-    from tightbound.commands.train import TrainOptions
+    from tightbound.cli import main as tightbound
     from tightbound.diagnose.watch import check
     from tightbound.families.lookup import find_recipe
+    from tightbound.runs.training import TrainOptions, train
     from tightbound.train.folder import RunFolder
 
     name = "vae/digits"
@@ -52,7 +52,7 @@ def main(arguments: Sequence[str]) -> int:
         "without latents: independent pixels.\n"
     )
     with healthy.locked():
-        findings, status = train.train(recipe, name, healthy, TrainOptions(note="demo: healthy"))
+        findings, status = train(recipe, name, healthy, TrainOptions(note="demo: healthy"))
     if status == "interrupted":
         return 2
     short(findings)
@@ -63,7 +63,7 @@ def main(arguments: Sequence[str]) -> int:
         "apart by site (z: what the latents cost; x: how well images are explained), by the module\n"
         "that brought it about and by digit.\n"
     )
-    why.main([str(healthy.path)])
+    tightbound(["why", str(healthy.path)])
 
     heading("4. The same run with one sign flipped")
     print(
@@ -71,7 +71,7 @@ def main(arguments: Sequence[str]) -> int:
         "faster than ever, until a number overflows. The doctor is told nothing.\n"
     )
     with broken.locked():
-        found, status = train.train(
+        found, status = train(
             recipe,
             name,
             broken,
@@ -84,7 +84,7 @@ def main(arguments: Sequence[str]) -> int:
 
     heading("5. Reports with pictures")
     for folder in (healthy, broken):
-        report.main([str(folder.path)])
+        tightbound(["report", str(folder.path)])
     named = [finding.causes[0].name for finding in found.faults[:1]]
     quiet = not findings.faults
     print(

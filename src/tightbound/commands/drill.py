@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from tightbound.commands.options import parse, print_json, say, show, use_compilation_cache
+from tightbound.commands.options import parse, print_json, show, use_compilation_cache
 from tightbound.errors import UserError
 from tightbound.report.tables import Table, TableFormat
+from tightbound.report.terminal import say
 
 if TYPE_CHECKING:
     from tightbound.drill.drill import Row

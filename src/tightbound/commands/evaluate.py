@@ -5,16 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from tightbound.commands.options import (
-    RunReference,
-    parse,
-    print_json,
-    say,
-    show,
-    use_compilation_cache,
-)
+from tightbound.commands.options import RunReference, parse, print_json, show, use_compilation_cache
 from tightbound.commands.working import working
 from tightbound.report.tables import Table, TableFormat, short_form
+from tightbound.report.terminal import say
 from tightbound.runs.evaluated import (
     EvaluatedBound,
     EvaluatedUnit,

@@ -3,7 +3,6 @@
 import dataclasses
 import json
 import os
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
@@ -101,11 +100,6 @@ def _joined(
 def print_json(document: Mapping[str, Any]) -> None:
     """The one JSON document of a command, on stdout, versioned."""
     print(json.dumps({"schema": 1, **document}, indent=1))
-
-
-def say(text: str = "") -> None:
-    """A line for a person, on stderr: stdout belongs to the result."""
-    print(text, file=sys.stderr, flush=True)
 
 
 def use_compilation_cache() -> None:

@@ -14,13 +14,14 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
-from tightbound.commands.options import parse_with_recipe, print_json, say
-from tightbound.commands.train import stop_signals
+from tightbound.commands.options import parse_with_recipe, print_json
 from tightbound.errors import UserError
 from tightbound.families.lookup import Recipe
 from tightbound.families.settings import flat_settings, settings_of
 from tightbound.report.sweep_table import SweepFormat, render_sweep, sweep_table, sweep_verdict
 from tightbound.report.tables import print_table
+from tightbound.report.terminal import say
+from tightbound.runs.training import stop_signals
 from tightbound.sweep.folder import SweepFolder
 from tightbound.sweep.grid import Arm, make_arms, parse_variation
 from tightbound.sweep.job import Change, Job, available_cores, last_line, run_environment
@@ -188,7 +189,7 @@ def run_all(folder: SweepFolder, plan: Plan, options: SweepOptions) -> tuple[dic
 
 
 def job_of(folder: SweepFolder, run: PlannedRun, threads: int) -> Job:
-    command = ("-m", "tightbound.commands.sweep_run", str(folder.path), run.arm.name, str(run.seed))
+    command = ("-m", "tightbound.sweep.run", str(folder.path), run.arm.name, str(run.seed))
     return Job(
         name=run.name,
         command=(sys.executable, *command),

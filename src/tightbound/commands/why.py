@@ -11,13 +11,13 @@ from tightbound.commands.options import (
     RunFolderName,
     parse,
     print_json,
-    say,
     show,
     use_compilation_cache,
 )
 from tightbound.commands.working import working
 from tightbound.errors import UserError
 from tightbound.report.tables import Table, TableFormat
+from tightbound.report.terminal import say
 from tightbound.runs.evaluated import chosen_split
 from tightbound.runs.opened import OpenRun, open_run
 

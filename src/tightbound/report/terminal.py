@@ -1,5 +1,6 @@
 """Findings on a terminal: verdict, evidence, ranked causes with advice, and what was not checked."""
 
+import sys
 from collections.abc import Sequence
 
 from rich.console import Console, Group, RenderableType
@@ -65,3 +66,8 @@ def _view(finding: Finding) -> RenderableType:
 def _indented(text: str | Text, columns: int, style: str = "") -> Padding:
     body = text if isinstance(text, Text) else Text(text, style=style)
     return Padding(body, (0, 0, 0, columns))
+
+
+def say(text: str = "") -> None:
+    """A line for a person, on stderr: stdout belongs to the result."""
+    print(text, file=sys.stderr, flush=True)

@@ -11,7 +11,6 @@ import pytest
 from numpy.testing import assert_allclose
 
 from tightbound.commands import sample
-from tightbound.commands.train import TrainOptions, begin
 from tightbound.data.sentences import BOS, EOS, PAD
 from tightbound.data.sequences import Sequence
 from tightbound.data.token_split import token_splits
@@ -36,6 +35,7 @@ from tightbound.families.settings import with_settings
 from tightbound.models.wrappers import Noiseless
 from tightbound.report.contents import read_contents
 from tightbound.report.html import page
+from tightbound.runs.training import TrainOptions, begin
 from tightbound.train.folder import RunFolder
 from tightbound.train.run import first_state, run
 

@@ -12,7 +12,6 @@ from matplotlib.image import imread
 from mido import MidiFile
 
 from tightbound.commands.sample import refuse_options_of_others
-from tightbound.commands.train import TrainOptions, begin
 from tightbound.data.sequences import sequence_split
 from tightbound.data.strokes import OffsetScale, Strokes
 from tightbound.errors import UserError
@@ -40,6 +39,7 @@ from tightbound.families.sequences.samples import (
 )
 from tightbound.families.settings import with_settings
 from tightbound.models.stateful import FromPrior, continued
+from tightbound.runs.training import TrainOptions, begin
 from tightbound.train.folder import RunFolder
 from tightbound.train.run import first_state, run
 

@@ -145,8 +145,8 @@ def bound_by_string(
 
 def note_trajectory(setup: "Setup", progress: "Progress", folder: "RunFolder") -> str:
     """Add one line to `samples/trajectories.txt`: a trajectory the model draws at this evaluation,
-    always with the same key, so that neighbouring lines differ by what was learned. Returns it;
-    nothing where the run writes no text by edits.
+    always with the same key, so that neighbouring lines differ by what was learned. Returns it for the
+    terminal; nothing where the run writes no text by edits.
 
     Lines of this step and later, which a killed run left behind, are replaced.
     """
@@ -164,7 +164,7 @@ def note_trajectory(setup: "Setup", progress: "Progress", folder: "RunFolder") -
     kept = [old for old in _lines(path) if _step_of(old) < progress.step]
     with writing(folder):
         write_whole(path, "\n".join([*kept, line]) + "\n")
-    return line
+    return f"A text drawn at {line}"
 
 
 def _rows(num_rows: int, first: int) -> np.ndarray:

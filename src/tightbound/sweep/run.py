@@ -1,6 +1,6 @@
 """One run of a sweep, in a process of its own: train, then evaluate the test split once.
 
-    python -m tightbound.commands.sweep_run SWEEP ARM SEED
+    python -m tightbound.sweep.run SWEEP ARM SEED
 
 `tightbound sweep` starts it; what it prints goes to `log.txt` of the run's folder.
 """
@@ -9,11 +9,12 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from tightbound.commands.options import say, use_compilation_cache
-from tightbound.commands.train import TrainOptions, train
+from tightbound.commands.options import use_compilation_cache
 from tightbound.errors import UserError
 from tightbound.families.lookup import find_recipe
 from tightbound.families.settings import with_settings
+from tightbound.report.terminal import say
+from tightbound.runs.training import TrainOptions, train
 from tightbound.sweep.folder import SCORES, SweepFolder
 from tightbound.sweep.job import INTERRUPTED, keep_to_cores, listen_to_sweep
 from tightbound.sweep.plan import Evaluation, Plan, PlannedRun
