@@ -18,6 +18,7 @@ from jaxtyping import Array, PRNGKeyArray, PyTree
 from tightbound.data.batch import Batch, Split, rows_of
 from tightbound.data.labelled import Labelled, image_of
 from tightbound.data.noising import AsFloat
+from tightbound.data.sequences import Sequence
 from tightbound.evaluation import Evaluation, evaluate
 from tightbound.inference.weigh import weigh
 from tightbound.models.base import AbstractModel, AbstractProposal
@@ -397,3 +398,68 @@ def mean_over_pixels(setup: Setup) -> Setup:
 def without_kl(evaluation: Evaluation) -> Evaluation:
     zero = np.zeros_like(evaluation.log_p["z"])
     return replace(evaluation, log_p=evaluation.log_p | {"z": zero}, log_q={"z": zero})
+
+
+# --- sequences, and populations of particles -----------------------------------------------------
+
+
+def all_real(batch: Batch, values: PyTree[Array]) -> Batch:
+    mask = jnp.ones_like(jnp.asarray(batch.mask))
+    return Batch(Sequence(values, mask), mask, batch.num_units, batch.rows)
+
+
+def normaliser_discarded(setup: Setup) -> Setup:
+    """Evaluation reports the log of the first particle's normalised weight."""
+    model: Any = setup.model if setup.filtering is None else setup.filtering
+    num_particles = model.num_particles
+
+    def normalised(evaluation: Evaluation) -> Evaluation:
+        log_p = {name: np.zeros_like(value) for name, value in evaluation.log_p.items()}
+        some = evaluation.log_weights
+        log_p["reweighting"] = -np.log(num_particles) + 0.1 * np.tanh(some - some.mean())
+        log_q = {name: np.zeros_like(value) for name, value in evaluation.log_q.items()}
+        return replace(evaluation, log_p=log_p, log_q=log_q)
+
+    return with_evaluation(normalised)(setup)
+
+
+def padding_counted(setup: Setup) -> Setup:
+    """The objective scores padding like everything else."""
+    claim = setup.objective
+
+    def wrong(model, proposal, batch, *, key, step):
+        return claim(model, proposal, all_real(batch, batch.x.values), key=key, step=step)
+
+    return replace(setup, objective=wrong)
+
+
+def held_out_sequences_in_training(setup: Setup) -> Setup:
+    """The held-out rows stand in the training split, in the place of its first ones."""
+    train, valid = setup.data["train"], setup.data["valid"]
+    length = max(train.mask.shape[1], valid.mask.shape[1])
+
+    def joined(one, other):
+        parts = [np.asarray(valid_first) for valid_first in (other, one[len(other) :])]
+        pads = [
+            [(0, 0), (0, length - part.shape[1]), *[(0, 0)] * (part.ndim - 2)] for part in parts
+        ]
+        return np.concatenate([np.pad(part, pad) for part, pad in zip(parts, pads, strict=True)])
+
+    x = jax.tree.map(joined, train.x, valid.x)
+    units = np.concatenate([valid.num_units, train.num_units[len(valid) :]])
+    both = replace(train, x=x, mask=x.mask, num_units=units, groups=None)
+    return replace(setup, data=dict(setup.data) | {"train": both})
+
+
+def divided_by_rows(setup: Setup) -> Setup:
+    """Evaluation divides what is per sequence already by the number of sequences."""
+
+    def divided(evaluation: Evaluation) -> Evaluation:
+        num_rows = len(evaluation.rows)
+        return replace(
+            evaluation,
+            log_p={name: value / num_rows for name, value in evaluation.log_p.items()},
+            log_q={name: value / num_rows for name, value in evaluation.log_q.items()},
+        )
+
+    return with_evaluation(divided)(setup)

@@ -10,12 +10,9 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
 from tightbound.data.sentences import EOS, PAD
-from tightbound.drill.planting import with_evaluation
-from tightbound.evaluation import Evaluation
 from tightbound.families.edits.em import heads_averaged_apart
 from tightbound.families.edits.network import END, INS
 from tightbound.families.edits.particles import EditParticles, Writing, begin_string
@@ -214,21 +211,6 @@ def heads_averaged(setup: Setup) -> Setup:
     """Every head's loss is averaged over its own decisions."""
     objective: Any = setup.objective
     return replace(setup, objective=replace(objective, total=heads_averaged_apart))
-
-
-def normaliser_discarded(setup: Setup) -> Setup:
-    """Evaluation reports the log of the first particle's normalised weight."""
-    model: Any = setup.model if setup.filtering is None else setup.filtering
-    num_particles = model.num_particles
-
-    def normalised(evaluation: Evaluation) -> Evaluation:
-        log_p = {name: np.zeros_like(value) for name, value in evaluation.log_p.items()}
-        some = evaluation.log_weights
-        log_p["reweighting"] = -np.log(num_particles) + 0.1 * np.tanh(some - some.mean())
-        log_q = {name: np.zeros_like(value) for name, value in evaluation.log_q.items()}
-        return replace(evaluation, log_p=log_p, log_q=log_q)
-
-    return with_evaluation(normalised)(setup)
 
 
 class OnePath(AbstractProposal):

@@ -20,9 +20,9 @@ from tightbound.data.batch import Batch, Split
 from tightbound.data.sequences import Sequence
 from tightbound.data.strokes import OffsetScale, Strokes
 from tightbound.diagnose.laws.steps import without_earlier_weights
-from tightbound.drill.planting import with_evaluation, with_model, with_proposal
+from tightbound.drill.planting import all_real, with_model, with_proposal
 from tightbound.estimators.bounds import filtering_terms
-from tightbound.evaluation import Evaluation, evaluate
+from tightbound.evaluation import evaluate
 from tightbound.families.sequences.details import Details, offset_scale_of
 from tightbound.inference.stepwise import filter_pair, stepwise_pair
 from tightbound.inference.weigh import weigh
@@ -274,21 +274,6 @@ def with_steps_proposed(**changes: Any) -> Callable[[Setup], Setup]:
 # --- the objective -------------------------------------------------------------------------------
 
 
-def _all_real(batch: Batch, values: PyTree[Array]) -> Batch:
-    mask = jnp.ones_like(jnp.asarray(batch.mask))
-    return Batch(Sequence(values, mask), mask, batch.num_units, batch.rows)
-
-
-def padding_counted(setup: Setup) -> Setup:
-    """The objective scores padding like everything else."""
-    claim = setup.objective
-
-    def wrong(model, proposal, batch, *, key, step):
-        return claim(model, proposal, _all_real(batch, batch.x.values), key=key, step=step)
-
-    return replace(setup, objective=wrong)
-
-
 def masked_by_multiplication(setup: Setup) -> Setup:
     """Padding holds a marker so large that its density is 0, and scores are multiplied by the mask:
     0 * inf."""
@@ -299,7 +284,7 @@ def masked_by_multiplication(setup: Setup) -> Setup:
             mask = batch.mask.reshape(*batch.mask.shape, *[1] * (leaf.ndim - 2))
             return jnp.where(mask, leaf, jnp.finfo(leaf.dtype).max)
 
-        marked = _all_real(batch, jax.tree.map(mark, batch.x.values))
+        marked = all_real(batch, jax.tree.map(mark, batch.x.values))
         sites = weigh(model, proposal, marked, num_samples=1, key=key).sites
         total = sum(
             ((site.log_p - (0 if site.log_q is None else site.log_q)) * batch.mask[None]).sum()
@@ -429,24 +414,6 @@ def drawn_at_half(setup: Setup) -> Setup:
     return replace(setup, evaluator=wrong)
 
 
-def validation_in_training(setup: Setup) -> Setup:
-    """The held-out rows stand in the training split, in the place of its first ones."""
-    train, valid = setup.data["train"], setup.data["valid"]
-    length = max(train.mask.shape[1], valid.mask.shape[1])
-
-    def joined(one, other):
-        parts = [np.asarray(valid_first) for valid_first in (other, one[len(other) :])]
-        pads = [
-            [(0, 0), (0, length - part.shape[1]), *[(0, 0)] * (part.ndim - 2)] for part in parts
-        ]
-        return np.concatenate([np.pad(part, pad) for part, pad in zip(parts, pads, strict=True)])
-
-    x = jax.tree.map(joined, train.x, valid.x)
-    units = np.concatenate([valid.num_units, train.num_units[len(valid) :]])
-    both = replace(train, x=x, mask=x.mask, num_units=units, groups=None)
-    return replace(setup, data=dict(setup.data) | {"train": both})
-
-
 def with_nan(split: Split) -> Split:
     """One NaN among real offsets, as a failed measurement leaves it."""
     offset = np.array(split.x.values.offset)
@@ -455,17 +422,3 @@ def with_nan(split: Split) -> Split:
 
 
 # --- the evaluator -------------------------------------------------------------------------------
-
-
-def divided_by_rows(setup: Setup) -> Setup:
-    """Evaluation divides what is per sequence already by the number of sequences."""
-
-    def divided(evaluation: Evaluation) -> Evaluation:
-        num_rows = len(evaluation.rows)
-        return replace(
-            evaluation,
-            log_p={name: value / num_rows for name, value in evaluation.log_p.items()},
-            log_q={name: value / num_rows for name, value in evaluation.log_q.items()},
-        )
-
-    return with_evaluation(divided)(setup)
