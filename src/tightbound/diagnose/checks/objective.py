@@ -263,7 +263,8 @@ def gradient_is_the_slope(
     Measured: for the worst module, |autodiff - difference| over |difference|, along three random
     directions. Slopes below `floor` nats per unit step cannot be told from rounding. Where the claim
     holds parameters constant there is no such slope; the oracle is then the claim's own gradient on the
-    same draws, from which `same` of its length is rounding.
+    same draws, from which `same` of its length is rounding. Assumes that the value is differentiable and
+    finite: undecided where a difference of values is not finite, which TB216 or TB501 explain.
     """
     code, check = "TB202", "gradient_is_the_slope"
     if evidence is not None and np.isfinite(evidence.gradient_change):
@@ -274,7 +275,20 @@ def gradient_is_the_slope(
     names = list(dict.fromkeys(map(str, evidence.slope_modules)))
     slopes = [evidence.slopes[evidence.slope_modules == name] for name in names]
     relative = [_relative_error(pairs, floor) for pairs in slopes]
-    index = int(np.argmax(relative))  # a NaN counts as the largest
+    # without finite values there is no slope, and a module of which there is one is asked first
+    has_values = np.array([np.isfinite(pairs[:, 1]).all() for pairs in slopes])
+    index = int(np.argmax(np.where(has_values, relative, -1.0)))  # a NaN counts as the largest
+    if not has_values.all() and (not has_values.any() or relative[index] <= tolerance):
+        return Finding(
+            code,
+            check,
+            Verdict.UNDECIDED,
+            float("nan"),
+            tolerance,
+            "of the slope",
+            f"module {names[int(has_values.argmin())]}",
+            "The objective's values are not finite, so that there is no slope to hold the gradient against.",
+        )
     worst, where = relative[index], names[index]
     autodiff, difference = slopes[index].T
     fault = not worst <= tolerance
