@@ -39,6 +39,36 @@ def made_twin(rng: np.random.Generator) -> ev.Twin:
     )
 
 
+def made_redrawn(rng, *, keys=64, rows=16, latents=3, kl_form=None, shared=True, kl_weight=1.0):
+    """The ELBO of a normal q with its KL in closed form, by many keys, against that of the draws; the KL may
+    be another function of mean and scale, and log p(x | z) that of other draws."""
+    mean, scale = rng.normal(0.0, 1.5, (rows, latents)), rng.uniform(0.3, 0.8, (rows, latents))
+    noise = rng.normal(size=(keys, rows, latents))
+    z = mean + scale * noise
+    log_prior = (-0.5 * z**2 - 0.5 * np.log(2 * np.pi)).sum(-1)
+    log_proposal = (-0.5 * noise**2 - np.log(scale) - 0.5 * np.log(2 * np.pi)).sum(-1)
+    log_likelihood, other = rng.normal(-40.0, 4.0, rows) + rng.normal(0.0, 1.0, (2, keys, rows))
+    kl = standard_kl(mean, scale) if kl_form is None else kl_form(mean, scale)
+    claimed = log_likelihood + kl_weight * (log_prior - log_proposal)
+    surrogate = (log_likelihood if shared else other) - kl_weight * kl
+    return ev.Redrawn(
+        surrogate=surrogate,
+        claimed=claimed,
+        log_likelihood=log_likelihood,
+        log_prior=log_prior,
+        log_proposal=log_proposal,
+        batch_difference=(surrogate - claimed).mean(1),
+        latent_mean=mean,
+        latent_scale=scale,
+        is_linear=True,
+    )
+
+
+def standard_kl(mean, scale):
+    """KL of N(mean, scale^2) from N(0, 1), summed over the last axis."""
+    return 0.5 * (mean**2 + scale**2 - 1 - 2 * np.log(scale)).sum(-1)
+
+
 def made_objective(
     rng: np.random.Generator, *, samples: int = 1, estimator: str = "elbo", kl_weight: float = 1.0
 ) -> ev.Objective:
@@ -210,6 +240,7 @@ def made_evidence(step: int) -> ev.Evidence:
         twin=made_twin(rng),
         scores=ev.Scores(rng.normal(0.0, 0.1, 64), rng.normal(0.0, 0.1, 64), 1.3, 12.0),
         objective=made_objective(rng),
+        redrawn=made_redrawn(np.random.default_rng(11)),
         evaluator=made_evaluator(rng),
         reported=made_reported(),
         choices=made_choices(),
@@ -270,6 +301,7 @@ class Made:
     sites = staticmethod(made_sites)
     twin = staticmethod(made_twin)
     objective = staticmethod(made_objective)
+    redrawn = staticmethod(made_redrawn)
     choices = staticmethod(made_choices)
     steps = staticmethod(made_steps)
     mixtures = staticmethod(made_mixtures)
