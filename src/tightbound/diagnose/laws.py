@@ -372,7 +372,7 @@ def objective(setup: Setup, state: TrainState, key: PRNGKeyArray) -> ev.Objectiv
         pair, batch, draw_key, claim.num_samples, jit_once
     )
     agrees = abs(float(together[0] - together[1])) <= 1e-3 * max(1.0, abs(float(together[1])))
-    same_draws = _differences(alone).max() <= _ROUNDING
+    same_draws = bool(_differences(alone).max() <= _ROUNDING)
     change, full_change = _gradient_changes(setup, state, batch, draw_key, agrees and same_draws)
     return ev.Objective(
         estimator=claim.estimator,
