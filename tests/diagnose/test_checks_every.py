@@ -41,7 +41,7 @@ MODULES = (
     steps,
     weights,
 )
-UNREAD = ("outputs", "guard")  # by no check of a run in which everything is right
+UNREAD = ("outputs", "guard", "redrawn")  # by no check of a run in which everything is right
 GROUPS = [field.name for field in fields(ev.Evidence) if field.name != "step"]
 
 

@@ -220,6 +220,19 @@ def test_a_slope_that_is_not_finite_is_a_fault_of_its_module(made, bad, module):
     assert str(right.slope_modules[module]) in finding.where
 
 
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_values_that_are_not_finite_leave_the_slope_undecided(made, bad):
+    """The NaN has its own findings (TB216, TB501), and a module with a wrong slope is still named."""
+    right = made.objective(np.random.default_rng(0))
+    for places in ([0], [5], range(len(right.slopes))):
+        changed = right.slopes.copy()
+        changed[list(places)] = bad
+        finding = gradient_is_the_slope(replace(right, slopes=changed))
+        assert (finding.verdict, finding.causes) == (Verdict.UNDECIDED, ())
+    changed[3:] = [[-4.0, 4.0]] * 3
+    assert gradient_is_the_slope(replace(right, slopes=changed)).verdict is Verdict.FAULT
+
+
 def test_an_objective_whose_value_is_not_differentiated_has_no_slope(made):
     right = made.objective(np.random.default_rng(0))
     none = replace(right, slopes=np.zeros((0, 2)), slope_modules=np.zeros(0, np.str_))

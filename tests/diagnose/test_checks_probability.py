@@ -147,3 +147,11 @@ def test_a_row_may_move_with_its_neighbours_by_rounding_only(made, change):
     objective = replace(made.objective(np.random.default_rng(0)), neighbour_change=change)
     finding = rows_are_scored_alone(objective)
     assert finding.verdict is (FAULT if change > 1e-3 else OK)
+
+
+@pytest.mark.parametrize("change", [np.nan, np.inf])
+def test_weights_that_are_not_finite_say_nothing_of_neighbours(made, change):
+    """TB216 and TB501 name what is not finite."""
+    objective = replace(made.objective(np.random.default_rng(0)), neighbour_change=change)
+    finding = rows_are_scored_alone(objective)
+    assert (finding.verdict, finding.causes) == (UNDECIDED, ())

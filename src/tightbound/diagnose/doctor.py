@@ -122,6 +122,7 @@ def judge(
     baselines = dict(baselines or {})
     twin, scores = _newest(history, "twin"), _newest(history, "scores")
     objective, evaluator = _newest(history, "objective"), _newest(history, "evaluator")
+    redrawn = next((e.redrawn for e in reversed(history) if e.objective is not None), None)
     made = _newest(history, "choices")
     listed = _newest(history, "discrete")
     optimiser, seen = _newest(history, "optimiser"), _newest(history, "data")
@@ -150,7 +151,7 @@ def judge(
         steps.steps_score_as_the_whole_does(moved),
         steps.past_ignores_the_future(moved),
         steps.steps_see_the_one_before(moved),
-        objective_checks.objective_is_its_claim(objective),
+        objective_checks.objective_is_its_claim(objective, redrawn),
         objective_checks.gradient_is_the_slope(_oldest(history, "objective")),
         discrete.gradient_reaches_the_proposal(listed),
         optimisation.updates_do_not_overshoot(history),

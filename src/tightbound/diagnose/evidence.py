@@ -109,6 +109,22 @@ class Objective:
 
 
 @dataclass(frozen=True)
+class Redrawn:
+    """The objective and its claim by many keys, where they differ by one: they may still be equal in
+    expectation, as a KL in closed form is to that of a draw. In nats; terms are means over samples."""
+
+    surrogate: Float[np.ndarray, "keys rows"]  # of each row alone
+    claimed: Float[np.ndarray, "keys rows"]
+    log_likelihood: Float[np.ndarray, "keys rows"]  # of the claim's draws
+    log_prior: Float[np.ndarray, "keys rows"]
+    log_proposal: Float[np.ndarray, "keys rows"]
+    batch_difference: Float[np.ndarray, " keys"]  # objective less claim, of all rows together
+    latent_mean: Float[np.ndarray, "rows latent"]  # of q(z | x), over draws of their own
+    latent_scale: Float[np.ndarray, "rows latent"]
+    is_linear: bool  # in the terms of a draw; free bits are not
+
+
+@dataclass(frozen=True)
 class Choices:
     """A model whose own choices a filter sums out: its particles against one teacher-forced pass of
     the choices they made, and its estimate against an enumeration; in nats."""
@@ -355,6 +371,7 @@ class Evidence:
     twin: Twin | None = None
     scores: Scores | None = None
     objective: Objective | None = None
+    redrawn: Redrawn | None = None
     evaluator: Evaluator | None = None
     reported: Reported | None = None
     choices: Choices | None = None
@@ -414,6 +431,7 @@ _GROUPS: Mapping[str, type] = {
     "twin": Twin,
     "scores": Scores,
     "objective": Objective,
+    "redrawn": Redrawn,
     "evaluator": Evaluator,
     "reported": Reported,
     "choices": Choices,

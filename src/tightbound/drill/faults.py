@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import jax
+import jax.numpy as jnp
 
 from tightbound.diagnose.checks import (
     data,
@@ -108,6 +109,42 @@ _CATALOGUE = [
         objective.REDUCED_OVER_BATCH,
         ("TB201",),
         (*_ELBO, *_ROWS),
+    ),
+    Fault(
+        "closed_kl_half_missing",
+        "not a probability model",
+        "The KL in closed form lacks its factor 1/2.",
+        planting.with_closed_kl(lambda mean, scale: 2 * planting.standard_kl(mean, scale)),
+        objective.KL_HALF_MISSING,
+        ("TB201",),
+        _ELBO,
+    ),
+    Fault(
+        "closed_kl_averaged",
+        "masks, padding, units",
+        "The KL in closed form is a mean over latents.",
+        planting.with_closed_kl(lambda mean, scale: planting.standard_kl(mean, scale) / mean.size),
+        objective.KL_AVERAGED,
+        ("TB201",),
+        _ELBO,
+    ),
+    Fault(
+        "log_variance_as_log_scale",
+        "not a probability model",
+        "The KL in closed form takes the log-variance for a log-scale.",
+        planting.with_closed_kl(lambda mean, scale: planting.standard_kl(mean, scale**2)),
+        objective.LOG_VARIANCE_AS_LOG_SCALE,
+        ("TB201",),
+        _ELBO,
+    ),
+    Fault(
+        "log_scale_as_log_variance",
+        "not a probability model",
+        "The KL in closed form takes the log-scale for a log-variance.",
+        planting.with_closed_kl(lambda mean, scale: planting.standard_kl(mean, jnp.sqrt(scale))),
+        objective.LOG_SCALE_AS_LOG_VARIANCE,
+        ("TB201",),
+        _ELBO,
     ),
     Fault(
         "minibatch_scale",

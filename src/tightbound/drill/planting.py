@@ -48,6 +48,30 @@ def kl(terms: LogTerms) -> Array:
     return terms.log_proposal - terms.log_prior
 
 
+def standard_kl(mean: Array, scale: Array) -> Array:
+    """KL of N(mean, scale^2) from N(0, 1), in nats, summed over latents."""
+    return 0.5 * (mean**2 + scale**2 - 1.0 - 2.0 * jnp.log(scale)).sum()
+
+
+def with_closed_kl(form: Callable[[Array, Array], Array]) -> Callable[[Setup], Setup]:
+    """The ELBO of one draw with a KL that is a function of q's mean and scale."""
+
+    def plant(setup: Setup) -> Setup:
+        def objective(model, proposal, batch, *, key, step):
+            del step
+            terms = weigh(model, proposal, batch, num_samples=1, key=key)
+
+            def kl_of(x):
+                q = proposal.proposal(x)
+                return form(q.mean, jnp.sqrt(q.variance))
+
+            return terms.log_likelihood.mean() - jax.vmap(kl_of)(batch.x).mean(), terms
+
+        return replace(setup, objective=objective)
+
+    return plant
+
+
 def stop_draw(setup: Setup) -> Setup:
     """z is detached, so the decoder's gradient never reaches the encoder."""
 

@@ -1,9 +1,11 @@
 """Whom the drill plants faults in: a few small recipes of every family, and healthy runs that look ill."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from tightbound.data.images import ImageData
+from tightbound.drill import planting
 from tightbound.families.edits import recipe as edits
 from tightbound.families.edits.recipe import DoublingData, EditRecipe, EditTraining, NoisingSettings
 from tightbound.families.images import recipe as vae
@@ -23,6 +25,7 @@ from tightbound.families.stein.recipe_points import PointModelSettings, SteinPoi
 from tightbound.families.stein.recipe_targets import SteinTargetRecipe, TargetSettings
 from tightbound.families.stein.settings import GuideSettings, MixtureSettings
 from tightbound.train.settings import ObjectiveSettings, OptimiserSettings, PlateauSettings
+from tightbound.train.setup import Setup
 from tightbound.unread import replaced as replace
 
 _BASE = vae.RECIPES["vae/digits"]
@@ -45,6 +48,14 @@ _VAE_SUBJECTS: list[Recipe] = [
     ),
     _digits("cvae/digits", model=replace(_BASE.model, family="cvae")),
 ]
+
+
+@dataclass(frozen=True)
+class _ClosedFormKL(VAERecipe):
+    """Raises the ELBO of one draw with its KL in closed form; the claim is the plain ELBO."""
+
+    def build(self, seed: int) -> Setup:
+        return planting.with_closed_kl(planting.standard_kl)(super().build(seed))
 
 
 def _objective(**settings: Any) -> dict[str, Any]:
@@ -82,6 +93,7 @@ _VAE_TRAPS: list[Recipe] = [
     _digits("plateau", run=replace(_BASE.run, steps=300, plateau=PlateauSettings(patience=1))),
     _digits("sgd", optimiser=OptimiserSettings("sgd", learning_rate=0.01)),
     _digits("adagrad", optimiser=OptimiserSettings("adagrad", learning_rate=0.05)),
+    _ClosedFormKL("closed-form-kl", _BASE.summary, _BASE.data, _BASE.model, run=_BASE.run),
     _digits("relu-wide", model=replace(_BASE.model, activation="relu", hidden_size=400)),
 ]
 

@@ -195,15 +195,19 @@ def weights_average_to_the_marginal(
 
 def rows_are_scored_alone(objective: Objective | None, *, tolerance: float = 1e-3) -> Finding:
     """TB105. Does the score of a row change with its neighbours?  Oracle: the same row in another
-    batch, on the same draws. Measured: the largest change of a log-weight, in nats."""
+    batch, on the same draws. Measured: the largest change of a log-weight, in nats. Assumes draws that
+    depend on the row alone, and finite weights: undecided where they are not (TB216, TB501)."""
     code, check = "TB105", "rows_are_scored_alone"
     if objective is None:
         return not_run(code, check, "the setup states no claim, so its objective was not called")
-    fault = not objective.neighbour_change <= tolerance
+    fault = objective.neighbour_change > tolerance
+    verdict = Verdict.FAULT if fault else Verdict.OK
+    if not np.isfinite(objective.neighbour_change):
+        fault, verdict = False, Verdict.UNDECIDED
     return Finding(
         code,
         check,
-        Verdict.FAULT if fault else Verdict.OK,
+        verdict,
         objective.neighbour_change,
         tolerance,
         "nats",

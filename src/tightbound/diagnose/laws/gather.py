@@ -23,6 +23,7 @@ from tightbound.data.labelled import Labelled, image_of
 from tightbound.data.points import PointSet
 from tightbound.data.sentences import Sentence
 from tightbound.data.sequences import Sequence
+from tightbound.diagnose import claim_laws
 from tightbound.diagnose import evidence as ev
 from tightbound.diagnose.laws.discrete import discrete
 from tightbound.diagnose.laws.steps import steps, without_earlier_weights
@@ -81,12 +82,12 @@ def laws_of_state(setup: Setup, state: TrainState) -> ev.Evidence:
     keys = _law_keys(setup)
     pair = (state.model, state.proposal)
     probe = _ask("many draws", make_probe(setup), state, num_samples=MANY)
+    held = _ask("the objective against its claim", objective, setup, state, keys["objective"])
     return replace(
         probe,
         scores=_ask("scores of the draws", scores, setup, pair, keys["scores"]),
-        objective=_ask(
-            "the objective against its claim", objective, setup, state, keys["objective"]
-        ),
+        objective=held,
+        redrawn=redrawn(setup, state, held, keys["objective"]),
         evaluator=_ask("the evaluation against itself", evaluator, setup, pair, keys["evaluator"]),
         choices=_ask("choices", choices, setup, pair, keys["choices"], jit_once),
         discrete=_ask(
@@ -344,12 +345,9 @@ def objective(setup: Setup, state: TrainState, key: PRNGKeyArray) -> ev.Objectiv
     if claim is None:
         return None
     noise_key, draw_key, direction_key = jax.random.split(key, 3)
-    batch, other = (repeated(b, _REPEATS) for b in probe_batches(setup)[:2])
-    size = min(32, len(batch.rows))
-    batch, other = (jax.tree.map(lambda leaf: jnp.asarray(leaf[:size]), b) for b in (batch, other))
+    batch, other = _batches_of_claim(setup, noise_key)
+    size = len(batch.rows)
     half = size // 2
-    if setup.noise is not None:
-        batch, other = (jit_once(setup.noise)(b, noise_key) for b in (batch, other))
     mixed = jax.tree.map(lambda a, b: jnp.concatenate([a[:half], b[half:]]), batch, other)
     at_step = jnp.asarray(state.step)
 
@@ -374,7 +372,8 @@ def objective(setup: Setup, state: TrainState, key: PRNGKeyArray) -> ev.Objectiv
         pair, batch, draw_key, claim.num_samples, jit_once
     )
     agrees = abs(float(together[0] - together[1])) <= 1e-3 * max(1.0, abs(float(together[1])))
-    change, full_change = _gradient_changes(setup, state, batch, draw_key, agrees)
+    same_draws = bool(_differences(alone).max() <= _ROUNDING)
+    change, full_change = _gradient_changes(setup, state, batch, draw_key, agrees and same_draws)
     return ev.Objective(
         estimator=claim.estimator,
         kl_weight=float(claim.kl_weight(at_step)),
@@ -398,6 +397,43 @@ def objective(setup: Setup, state: TrainState, key: PRNGKeyArray) -> ev.Objectiv
         log_q_over_batch=over_batch,
         log_q_own=own,
         num_components=num_components,
+    )
+
+
+_ROUNDING = 1e-4  # of the value: rows that differ by more do not share their draws
+
+
+def _batches_of_claim(setup: Setup, noise_key: PRNGKeyArray) -> tuple[Batch, Batch]:
+    """Up to 32 training rows and as many others, under the noise of training."""
+    batch, other = (repeated(b, _REPEATS) for b in probe_batches(setup)[:2])
+    size = min(32, len(batch.rows))
+    batch, other = (jax.tree.map(lambda leaf: jnp.asarray(leaf[:size]), b) for b in (batch, other))
+    if setup.noise is not None:
+        batch, other = (jit_once(setup.noise)(b, noise_key) for b in (batch, other))
+    return batch, other
+
+
+def _differences(alone: list[tuple[Array, ...]]) -> Float[np.ndarray, " rows"]:
+    """How far the objective of every row alone is from its claim, over the claim's size."""
+    surrogate, claimed = (np.array([float(row[i]) for row in alone]) for i in range(2))
+    return np.abs(surrogate - claimed) / max(1.0, float(np.abs(claimed).max()))
+
+
+def redrawn(
+    setup: Setup, state: TrainState, held: ev.Objective | None, key: PRNGKeyArray
+) -> ev.Redrawn | None:
+    """The objective and its claim by many keys. None where they agree by one already, and where the
+    claim is not finite."""
+    if held is None or setup.objective is setup.claim:
+        return None
+    size = max(1.0, float(np.abs(held.claimed).max()))
+    if not np.isfinite(size) or np.abs(held.surrogate - held.claimed).max() <= 1e-3 * size:
+        return None
+    noise_key, draw_key, _ = jax.random.split(key, 3)
+    batch, _ = _batches_of_claim(setup, noise_key)
+    return _ask(
+        *("the objective's expectation", claim_laws.redrawn),
+        *(setup, state, batch, draw_key, jit_once),
     )
 
 
