@@ -7,12 +7,11 @@ import jax
 import numpy as np
 import pytest
 
+from fixtures.examinations import FAULTS, SUBJECTS, TRAPS
 from tightbound.diagnose.checks.objective import gradient_is_the_slope, objective_is_its_claim
 from tightbound.diagnose.finding import Verdict
 from tightbound.diagnose.laws import gather as laws
 from tightbound.drill import planting
-from tightbound.drill.faults import FAULTS
-from tightbound.drill.subjects import SUBJECTS, TRAPS
 from tightbound.train.run import first_state
 
 pytestmark = pytest.mark.usefixtures("compiled_once")

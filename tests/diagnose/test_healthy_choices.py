@@ -9,6 +9,7 @@ import numpy as np
 import optax
 import pytest
 
+from fixtures.examinations import SUBJECTS
 from tightbound.diagnose.checks.data import splits_are_alike
 from tightbound.diagnose.checks.optimisation import (
     clipping_leaves_sizes,
@@ -21,7 +22,6 @@ from tightbound.diagnose.finding import Verdict
 from tightbound.diagnose.laws import gather as laws
 from tightbound.diagnose.probes import largest_ahead, make_probe, next_update
 from tightbound.drill import planting
-from tightbound.drill.subjects import SUBJECTS
 from tightbound.train.loop import fit
 from tightbound.train.run import batches_of, first_state, run_keys
 from tightbound.train.settings import RunSettings

@@ -6,13 +6,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from fixtures.examinations import EXAMINATIONS, FAULTS, SUBJECTS
 from tightbound.commands import drill as command
 from tightbound.diagnose.evidence import Evidence
 from tightbound.diagnose.finding import Cause, Finding, Verdict
 from tightbound.diagnose.findings import Findings
 from tightbound.drill import drill
 from tightbound.drill.drill import Case, Row, cases, examine, summary
-from tightbound.drill.faults import FAULTS
+from tightbound.drill.fault import Examination, on
 
 
 def row(kind="kl_missing", recipe="vae/digits", seed=0, **changes):
@@ -37,6 +38,7 @@ def finding(code, *causes, verdict=Verdict.FAULT):
     )
 
 
+FAMILIES = tuple(EXAMINATIONS)
 PROBES = [Evidence(step=0), Evidence(step=300)]
 
 
@@ -45,15 +47,20 @@ def examined(monkeypatch):
     """`examine` with findings given by hand, before training and after it."""
 
     class Recipe:
+        summary, run = "", None
+
+        def __init__(self, name):
+            self.name = name
+
         def build(self, seed):
             return None
 
     def run(case, before, after):
         said = iter([Findings(before), Findings(after)])
-        monkeypatch.setattr(drill, "SUBJECTS", {case.recipe: Recipe()})
-        monkeypatch.setattr(drill, "TRAPS", {case.recipe: Recipe()})
+        runs = (Recipe(case.recipe),)
         healthy = replace(FAULTS["kl_missing"], plant=lambda setup: setup)
-        monkeypatch.setattr(drill, "FAULTS", {"kl_missing": healthy})
+        made = Examination(runs, runs, on((case.recipe,), healthy))
+        monkeypatch.setattr(drill, "examination", lambda family: made)
         monkeypatch.setattr(drill, "gather", lambda setup, steps: iter(PROBES))
         monkeypatch.setattr(drill, "verdict", lambda setup, history: next(said))
         return examine(case)
@@ -148,13 +155,13 @@ def test_a_drill_of_healthy_runs_alone_has_no_intervals():
 
 def test_every_fault_is_drilled_on_every_recipe_it_names():
     """And at least a third of the healthy runs look ill."""
-    todo = cases((0, 1))
+    todo = cases(FAMILIES, (0, 1))
     planted = [case for case in todo if not case.healthy]
     assert len(planted) == 2 * sum(len(fault.recipes) for fault in FAULTS.values())
     healthy = [case for case in todo if case.healthy]
     assert sum(case.trap for case in healthy) >= len(healthy) / 3
     assert len(set(todo)) == len(todo)
-    chosen = [case for case in cases((0,), ["kl_missing"]) if not case.healthy]
+    chosen = [case for case in cases(FAMILIES, (0,), ["kl_missing"]) if not case.healthy]
     assert {case.kind for case in chosen} == {"kl_missing"}
 
 
@@ -221,9 +228,10 @@ def test_rows_of_other_steps_or_seeds_are_not_taken_for_these(drilled):
 @pytest.mark.usefixtures("compiled_once")
 def test_a_small_drill_finds_what_was_planted(monkeypatch):
     """Two faults that laws show, and a healthy run, in eight steps on a VAE with two latents."""
-    recipe = drill.SUBJECTS["vae/digits"]
+    recipe = SUBJECTS["vae/digits"]
     small = replace(recipe, model=replace(recipe.model, hidden_size=8, latent_size=2))
-    monkeypatch.setattr(drill, "SUBJECTS", {"vae/digits": small})
+    made = replace(EXAMINATIONS["images"], subjects=(small,))
+    monkeypatch.setattr(drill, "examination", lambda family: made)
     todo = [
         Case("kl_sign_flipped", "vae/digits", 0, healthy=False),
         Case("batches_dropped", "vae/digits", 0, healthy=False),

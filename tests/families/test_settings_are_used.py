@@ -13,7 +13,7 @@ from typing import Any, Literal
 import jax
 import pytest
 
-from tightbound.drill.subjects import SUBJECTS, TRAPS
+from fixtures.examinations import SUBJECTS, TRAPS
 from tightbound.errors import UserError
 from tightbound.families.lookup import RECIPES
 

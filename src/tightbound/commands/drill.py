@@ -6,10 +6,11 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from tightbound.commands.options import parse, print_json, show, use_compilation_cache
 from tightbound.errors import UserError
+from tightbound.families import FAMILIES
 from tightbound.report.tables import Table, TableFormat
 from tightbound.report.terminal import say
 
@@ -21,9 +22,8 @@ if TYPE_CHECKING:
 class DrillOptions:
     """Plant faults and count. Rows already in `out` are not run again."""
 
-    family: Literal["vae", "edits", "vrnn", "dlm", "stein", "all"] = "all"
-    """Whose recipes; the conditional VAE belongs to "vae", sequences to "vrnn", language models to "dlm",
-    Stein mixtures to "stein"."""
+    family: str = "all"
+    """Whose runs: images, edits, sequences, language, stein, or one of your own as path/to/package:FAMILY."""
     kinds: tuple[str, ...] = ()
     """Only these faults, and the healthy runs; by default all."""
     seeds: tuple[int, ...] = (0,)
@@ -41,16 +41,16 @@ class DrillOptions:
 def main(arguments: Sequence[str]) -> int:
     options = parse(DrillOptions, "drill", arguments)
     use_compilation_cache()
-    from tightbound.drill.drill import cases, run_cases, summary
-    from tightbound.drill.faults import FAULTS
+    from tightbound.drill.drill import all_faults, cases, run_cases, summary
 
-    unknown = [kind for kind in options.kinds if kind not in FAULTS]
+    families = [f.name for f in FAMILIES] if options.family == "all" else [options.family]
+    known = all_faults(families)
+    unknown = [kind for kind in options.kinds if kind not in known]
     if unknown:
-        raise UserError(f"There is no fault {unknown[0]!r}. There are: {', '.join(FAULTS)}.")
+        raise UserError(f"There is no fault {unknown[0]!r}. There are: {', '.join(known)}.")
     if min(options.jobs, options.steps, *options.seeds) < 0 or min(options.jobs, options.steps) < 1:
         raise UserError("`jobs` and `steps` must be at least 1, and seeds not negative.")
-    family = None if options.family == "all" else options.family
-    todo = cases(options.seeds, options.kinds or None, family)
+    todo = cases(families, options.seeds, options.kinds or None)
     out = Path(options.out)
     rows = [row for row in saved_rows(out, options.steps) if row.case in todo]
     left = [case for case in todo if case not in {row.case for row in rows}]

@@ -20,8 +20,9 @@ import numpy as np
 
 from tightbound.diagnose.findings import Findings
 from tightbound.diagnose.watch import gather, verdict
-from tightbound.drill.faults import FAULTS, Fault
-from tightbound.drill.subjects import SUBJECTS, TRAPS, family_of
+from tightbound.drill.fault import Examination, Fault
+from tightbound.errors import UserError
+from tightbound.families.lookup import find_family
 
 STEPS = 300
 
@@ -35,6 +36,7 @@ class Case:
     seed: int
     healthy: bool
     trap: bool = False  # a healthy run that looks ill
+    family: str = ""  # by name, or where a user's own stands
 
 
 @dataclass(frozen=True)
@@ -52,21 +54,40 @@ class Row:
 
 
 def cases(
-    seeds: Sequence[int], kinds: Sequence[str] | None = None, family: str | None = None
+    families: Sequence[str], seeds: Sequence[int], kinds: Sequence[str] | None = None
 ) -> list[Case]:
-    """Every fault on every recipe it applies to, and healthy runs, of which the traps are more than
-    a third; of one family, or of all."""
-    chosen = [FAULTS[name] for name in (FAULTS if kinds is None else kinds)]
-    planted = [
-        Case(fault.name, recipe, seed, healthy=False)
-        for fault in chosen
-        for recipe in fault.recipes
-        for seed in seeds
-    ]
-    plain = [Case("healthy", name, seed, True) for name in SUBJECTS for seed in seeds]
-    traps = [Case("trap", name, seed, True, trap=True) for name in TRAPS for seed in seeds]
-    every = planted + plain + traps
-    return [case for case in every if family in (None, family_of(case.recipe))]
+    """Every fault in every subject of these families that it is planted in, and healthy runs, of which
+    the traps are more than a third."""
+    found = []
+    for family in families:
+        examined = examination(family)
+        found += [
+            Case(planted.fault.name, name, seed, healthy=False, family=family)
+            for planted in examined.planted
+            if kinds is None or planted.fault.name in kinds
+            for name in planted.subjects
+            for seed in seeds
+        ]
+        plain, traps = ([r.name for r in runs] for runs in (examined.subjects, examined.traps))
+        found += [Case("healthy", n, seed, True, family=family) for n in plain for seed in seeds]
+        found += [Case("trap", n, seed, True, True, family) for n in traps for seed in seeds]
+    return found
+
+
+def examination(family: str) -> Examination:
+    """How the family of this name is examined; UserError where it is not."""
+    examined = find_family(family).load("faults")
+    if examined is None:
+        raise UserError(
+            f"The family {family!r} names no faults, so there is nothing to plant in it."
+        )
+    return examined
+
+
+def all_faults(families: Sequence[str]) -> dict[str, Fault]:
+    """The faults that these families are examined with, by name."""
+    planted = [planted for family in families for planted in examination(family).planted]
+    return {planted.fault.name: planted.fault for planted in planted}
 
 
 def run_cases(todo: Sequence[Case], *, jobs: int, steps: int = STEPS) -> Iterator[Row]:
@@ -96,9 +117,10 @@ def _compile_quickly() -> None:
 
 def examine(case: Case, steps: int = STEPS) -> Row:
     """Build the case, gather its evidence up to `steps`, judge, and count."""
-    recipe = TRAPS[case.recipe] if case.trap else SUBJECTS[case.recipe]
-    setup = recipe.build(case.seed)
-    fault = None if case.healthy else FAULTS[case.kind]
+    examined = examination(case.family)
+    runs = examined.traps if case.trap else examined.subjects
+    setup = next(run for run in runs if run.name == case.recipe).build(case.seed)
+    fault = None if case.healthy else all_faults([case.family])[case.kind]
     if fault is not None:
         setup = fault.plant(setup)
     history = list(gather(setup, steps))
@@ -153,7 +175,7 @@ def summary(rows: Sequence[Row]) -> dict[str, Any]:
         "traps": sum(row.case.trap for row in healthy),
         "alarms": sum(bool(row.alarms) for row in healthy),
         "kinds": by_kind,
-        "families": sorted({row.case.recipe.split("/")[0] for row in planted}),
+        "families": sorted({row.case.family for row in planted}),
         "rows": [_row_json(row) for row in rows],
     }
 

@@ -1,11 +1,9 @@
-"""The catalogue of planted faults: each takes a setup that is right and returns one that is not.
+"""Faults that any family may have: in the objective, a density, the optimiser, the data, the evaluation.
 
-A fault says beforehand which finding must name it and by which cause. It never touches what the
-doctor is told (`claim`, baselines), only what the run does; `planting.py` holds the ways.
+Which of them are planted in whom, each family says (`families/*/faults.py`).
 """
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 
 import jax
 import jax.numpy as jnp
@@ -19,52 +17,11 @@ from tightbound.diagnose.checks import (
     probability,
     steps,
 )
-from tightbound.diagnose.finding import Cause
 from tightbound.drill import planting
-from tightbound.families.edits import checks as choices
-from tightbound.families.edits import planting as planting_choices
-from tightbound.families.language import planting as planting_language
-from tightbound.families.sequences import planting as planting_sequences
-from tightbound.families.stein import checks as mixtures
-from tightbound.families.stein import planting as planting_stein
+from tightbound.drill.fault import Fault
 from tightbound.models.wrappers import Noiseless
-from tightbound.train.setup import Setup
 
-
-@dataclass(frozen=True)
-class Fault:
-    """A kind of fault: what it does, to which setups, and what must be said of it."""
-
-    name: str
-    group: str  # as in the list of fault kinds: "not a probability model", "optimisation", ...
-    says: str
-    plant: Callable[[Setup], Setup]
-    expected: Cause
-    codes: tuple[str, ...]  # findings that count as found
-    recipes: tuple[str, ...] = ("vae/digits", "vae/digits-gaussian", "vae/digits-iwae")
-
-
-_VAE = ("vae/digits", "vae/digits-gaussian", "vae/digits-iwae")
-_BITS = ("vae/digits", "vae/digits-iwae")
-_ELBO = ("vae/digits", "vae/digits-gaussian")
-_STROKES = ("vrnn/toy-strokes",)
-_ROWS = ("vrnn/digits",)
-_SEQUENCES = (*_STROKES, *_ROWS)
-_CHAIN = ("vrnn/toy-dmm",)
-_IWAE = ("vae/digits-iwae",)
-_DOUBLING = ("edits/doubling",)
-_LSTM = ("dlm/toy-grammar",)
-_WINDOW = ("dlm/toy-window",)
-_WORDS = (*_LSTM, *_WINDOW)
-_STARTS = ("dlm/toy-starts",)
-_FACTORIAL = ("dlm/toy-factorial",)
-_LETTER = ("dlm/toy-vae",)
-_ENCODERS = ("stein/digits",)
-_LINE = ("stein/line",)
-_TARGET = ("stein/gaussian",)
-_MIXTURES = (*_ENCODERS, *_LINE, *_TARGET)
-
-_CATALOGUE = [
+_CATALOGUE = (
     Fault(
         "kl_sign_flipped",
         "not a probability model",
@@ -72,7 +29,6 @@ _CATALOGUE = [
         planting.with_value(lambda t: (t.log_likelihood + planting.kl(t)).mean()),
         objective.KL_SIGN_FLIPPED,
         ("TB201",),
-        (*_ELBO, *_STROKES, *_LETTER),
     ),
     Fault(
         "kl_missing",
@@ -81,7 +37,6 @@ _CATALOGUE = [
         planting.with_value(lambda t: t.log_likelihood.mean()),
         objective.KL_MISSING,
         ("TB201",),
-        (*_ELBO, *_STROKES, *_LETTER),
     ),
     Fault(
         "log_q_missing",
@@ -90,7 +45,6 @@ _CATALOGUE = [
         planting.with_value(lambda t: t.log_joint.mean()),
         objective.LOG_Q_MISSING,
         ("TB201",),
-        _ELBO,
     ),
     Fault(
         "kl_averaged",
@@ -99,7 +53,6 @@ _CATALOGUE = [
         planting.with_value(lambda t: (t.log_likelihood - planting.kl(t) / 8).mean()),
         objective.KL_SCALED,
         ("TB201",),
-        _ELBO,
     ),
     Fault(
         "kl_summed_over_batch",
@@ -108,7 +61,6 @@ _CATALOGUE = [
         planting.with_value(lambda t: (t.log_likelihood - planting.kl(t).sum()).mean()),
         objective.REDUCED_OVER_BATCH,
         ("TB201",),
-        (*_ELBO, *_ROWS),
     ),
     Fault(
         "closed_kl_half_missing",
@@ -117,7 +69,6 @@ _CATALOGUE = [
         planting.with_closed_kl(lambda mean, scale: 2 * planting.standard_kl(mean, scale)),
         objective.KL_HALF_MISSING,
         ("TB201",),
-        _ELBO,
     ),
     Fault(
         "closed_kl_averaged",
@@ -126,7 +77,6 @@ _CATALOGUE = [
         planting.with_closed_kl(lambda mean, scale: planting.standard_kl(mean, scale) / mean.size),
         objective.KL_AVERAGED,
         ("TB201",),
-        _ELBO,
     ),
     Fault(
         "log_variance_as_log_scale",
@@ -135,7 +85,6 @@ _CATALOGUE = [
         planting.with_closed_kl(lambda mean, scale: planting.standard_kl(mean, scale**2)),
         objective.LOG_VARIANCE_AS_LOG_SCALE,
         ("TB201",),
-        _ELBO,
     ),
     Fault(
         "log_scale_as_log_variance",
@@ -144,7 +93,6 @@ _CATALOGUE = [
         planting.with_closed_kl(lambda mean, scale: planting.standard_kl(mean, jnp.sqrt(scale))),
         objective.LOG_SCALE_AS_LOG_VARIANCE,
         ("TB201",),
-        _ELBO,
     ),
     Fault(
         "minibatch_scale",
@@ -153,7 +101,6 @@ _CATALOGUE = [
         planting.with_value(lambda t: (20.0 * t.log_likelihood - planting.kl(t)).mean()),
         objective.LIKELIHOOD_SCALED,
         ("TB201",),
-        (*_ELBO, *_STROKES),
     ),
     Fault(
         "mean_of_logs",
@@ -162,7 +109,6 @@ _CATALOGUE = [
         planting.with_value(lambda t: t.log_weights.mean()),
         objective.MEAN_OF_LOGS,
         ("TB201",),
-        _IWAE,
     ),
     Fault(
         "missing_log_k",
@@ -171,7 +117,6 @@ _CATALOGUE = [
         planting.with_value(lambda t: jax.nn.logsumexp(t.log_weights, axis=0).mean()),
         objective.MISSING_LOG_K,
         ("TB201",),
-        _IWAE,
     ),
     Fault(
         "self_normalised",
@@ -182,7 +127,6 @@ _CATALOGUE = [
         ),
         objective.SELF_NORMALISED,
         ("TB201",),
-        _IWAE,
     ),
     Fault(
         "draw_detached",
@@ -191,7 +135,6 @@ _CATALOGUE = [
         planting.stop_draw,
         objective.GRADIENT_STOPPED,
         ("TB202",),
-        ("vae/digits", "vae/digits-gaussian", *_STROKES, *_LETTER),
     ),
     Fault(
         "batch_statistics",
@@ -216,7 +159,6 @@ _CATALOGUE = [
         planting.density_averaged,
         probability.DENSITY_AVERAGED,
         ("TB101",),
-        _BITS,
     ),
     Fault(
         "density_not_normalised",
@@ -225,7 +167,6 @@ _CATALOGUE = [
         planting.with_score(lambda score: score | {"x": 1.3 * score["x"]}),
         probability.NOT_NORMALISED,
         ("TB101",),
-        _BITS,
     ),
     Fault(
         "variance_for_scale",
@@ -242,7 +183,6 @@ _CATALOGUE = [
         planting.with_proposal(Noiseless),
         probability.NO_NOISE,
         ("TB102",),
-        (*_VAE, *_LETTER),
     ),
     Fault(
         "wide_prior",
@@ -259,7 +199,6 @@ _CATALOGUE = [
         planting.with_model(planting.blind),
         latents.DECODER_IGNORES_Z,
         ("TB402",),
-        (*_VAE, *_LETTER),
     ),
     Fault(
         "identity_latents",
@@ -268,7 +207,6 @@ _CATALOGUE = [
         planting.with_proposal(planting.NarrowProposal),
         latents.IDENTITY_LATENTS,
         ("TB403",),
-        (*_VAE, *_LETTER),
     ),
     Fault(
         "rate_too_high",
@@ -277,7 +215,6 @@ _CATALOGUE = [
         planting.with_optimiser(planting.scaled(30.0)),
         optimisation.RATE_TOO_HIGH,
         ("TB210",),
-        (*_VAE, *_SEQUENCES, *_WINDOW),
     ),
     Fault(
         "rate_too_low",
@@ -286,7 +223,6 @@ _CATALOGUE = [
         planting.with_optimiser(planting.scaled(1 / 30)),
         optimisation.RATE_TOO_LOW,
         ("TB211",),
-        (*_VAE, *_SEQUENCES, *_WORDS),
     ),
     Fault(
         "gradient_not_reset",
@@ -295,7 +231,6 @@ _CATALOGUE = [
         planting.with_optimiser(planting.accumulating),
         optimisation.NOT_RESET,
         ("TB213",),
-        (*_VAE, *_STROKES, *_LSTM),
     ),
     Fault(
         "batches_dropped",
@@ -304,7 +239,6 @@ _CATALOGUE = [
         planting.with_optimiser(planting.dropping),
         optimisation.BATCHES_DROPPED,
         ("TB214",),
-        (*_VAE, *_ROWS, *_LSTM),
     ),
     Fault(
         "everything_clipped",
@@ -313,7 +247,6 @@ _CATALOGUE = [
         planting.with_optimiser(planting.clipping),
         optimisation.EVERYTHING_CLIPPED,
         ("TB215",),
-        (*_VAE, *_STROKES, *_LSTM),
     ),
     Fault(
         "proposal_frozen",
@@ -322,7 +255,6 @@ _CATALOGUE = [
         planting.with_optimiser(planting.freezing_proposal),
         optimisation.MODULE_FROZEN,
         ("TB212",),
-        (*_VAE, *_ROWS),
     ),
     Fault(
         "large_heads",
@@ -331,7 +263,6 @@ _CATALOGUE = [
         planting.large_heads,
         optimisation.INITIAL_SCALE,
         ("TB217",),
-        (*_BITS, *_SEQUENCES),
     ),
     Fault(
         "no_transform",
@@ -340,7 +271,6 @@ _CATALOGUE = [
         planting.no_transform,
         data.OFF_SUPPORT,
         ("TB502",),
-        _BITS,
     ),
     Fault(
         "held_out_inverted",
@@ -357,7 +287,6 @@ _CATALOGUE = [
         planting.with_split("train", planting.repeated),
         data.DUPLICATES,
         ("TB504",),
-        (*_VAE, *_STROKES, *_LSTM),
     ),
     Fault(
         "trained_on_validation",
@@ -374,7 +303,6 @@ _CATALOGUE = [
         planting.with_split("train", planting.with_nan),
         data.BAD_VALUES,
         ("TB501",),
-        ("vae/digits-gaussian",),
     ),
     Fault(
         "labels_shifted",
@@ -383,7 +311,6 @@ _CATALOGUE = [
         planting.shift_labels,
         data.LABELS_EMPTY,
         ("TB506",),
-        ("cvae/digits",),
     ),
     Fault(
         "evaluation_law",
@@ -392,7 +319,6 @@ _CATALOGUE = [
         planting.thresholded,
         evaluation.EVALUATED_LAW,
         ("TB601",),
-        _BITS,
     ),
     Fault(
         "evaluation_dropout",
@@ -417,70 +343,6 @@ _CATALOGUE = [
         planting.with_evaluation(planting.without_kl),
         evaluation.EVALUATED_SITE,
         ("TB601",),
-        (*_VAE, *_STROKES),
-    ),
-    Fault(
-        "masks_only_in_training",
-        "masks, padding, units",
-        "Particles read their source without its padding mask; the teacher-forced pass has it.",
-        planting_choices.with_particles(lambda p: planting_choices.Unmasked(p.model)),
-        choices.MASKS_DIFFER,
-        ("TB106",),
-        _DOUBLING,
-    ),
-    Fault(
-        "carried_without_its_end",
-        "state",
-        "Particles hand on what they built without the position of the end.",
-        planting_choices.with_particles(lambda p: planting_choices.WithoutItsEnd(p.model)),
-        choices.CARRIED_STATE_DIFFERS,
-        ("TB107",),
-        _DOUBLING,
-    ),
-    Fault(
-        "cache_not_gathered",
-        "state",
-        "Resampling gathers the particles but not their key-value caches.",
-        planting_choices.cache_not_gathered,
-        choices.STATE_NOT_GATHERED,
-        ("TB108",),
-        _DOUBLING,
-    ),
-    Fault(
-        "argmax_particles",
-        "inference",
-        "Every particle takes the most probable edit and is weighted as if it had drawn it.",
-        planting_choices.with_particles(lambda p: planting_choices.Argmax(p.model)),
-        choices.ARGMAX_CHOICES,
-        ("TB109",),
-        _DOUBLING,
-    ),
-    Fault(
-        "log_q_of_one_path",
-        "not a probability model",
-        "log q is that of the positions dropped, where equal words leave the same string.",
-        planting_choices.one_path,
-        choices.ONE_PATH,
-        ("TB110",),
-        ("edits/doubling-drop",),
-    ),
-    Fault(
-        "end_trained_twice",
-        "objective",
-        "The target of a string's end is set for two ops at once.",
-        planting_choices.end_trained_twice,
-        choices.SECOND_TARGET,
-        ("TB203",),
-        _DOUBLING,
-    ),
-    Fault(
-        "heads_averaged_apart",
-        "objective",
-        "The losses of the three heads are averaged each over its own decisions.",
-        planting_choices.heads_averaged,
-        objective.HEADS_AVERAGED_APART,
-        ("TB201",),
-        _DOUBLING,
     ),
     Fault(
         "normaliser_discarded",
@@ -489,25 +351,6 @@ _CATALOGUE = [
         planting.normaliser_discarded,
         evaluation.NORMALISER_DISCARDED,
         ("TB601",),
-        (*_DOUBLING, "vrnn/digits-fivo"),
-    ),
-    Fault(
-        "evaluated_under_another_law",
-        "leakage and mode",
-        "Trajectories are halved in training and dropped at random in evaluation.",
-        planting_choices.other_law_at_evaluation,
-        evaluation.EVALUATED_UNDER_OTHER_LAW,
-        ("TB604",),
-        ("edits/doubling", "edits/doubling-one-by-one"),
-    ),
-    Fault(
-        "embeddings_of_unit_variance",
-        "optimisation",
-        "Word embeddings of variance 1 in a table that is the output layer too.",
-        planting_choices.unit_embeddings,
-        choices.EMBEDDINGS_TOO_LARGE,
-        ("TB225",),
-        ("edits/doubling", "edits/doubling-one-by-one"),
     ),
     Fault(
         "letters_interfere",
@@ -516,115 +359,6 @@ _CATALOGUE = [
         planting.with_optimiser(planting.scaled(30.0)),
         optimisation.ROWS_INTERFERE,
         ("TB219", "TB210"),
-        ("edits/doubling-one-by-one",),
-    ),
-    Fault(
-        "wrong_event_size",
-        "not a probability model",
-        "log p(x | z) is that of a vector of 200 entries where x has two: -182 nats a step.",
-        planting_sequences.with_steps(change_score=planting_sequences.wrong_event_size),
-        probability.CONSTANT_IN_DENSITY,
-        ("TB101",),
-        (*_SEQUENCES, *_CHAIN),
-    ),
-    Fault(
-        "squared_error_for_log_p",
-        "not a probability model",
-        "The squared error takes the place of log p(x | z).",
-        planting_sequences.with_steps(change_score=planting_sequences.squared_error),
-        probability.CONSTANT_IN_DENSITY,
-        ("TB101",),
-        _STROKES,
-    ),
-    Fault(
-        "signed_error_for_log_p",
-        "not a probability model",
-        "The sum of differences, not squared, takes the place of log p(x | z).",
-        planting_sequences.with_steps(change_score=planting_sequences.signed_error),
-        probability.NOT_NORMALISED,
-        ("TB101",),
-        _STROKES,
-    ),
-    Fault(
-        "weights_for_log_weights",
-        "not a probability model",
-        "A mixture adds its weights to log-densities where log-weights belong.",
-        planting_sequences.with_steps(change_law=planting_sequences.weights_for_log_weights),
-        probability.NOT_NORMALISED,
-        ("TB101",),
-        _STROKES,
-    ),
-    Fault(
-        "pen_as_gaussian",
-        "not a probability model",
-        "The pen, 0 or 1, is given a Gaussian.",
-        planting_sequences.with_steps(change_law=planting_sequences.GaussianPen),
-        data.OFF_SUPPORT,
-        ("TB502",),
-        (*_STROKES, *_CHAIN),
-    ),
-    Fault(
-        "future_read",
-        "leakage and mode",
-        "The generative model's state takes in the next observation with the present one.",
-        planting_sequences.with_steps(change_readings=planting_sequences.one_step_ahead),
-        steps.FUTURE_READ,
-        ("TB113",),
-        _SEQUENCES,
-    ),
-    Fault(
-        "latents_cut_off",
-        "latent use",
-        "Neither the decoder nor the state is given z.",
-        planting_sequences.with_steps(see=planting_sequences.nothing),
-        latents.DECODER_IGNORES_Z,
-        ("TB402",),
-        (*_SEQUENCES, *_CHAIN),
-    ),
-    Fault(
-        "state_dropped_in_scores",
-        "state",
-        "The pass that scores whole sequences begins anew every three steps; training does not.",
-        planting_sequences.scored_in_pieces,
-        steps.STEPS_DIFFER,
-        ("TB112",),
-        _SEQUENCES,
-    ),
-    Fault(
-        "noise_excluded",
-        "latent use",
-        "Every step's z is the proposal's mean: epsilon is 0.",
-        planting_sequences.with_steps_proposed(change=planting_sequences.AtMean),
-        probability.NO_NOISE,
-        ("TB102",),
-        (*_SEQUENCES, *_CHAIN),
-    ),
-    Fault(
-        "variance_for_scale_of_steps",
-        "not a probability model",
-        "Draws of every step use the variance where the scale belongs.",
-        planting_sequences.with_steps_proposed(change=planting_sequences.VarianceForScale),
-        probability.SCALES_DIFFER,
-        ("TB102",),
-        _SEQUENCES,
-    ),
-    Fault(
-        "identity_latents_of_steps",
-        "latent use",
-        "The scale of every step's z is 1e-4 whatever x is.",
-        planting_sequences.with_steps_proposed(change=planting_sequences.narrow),
-        latents.IDENTITY_LATENTS,
-        ("TB403",),
-        _SEQUENCES,
-    ),
-    Fault(
-        "padding_drives_the_state",
-        "masks, padding, units",
-        "The proposal's backward pass begins in the padding.",
-        planting_sequences.with_steps_proposed(sees_padding=True),
-        steps.PADDING_READ,
-        ("TB111",),
-        _CHAIN,
     ),
     Fault(
         "padding_counted",
@@ -633,16 +367,6 @@ _CATALOGUE = [
         planting.padding_counted,
         steps.PADDING_COUNTED,
         ("TB111",),
-        (*_STROKES, *_CHAIN, *_WORDS),
-    ),
-    Fault(
-        "masked_by_multiplication",
-        "masks, padding, units",
-        "Scores are multiplied by the mask, and those of padding are infinite: 0 * inf.",
-        planting_sequences.masked_by_multiplication,
-        objective.OBJECTIVE_NOT_FINITE,
-        ("TB201", "TB216"),
-        _STROKES,
     ),
     Fault(
         "kl_weight_not_stated",
@@ -651,79 +375,6 @@ _CATALOGUE = [
         planting.with_value(lambda t: (t.log_likelihood - 30.0 * planting.kl(t)).mean()),
         objective.KL_SCALED,
         ("TB201", "TB401"),
-        _STROKES,
-    ),
-    Fault(
-        "earlier_weights_dropped",
-        "multi-sample bounds, filters",
-        "Where no step resamples, the filter's estimate forgets the weights so far.",
-        planting_sequences.earlier_weights_dropped,
-        objective.WEIGHTS_DROPPED,
-        ("TB201",),
-        ("vrnn/digits-fivo",),
-    ),
-    Fault(
-        "not_normalised",
-        "data",
-        "Offsets are normalised on a copy; the raw ones reach the model.",
-        planting_sequences.not_normalised,
-        data.RAW_OFFSETS,
-        ("TB507",),
-        (*_STROKES, *_CHAIN),
-    ),
-    Fault(
-        "statistics_of_each_step",
-        "data",
-        "Mean and scale are taken over rows, padding counted, for each step apart.",
-        planting_sequences.statistics_of_each_step,
-        data.OTHER_STATISTICS,
-        ("TB507",),
-        _STROKES,
-    ),
-    Fault(
-        "own_statistics",
-        "leakage and mode",
-        "Held-out offsets are normalised by their own statistics.",
-        planting_sequences.own_statistics,
-        data.OWN_STATISTICS,
-        ("TB507",),
-        _STROKES,
-    ),
-    Fault(
-        "inverted_wrongly",
-        "data",
-        "Offsets are drawn as (x + mean) * scale.",
-        planting_sequences.inverted_wrongly,
-        data.WRONG_INVERSE,
-        ("TB508",),
-        _STROKES,
-    ),
-    Fault(
-        "cut_from_index_one",
-        "data",
-        "Rows are cut at cumulative lengths from the second on: two in one, and an empty one.",
-        planting.with_split("train", planting_sequences.cut_from_index_one),
-        data.EMPTY_ROW,
-        ("TB509",),
-        _STROKES,
-    ),
-    Fault(
-        "nan_among_offsets",
-        "data",
-        "One offset of the training split is NaN.",
-        planting.with_split("train", planting_sequences.with_nan),
-        data.BAD_VALUES,
-        ("TB501",),
-        _STROKES,
-    ),
-    Fault(
-        "grey_rows_for_bits",
-        "data",
-        "The draw that makes bits of grey levels does nothing.",
-        planting_sequences.without_a_draw,
-        data.OFF_SUPPORT,
-        ("TB502",),
-        _ROWS,
     ),
     Fault(
         "trained_on_held_out_rows",
@@ -732,25 +383,6 @@ _CATALOGUE = [
         planting.held_out_sequences_in_training,
         data.OVERLAP,
         ("TB505",),
-        (*_SEQUENCES, *_LSTM),
-    ),
-    Fault(
-        "rows_drawn_at_half",
-        "leakage and mode",
-        "Evaluation thresholds the grey levels that training draws bits from.",
-        planting_sequences.drawn_at_half,
-        evaluation.EVALUATED_LAW,
-        ("TB601",),
-        _ROWS,
-    ),
-    Fault(
-        "evaluated_without_carry",
-        "state",
-        "Evaluation forgets the state between steps.",
-        planting_sequences.evaluated_without_carry,
-        evaluation.EVALUATED_NETWORK,
-        ("TB601",),
-        _SEQUENCES,
     ),
     Fault(
         "divided_by_rows",
@@ -759,268 +391,6 @@ _CATALOGUE = [
         planting.divided_by_rows,
         evaluation.EVALUATED_SCALE,
         ("TB601",),
-        (*_SEQUENCES, *_LSTM),
-    ),
-    Fault(
-        "statistic_over_time",
-        "leakage and mode",
-        "Inputs are divided by their deviation over all positions, those to come among them.",
-        planting_language.with_inputs(planting_language.over_time),
-        steps.FUTURE_READ,
-        ("TB113",),
-        (*_WORDS, *_STARTS, *_FACTORIAL),
-    ),
-    Fault(
-        "bidirectional_context",
-        "leakage and mode",
-        "The context adds a pass that reads the sentence backwards.",
-        planting_language.with_context(planting_language.both_ways),
-        steps.FUTURE_READ,
-        ("TB113",),
-        (*_LSTM, *_STARTS),
-    ),
-    Fault(
-        "inputs_not_shifted",
-        "leakage and mode",
-        "Every position is given the word that it predicts.",
-        planting_language.inputs_not_shifted,
-        probability.NOT_NORMALISED,
-        ("TB101",),
-        _WORDS,
-    ),
-    Fault(
-        "newest_word_left_out",
-        "state",
-        "The window of a 5-gram ends one word too early: it has not the word before.",
-        planting_language.with_inputs(planting_language.shifted_again),
-        steps.NEWEST_LEFT_OUT,
-        ("TB114",),
-        (*_WINDOW, *_LSTM),
-    ),
-    Fault(
-        "equal_components",
-        "latent use",
-        "All components of the mixture are one vector, with one weight.",
-        planting_language.with_emission(planting_language.one_vector_for_all),
-        latents.EQUAL_COMPONENTS,
-        ("TB404",),
-        (*_LSTM, *_STARTS),
-    ),
-    Fault(
-        "forgotten_once_an_epoch",
-        "optimisation",
-        "Gradients are cleared once an epoch: every step is given their sum so far.",
-        planting_language.forgotten_once_an_epoch,
-        optimisation.NOT_RESET,
-        ("TB213",),
-        _WORDS,
-    ),
-    Fault(
-        "vocabulary_of_all_splits",
-        "leakage and mode",
-        "The vocabulary has a word that stands in held-out sentences alone.",
-        planting_language.word_only_held_out,
-        data.VOCABULARY_OF_HELD_OUT,
-        ("TB510",),
-        _WORDS,
-    ),
-    Fault(
-        "mean_of_means",
-        "masks, padding, units",
-        "The perplexity reported is that of a mean over sentences of nats per token.",
-        planting_language.evaluated_by_mean_of_means,
-        evaluation.AVERAGED_PER_SEQUENCE,
-        ("TB601",),
-        (*_WORDS, *_FACTORIAL),
-    ),
-    Fault(
-        "product_not_normalised",
-        "not a probability model",
-        "A product of experts is reported without its normaliser: the bound that it is trained on.",
-        planting_language.with_structure(planting_language.NotNormalised),
-        probability.NOT_NORMALISED,
-        ("TB101",),
-        _FACTORIAL,
-    ),
-    Fault(
-        "mixed_by_weights",
-        "not a probability model",
-        "A mixture of softmaxes adds its weights to log-probabilities where log-weights belong.",
-        planting_language.with_emission(planting_language.WeightsForLogWeights),
-        probability.NOT_NORMALISED,
-        ("TB101",),
-        _LSTM,
-    ),
-    Fault(
-        "starts_not_weighed",
-        "not a probability model",
-        "The starts of a mixture over whole sentences are summed without being weighed.",
-        planting_language.with_tokens(planting_language.starts_not_weighed),
-        probability.CONSTANT_IN_DENSITY,
-        ("TB101",),
-        _STARTS,
-    ),
-    Fault(
-        "end_not_scored",
-        "masks, padding, units",
-        "The end of a sentence is never scored.",
-        planting_language.with_tokens(planting_language.without_the_end),
-        probability.NOT_NORMALISED,
-        ("TB101",),
-        _WORDS,
-    ),
-    Fault(
-        "end_not_counted",
-        "masks, padding, units",
-        "The end of a sentence is scored and is no token to divide by.",
-        planting_language.evaluated_without_counting_ends,
-        evaluation.EVALUATED_UNITS,
-        ("TB601",),
-        _WORDS,
-    ),
-    Fault(
-        "padding_scored_in_evaluation",
-        "masks, padding, units",
-        "Evaluation has no mask: padding is scored like words.",
-        planting_language.padding_counted,
-        evaluation.EVALUATED_NETWORK,
-        ("TB601",),
-        _WORDS,
-    ),
-    Fault(
-        "dropout_in_evaluation",
-        "leakage and mode",
-        "Evaluation leaves dropout on.",
-        planting_language.dropout_in_evaluation,
-        evaluation.EVALUATED_NETWORK,
-        ("TB601",),
-        _WINDOW,
-    ),
-    Fault(
-        "large_embedding",
-        "optimisation",
-        "Embeddings start fifty times too large.",
-        planting_language.large_embedding,
-        optimisation.INITIAL_SCALE,
-        ("TB217",),
-        _LSTM,
-    ),
-    Fault(
-        "force_norm_as_loss",
-        "Stein",
-        "The number shown for the loss is the norm of the Stein force.",
-        planting_stein.force_norm_as_loss,
-        objective.FORCE_NORM_AS_LOSS,
-        ("TB201",),
-        _MIXTURES,
-    ),
-    Fault(
-        "constraint_applied_twice",
-        "Stein",
-        "Components draw with a scale and are scored with softplus of it.",
-        planting.with_proposal(planting_stein.constrained_again),
-        probability.SCALES_DIFFER,
-        ("TB102",),
-        _TARGET,
-    ),
-    Fault(
-        "repulsion_missing",
-        "Stein",
-        "The components' repulsion is left out.",
-        planting_stein.with_repulsion_times(0.0),
-        mixtures.REPULSION_MISSING,
-        ("TB220",),
-        _MIXTURES,
-    ),
-    Fault(
-        "repulsion_sign_flipped",
-        "Stein",
-        "The components' repulsion has the sign of a loss.",
-        planting_stein.with_repulsion_times(-1.0),
-        mixtures.REPULSION_FLIPPED,
-        ("TB220",),
-        _MIXTURES,
-    ),
-    Fault(
-        "components_equal_at_start",
-        "Stein",
-        "All components are made with one key.",
-        planting_stein.equal_at_start,
-        mixtures.EQUAL_AT_START,
-        ("TB115",),
-        _MIXTURES,
-    ),
-    Fault(
-        "mixture_over_the_minibatch",
-        "Stein",
-        "log q is a mixture over whole minibatches.",
-        planting_stein.with_another_log_q(planting_stein.mixed_over_batch),
-        mixtures.MIXED_OVER_BATCH,
-        ("TB116", "TB201"),
-        _ENCODERS,
-    ),
-    Fault(
-        "own_component_only",
-        "Stein",
-        "A draw is scored by the component that has drawn it.",
-        planting_stein.with_another_log_q(planting_stein.own_component_only),
-        mixtures.OWN_COMPONENT_ONLY,
-        ("TB116", "TB201"),
-        _ENCODERS,  # far apart, components score their own draws log m above the mixture: log m missing
-    ),
-    Fault(
-        "log_m_missing",
-        "Stein",
-        "The components' densities are added and not divided by their number.",
-        planting.with_proposal(planting_stein.WithoutLogM),
-        mixtures.LOG_M_MISSING,
-        ("TB116", "TB104"),
-        _MIXTURES,
-    ),
-    Fault(
-        "minibatch_weight_missing",
-        "Stein",
-        "Points of a minibatch stand for themselves alone, not for N / n.",
-        planting_stein.weight_missing,
-        objective.WEIGHT_MISSING,
-        ("TB201",),
-        _LINE,
-    ),
-    Fault(
-        "component_never_moves",
-        "Stein",
-        "The optimiser was given the first component only.",
-        planting.with_optimiser(planting_stein.moving_one_component),
-        mixtures.COMPONENT_FROZEN,
-        ("TB222",),
-        _MIXTURES,
-    ),
-    Fault(
-        "component_never_drawn",
-        "Stein",
-        "All draws are of the first component, scored by the whole mixture.",
-        planting.with_proposal(planting_stein.drawing_from_one),
-        mixtures.COMPONENT_NEVER_DRAWN,
-        ("TB222",),
-        _MIXTURES,
-    ),
-    Fault(
-        "component_unused",
-        "Stein",
-        "One encoder begins far narrower than the others, from which the decoder learns.",
-        planting.with_proposal(planting_stein.others_too_wide),
-        mixtures.ONE_TAKES_ALL,
-        ("TB405",),
-        _ENCODERS,
-    ),
-    Fault(
-        "component_constants_missing",
-        "Stein",
-        "The gradient passes through the parameters in log q, which are to be held constant.",
-        planting_stein.nothing_held_constant,
-        objective.CONSTANTS_MISSING,
-        ("TB202",),
-        _MIXTURES,
     ),
     Fault(
         "same_image_for_all",
@@ -1029,7 +399,6 @@ _CATALOGUE = [
         planting.with_optimiser(planting.scaled(25.0)),
         latents.COLLAPSED_BY_LARGE_STEPS,
         ("TB401", "TB210"),
-        _ENCODERS,
     ),
     Fault(
         "rate_far_too_high",
@@ -1038,8 +407,7 @@ _CATALOGUE = [
         planting.with_optimiser(planting.scaled(1000.0)),
         optimisation.RATE_TOO_HIGH,
         ("TB210", "TB216", "TB221"),
-        (*_ENCODERS, *_LINE),
     ),
-]
+)
 
-FAULTS: Mapping[str, Fault] = {fault.name: fault for fault in _CATALOGUE}
+GENERAL: Mapping[str, Fault] = {fault.name: fault for fault in _CATALOGUE}

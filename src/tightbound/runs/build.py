@@ -21,16 +21,26 @@ def build(recipe: Recipe, seed: int, plant: str | None = None) -> "Setup":
     require_finite(setup)
     if plant is None:
         return setup
-    from tightbound.drill.faults import FAULTS
+    from tightbound.drill.drill import all_faults, examination
+    from tightbound.families import FAMILIES
 
-    if plant not in FAULTS:
-        raise UserError(f"There is no fault {plant!r}. There are: {', '.join(FAULTS)}.")
+    names = [family.name for family in FAMILIES]
+    faults = all_faults(names)
+    if plant not in faults:
+        raise UserError(f"There is no fault {plant!r}. There are: {', '.join(faults)}.")
     try:
-        return FAULTS[plant].plant(setup)
+        return faults[plant].plant(setup)
     except (TypeError, AttributeError, KeyError) as error:
+        subjects = [
+            subject
+            for name in names
+            for planted in examination(name).planted
+            if planted.fault.name == plant
+            for subject in planted.subjects
+        ]
         raise UserError(
             f"The fault {plant!r} does not apply to {setup.name}: it was written for "
-            f"{', '.join(FAULTS[plant].recipes)}."
+            f"{', '.join(dict.fromkeys(subjects))}."
         ) from error
 
 

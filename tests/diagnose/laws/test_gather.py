@@ -13,14 +13,13 @@ from jaxtyping import Array, Float
 from numpy.testing import assert_allclose
 from scipy.stats import norm
 
+from fixtures.examinations import FAULTS, family_of
 from tightbound.data.batch import first_rows, training_batches
 from tightbound.diagnose.doctor import judge
 from tightbound.diagnose.finding import Verdict
 from tightbound.diagnose.laws import gather as laws
 from tightbound.diagnose.probes import is_probe_step, make_probe, module_names
 from tightbound.drill.drill import SUBJECTS, TRAPS
-from tightbound.drill.faults import FAULTS
-from tightbound.drill.subjects import family_of
 from tightbound.inference.weigh import proposal_score
 from tightbound.models.base import AbstractModel, AbstractProposal
 from tightbound.models.ppca import ProbabilisticPCA
@@ -31,7 +30,7 @@ from tightbound.train.run import first_state, run_keys
 pytestmark = pytest.mark.usefixtures("compiled_once")
 
 
-IMAGES = [name for name in SUBJECTS if family_of(name) == "vae"]
+IMAGES = [name for name in SUBJECTS if family_of(name) == "images"]
 
 
 def small(name, seed=0):

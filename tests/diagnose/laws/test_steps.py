@@ -12,6 +12,7 @@ import pytest
 from numpy.testing import assert_allclose
 from scipy.special import logsumexp
 
+from fixtures.examinations import FAULTS, SUBJECTS, TRAPS, family_of
 from tightbound.data.sequences import Sequence
 from tightbound.data.strokes import Strokes
 from tightbound.diagnose.checks import data as data_checks
@@ -21,8 +22,6 @@ from tightbound.diagnose.finding import Verdict
 from tightbound.diagnose.laws import gather as laws
 from tightbound.diagnose.laws.gather import jit_once
 from tightbound.diagnose.laws.steps import steps, with_padding, without_earlier_weights
-from tightbound.drill.faults import FAULTS
-from tightbound.drill.subjects import SUBJECTS, TRAPS, family_of
 from tightbound.estimators.bounds import filtering_log_marginal
 from tightbound.families.sequences import planting as planting_sequences
 from tightbound.families.sequences import recipe as recipes
@@ -50,9 +49,9 @@ DATA_CHECKS = {
     "TB509": data_checks.rows_have_steps,
 }
 PLANTED = {
-    name: next(recipe for recipe in fault.recipes if family_of(recipe) == "vrnn")
+    name: next(recipe for recipe in fault.recipes if family_of(recipe) == "sequences")
     for name, fault in FAULTS.items()
-    if any(family_of(recipe) == "vrnn" for recipe in fault.recipes)
+    if any(family_of(recipe) == "sequences" for recipe in fault.recipes)
 }
 FOUND_BY_LAWS = [
     "padding_counted",
@@ -74,7 +73,7 @@ FOUND_BY_LAWS = [
 def of_sequences_alone(kind):
     """Faults that images have too are seen to change something there (`test_laws`)."""
     recipes_of = FAULTS[kind].recipes
-    return all(family_of(recipe) == "vrnn" for recipe in recipes_of) or kind == "large_heads"
+    return all(family_of(recipe) == "sequences" for recipe in recipes_of) or kind == "large_heads"
 
 
 def tiny(name):

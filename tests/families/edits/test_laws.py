@@ -8,11 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from fixtures.examinations import FAULTS, SUBJECTS
 from tightbound.diagnose.evidence import Evidence
 from tightbound.diagnose.finding import Verdict
 from tightbound.diagnose.laws.gather import jit_once
-from tightbound.drill.faults import FAULTS
-from tightbound.drill.subjects import SUBJECTS
 from tightbound.families.edits import checks
 from tightbound.families.edits.laws import choices, first_words
 from tightbound.families.edits.recipe import DoublingData, NoisingSettings, PrefixDoublingData

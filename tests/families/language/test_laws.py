@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 
+from fixtures.examinations import FAULTS, SUBJECTS, family_of
 from tightbound.data.batch import rows_of
 from tightbound.data.sentences import EOS, NUM_MARKS
 from tightbound.diagnose.checks import data as data_checks
@@ -23,8 +24,6 @@ from tightbound.diagnose.laws import gather as laws
 from tightbound.diagnose.laws.gather import jit_once
 from tightbound.diagnose.laws.steps import lag_changes, steps
 from tightbound.diagnose.watch import source_of_held_out
-from tightbound.drill.faults import FAULTS
-from tightbound.drill.subjects import SUBJECTS, family_of
 from tightbound.families.language import planting as planting_language
 from tightbound.families.language.details import vocabulary_of
 from tightbound.families.language.laws import (
@@ -38,7 +37,7 @@ pytestmark = pytest.mark.usefixtures("compiled_once")
 OF_LANGUAGE = [
     name
     for name, fault in FAULTS.items()
-    if all(family_of(recipe) == "dlm" for recipe in fault.recipes)
+    if all(family_of(recipe) == "language" for recipe in fault.recipes)
 ]
 
 

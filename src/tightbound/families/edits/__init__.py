@@ -6,6 +6,7 @@ FAMILY = Family(
     name="edits",
     rows="texts by edits",
     package=__name__,
+    faults="faults:EXAMINATION",
     recipes="recipe:RECIPES",
     samples="samples:EditSamples",
     note="samples:note_trajectory",

@@ -6,6 +6,7 @@ FAMILY = Family(
     name="images",
     rows="images",
     package=__name__,
+    faults="faults:EXAMINATION",
     recipes="recipe:RECIPES",
     samples="samples:ImageSamples",
     figures="figures:figures",

@@ -6,6 +6,7 @@ FAMILY = Family(
     name="language",
     rows="texts by language models",
     package=__name__,
+    faults="faults:EXAMINATION",
     recipes="recipe:RECIPES",
     samples="samples:LanguageSamples",
 )

@@ -6,6 +6,7 @@ FAMILY = Family(
     name="sequences",
     rows="sequences",
     package=__name__,
+    faults="faults:EXAMINATION",
     recipes="recipes:RECIPES",
     samples="samples:SequenceSamples",
     figures="figures:stroke_figures",

@@ -6,6 +6,7 @@ FAMILY = Family(
     name="stein",
     rows="Stein mixtures",
     package=__name__,
+    faults="faults:EXAMINATION",
     recipes="recipes:RECIPES",
     samples="samples:SteinSamples",
     figures="figures:figures",
