@@ -69,6 +69,11 @@ class Scores:
     prior: Float[np.ndarray, " repeats"]
     proposal_spread: float  # largest spread of the draws of one row; 0 means no noise at all
     likelihood_slope: float  # largest change of log p(x | z) when z is replaced by another draw
+    # Shares of the coordinates that the identity leaves out, by what their draws show.
+    proposal_discrete: float = 0.0  # few values
+    prior_discrete: float = 0.0
+    proposal_bounded: float = 0.0
+    prior_bounded: float = 0.0  # an end at which the density does not vanish
 
 
 @dataclass(frozen=True)
