@@ -157,6 +157,13 @@ def made_discrete() -> ev.Discrete:
     )
 
 
+def made_filters() -> ev.Filters:
+    """Two rows whose estimates of p(x), by three filters, are 1 on average."""
+    ratio = 1.0 + 0.2 * np.tile([-1.0, 1.0], (3, 2, 64))
+    sources = np.array(["library", "objective", "evaluator"])
+    return ev.Filters(sources, np.log(ratio), np.array([-20.0, -23.0]), 12, 16, 0.9)
+
+
 def made_steps() -> ev.Steps:
     """Eight sequences whose scores move by rounding alone, and by earlier steps, the newest most."""
     rng = np.random.default_rng(4)
@@ -245,6 +252,7 @@ def made_evidence(step: int) -> ev.Evidence:
         reported=made_reported(),
         choices=made_choices(),
         discrete=made_discrete(),
+        filters=made_filters(),
         steps=made_steps(),
         mixtures=made_mixtures(),
         components=made_components(),
@@ -303,6 +311,7 @@ class Made:
     objective = staticmethod(made_objective)
     redrawn = staticmethod(made_redrawn)
     choices = staticmethod(made_choices)
+    filters = staticmethod(made_filters)
     steps = staticmethod(made_steps)
     mixtures = staticmethod(made_mixtures)
     components = staticmethod(made_components)

@@ -159,6 +159,18 @@ class Discrete:
 
 
 @dataclass(frozen=True)
+class Filters:
+    """Estimates of p(x) by filters with the run's settings, where log p(x) is known."""
+
+    sources: Shaped[np.ndarray, " source"]  # whose filter: the library's, the objective's, ...
+    log_ratio: Float[np.ndarray, "source rows draws"]  # log p-hat(x) - log p(x), in nats
+    log_p: Float[np.ndarray, " rows"]  # log p(x), in nats
+    num_steps: int  # of every row
+    num_particles: int
+    resampled_share: float  # of the library's filters, that resampled at least once
+
+
+@dataclass(frozen=True)
 class Words:
     """What a model that chooses words from a table says of the first word of a text, before which nothing
     stands and which cannot be copied; in nats."""
@@ -381,6 +393,7 @@ class Evidence:
     reported: Reported | None = None
     choices: Choices | None = None
     discrete: Discrete | None = None
+    filters: Filters | None = None
     words: Words | None = None
     steps: Steps | None = None
     mixtures: Mixtures | None = None
@@ -441,6 +454,7 @@ _GROUPS: Mapping[str, type] = {
     "reported": Reported,
     "choices": Choices,
     "discrete": Discrete,
+    "filters": Filters,
     "words": Words,
     "steps": Steps,
     "mixtures": Mixtures,

@@ -27,6 +27,7 @@ from tightbound.diagnose import claim_laws
 from tightbound.diagnose import evidence as ev
 from tightbound.diagnose.choice_laws import choices, first_words
 from tightbound.diagnose.discrete_laws import discrete
+from tightbound.diagnose.filter_laws import filters
 from tightbound.diagnose.language_laws import new_symbols
 from tightbound.diagnose.mixture_laws import centred, interaction, log_q_candidates, norms
 from tightbound.diagnose.modules import module_names, module_of, modules
@@ -93,6 +94,7 @@ def laws_of_state(setup: Setup, state: TrainState) -> ev.Evidence:
         discrete=_ask(
             "discrete latents", discrete, setup, pair, state.step, keys["discrete"], jit_once
         ),
+        filters=_ask("filters", filters, setup, pair, keys["filters"], jit_once),
         steps=_ask(
             "steps against whole sequences",
             steps,
@@ -114,6 +116,7 @@ def _law_keys(setup: Setup) -> dict[str, PRNGKeyArray]:
         "choices": jax.random.fold_in(key, 0xC401CE),
         "steps": jax.random.fold_in(key, 0x57E9),
         "discrete": jax.random.fold_in(key, 0xD15C),
+        "filters": jax.random.fold_in(key, 0xF117),
     }
 
 
