@@ -69,6 +69,11 @@ class Scores:
     prior: Float[np.ndarray, " repeats"]
     proposal_spread: float  # largest spread of the draws of one row; 0 means no noise at all
     likelihood_slope: float  # largest change of log p(x | z) when z is replaced by another draw
+    # Shares of the coordinates that the identity leaves out, by what their draws show.
+    proposal_discrete: float = 0.0  # few values
+    prior_discrete: float = 0.0
+    proposal_bounded: float = 0.0
+    prior_bounded: float = 0.0  # an end at which the density does not vanish
 
 
 @dataclass(frozen=True)
@@ -151,6 +156,18 @@ class Discrete:
     reached: Float[
         np.ndarray, " draws"
     ]  # the proposal's gradient along the right one, over its length
+
+
+@dataclass(frozen=True)
+class Filters:
+    """Estimates of p(x) by filters with the run's settings, where log p(x) is known."""
+
+    sources: Shaped[np.ndarray, " source"]  # whose filter: the library's, the objective's, ...
+    log_ratio: Float[np.ndarray, "source rows draws"]  # log p-hat(x) - log p(x), in nats
+    log_p: Float[np.ndarray, " rows"]  # log p(x), in nats
+    num_steps: int  # of every row
+    num_particles: int
+    resampled_share: float  # of the library's filters, that resampled at least once
 
 
 @dataclass(frozen=True)
@@ -376,6 +393,7 @@ class Evidence:
     reported: Reported | None = None
     choices: Choices | None = None
     discrete: Discrete | None = None
+    filters: Filters | None = None
     words: Words | None = None
     steps: Steps | None = None
     mixtures: Mixtures | None = None
@@ -436,6 +454,7 @@ _GROUPS: Mapping[str, type] = {
     "reported": Reported,
     "choices": Choices,
     "discrete": Discrete,
+    "filters": Filters,
     "words": Words,
     "steps": Steps,
     "mixtures": Mixtures,

@@ -196,8 +196,8 @@ def bedside(setup: "Setup", folder: "RunFolder") -> "Callable[[Progress], Eviden
     probe step, one with more draws where a run is interrupted. None at other steps, and where an
     interrupted run has gathered it already."""
     from tightbound.diagnose.laws.gather import gather_laws, laws_of_state
+    from tightbound.diagnose.laws.reports import reported
     from tightbound.diagnose.probes import FEW, MANY, is_probe_step, make_probe
-    from tightbound.diagnose.report_laws import reported
 
     probe = make_probe(setup)
 

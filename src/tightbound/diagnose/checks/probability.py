@@ -96,7 +96,9 @@ def proposal_draws_what_it_scores(
 
     Measured: mean of (z - c) d log q / dz + 1, which is 1 - (drawn scale / scored scale)^2 for a
     Gaussian. Fault beyond `tolerance` and `num_errors` standard errors over rows; undecided where
-    one standard error is larger than `tolerance`.
+    one standard error is larger than `tolerance`. Assumes independent draws of a law that is real,
+    unbounded and differentiable: coordinates whose draws take few values, or end where the density does not
+    vanish, are left out, and it is not run where none is left.
     """
     return _stein(
         "TB102",
@@ -108,6 +110,8 @@ def proposal_draws_what_it_scores(
         if scores is not None and scores.proposal_spread == 0
         else (SCALES_DIFFER, NO_NOISE),
         "q(z | x)",
+        0.0 if scores is None else scores.proposal_discrete,
+        0.0 if scores is None else scores.proposal_bounded,
     )
 
 
@@ -124,6 +128,8 @@ def prior_draws_what_it_scores(
         num_errors,
         (PRIOR_DIFFERS,),
         "p(z)",
+        0.0 if scores is None else scores.prior_discrete,
+        0.0 if scores is None else scores.prior_bounded,
     )
 
 
@@ -135,7 +141,17 @@ def _stein(
     num_errors: float,
     causes: tuple[Cause, ...],
     where: str,
+    discrete: float,
+    bounded: float,
 ) -> Finding:
+    if values is not None and len(values) == 0 and discrete + bounded > 0:
+        parts = [(discrete, "take few values"), (bounded, "end where the density does not vanish")]
+        said = " and ".join(f"{share:.0%} {what}" for share, what in parts if share > 0)
+        return not_run(
+            code,
+            check,
+            f"Stein's identity is for real latents without ends; of those of {where} {said}",
+        )
     if values is None or len(values) < 2:
         return not_run(
             code, check, f"no draws of a density {where} were gathered, or those of one row only"

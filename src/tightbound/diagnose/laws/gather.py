@@ -23,9 +23,10 @@ from tightbound.data.labelled import Labelled, image_of
 from tightbound.data.points import PointSet
 from tightbound.data.sentences import Sentence
 from tightbound.data.sequences import Sequence
-from tightbound.diagnose import claim_laws
 from tightbound.diagnose import evidence as ev
+from tightbound.diagnose.laws import claims as claim_laws
 from tightbound.diagnose.laws.discrete import discrete
+from tightbound.diagnose.laws.filters import filters
 from tightbound.diagnose.laws.steps import steps, without_earlier_weights
 from tightbound.diagnose.modules import module_names, module_of, modules
 from tightbound.diagnose.probes import MANY, Pair, goes_along, make_probe, probe_batches, repeated
@@ -93,6 +94,7 @@ def laws_of_state(setup: Setup, state: TrainState) -> ev.Evidence:
         discrete=_ask(
             "discrete latents", discrete, setup, pair, state.step, keys["discrete"], jit_once
         ),
+        filters=_ask("filters", filters, setup, pair, keys["filters"], jit_once),
         steps=_ask(
             "steps against whole sequences",
             steps,
@@ -114,6 +116,7 @@ def _law_keys(setup: Setup) -> dict[str, PRNGKeyArray]:
         "choices": jax.random.fold_in(key, 0xC401CE),
         "steps": jax.random.fold_in(key, 0x57E9),
         "discrete": jax.random.fold_in(key, 0xD15C),
+        "filters": jax.random.fold_in(key, 0xF117),
     }
 
 
@@ -250,7 +253,7 @@ def scores(setup: Setup, pair: Pair, key: PRNGKeyArray) -> ev.Scores | None:
     num_draws = 64
 
     def identity(q, log_density, draws, real, key):
-        """f d log density / dz + div f, averaged over draws and real entries, where f is z less the
+        """f d log density / dz + div f of every entry, averaged over draws, where f is z less the
         centre of what has drawn it; centres are from the other half of the draws. The divergence is
         that along a random sign of every entry, which is exact where f is z less a constant."""
         flat = jax.vmap(lambda z: ravel_pytree(z)[0])(draws)
@@ -261,7 +264,7 @@ def scores(setup: Setup, pair: Pair, key: PRNGKeyArray) -> ev.Scores | None:
         signs = jnp.where(jax.random.bernoulli(key, 0.5, first.shape), 1.0, -1.0)
         moved, along = jax.vmap(lambda z, sign: jax.jvp(field, (z,), (sign,)))(flat[half], signs)
         found = (moved * slope[half] + signs * along).mean(0)
-        return (found * real).sum() / real.sum(), flat.std(0).max()
+        return found, real, flat
 
     def real_entries(x, z):
         """1 for every entry of one z, flattened, that stands at a real step of x; 0 at padding."""
@@ -306,20 +309,62 @@ def scores(setup: Setup, pair: Pair, key: PRNGKeyArray) -> ev.Scores | None:
         def one_repeat(key):
             z = jax.vmap(draw_prior)(jax.random.split(key, num_draws))
             real = real_entries(x0, jax.tree.map(lambda z: z[0], z))
-            return identity(None, log_prior, z, real, key)[0]
+            return identity(None, log_prior, z, real, key)
 
         rows = jax.vmap(one_row)(batch.x, mask, jnp.asarray(batch.rows))
         return rows, jax.vmap(one_repeat)(jax.random.split(prior_key, 64))
 
-    (of_proposal, spread, slope), of_prior = gather(model, proposal, batch)
+    (*of_proposal, slope), of_prior = gather(model, proposal, batch)
+    found, real, drawn = map(np.asarray, of_proposal)
+    prior_found, prior_real, prior_drawn = map(np.asarray, of_prior)
+    discrete, prior_discrete = _is_discrete(drawn), _is_discrete(prior_drawn)
+    bounded = _is_bounded(prior_drawn) & ~prior_discrete
+    ends = np.zeros(len(discrete), bool)  # of q: where the prior ends too
+    if len(discrete) == len(prior_discrete):
+        discrete = discrete | prior_discrete
+        ends = _is_bounded(drawn) & bounded
     is_points = lambda node: isinstance(node, PointMass)  # noqa: E731
     has_density = not any(map(is_points, jax.tree.leaves(proposal, is_leaf=is_points)))
     return ev.Scores(
-        proposal=np.asarray(of_proposal) if has_density else np.zeros(0),
-        prior=np.asarray(of_prior),
-        proposal_spread=float(jnp.max(spread)),
+        proposal=_mean_of(found, real, ~(discrete | ends)) if has_density else np.zeros(0),
+        prior=_mean_of(prior_found, prior_real, ~(prior_discrete | bounded)),
+        proposal_spread=float(drawn.std(1).max()),
         likelihood_slope=float(jnp.max(slope)),
+        proposal_discrete=float(discrete.mean()),
+        prior_discrete=float(prior_discrete.mean()),
+        proposal_bounded=float(ends.mean()),
+        prior_bounded=float(bounded.mean()),
     )
+
+
+def _mean_of(
+    found: Float[np.ndarray, "rows latent"],
+    real: Float[np.ndarray, "rows latent"],
+    kept: Bool[np.ndarray, " latent"],
+) -> Float[np.ndarray, " some"]:
+    """The mean over entries that are real and kept, row by row; of no row where none is kept."""
+    if not kept.any():
+        return np.zeros(0)
+    real = real[:, kept]
+    return np.where(real > 0, found[:, kept], 0.0).sum(1) / real.sum(1)
+
+
+def _is_discrete(draws: Float[np.ndarray, "rows draws latent"]) -> Bool[np.ndarray, " latent"]:
+    """Whether a tenth of the draws of a coordinate equal another of their row, where a row has several
+    values: real numbers do not meet, and a row without noise has one value."""
+    ordered = np.sort(draws, axis=1)
+    equal = np.diff(ordered, axis=1) == 0
+    return ((equal.mean(1) > 0.1) & ~equal.all(1)).any(0)
+
+
+def _is_bounded(draws: Float[np.ndarray, "rows draws latent"]) -> Bool[np.ndarray, " latent"]:
+    """Whether a law ends where its density does not vanish: more than 0.3 % of its draws then lie within
+    2 % of their range from an end. Of a normal law it is one in a thousand or fewer."""
+    ordered = np.sort(draws.reshape(-1, draws.shape[-1]), axis=0)
+    low, high = ordered[0], ordered[-1]
+    near = 0.02 * (high - low)
+    shares = np.stack([(ordered < low + near).mean(0), (ordered > high - near).mean(0)])
+    return (high > low) & (shares > 0.003).any(0)
 
 
 _REPEATS = 32  # of a single row
