@@ -18,6 +18,7 @@ from tightbound.diagnose.checks import (
     evaluation,
     filters,
     latents,
+    mixtures,
     objective,
     optimisation,
     probability,
@@ -27,7 +28,6 @@ from tightbound.diagnose.checks import (
 from tightbound.diagnose.doctor import judge, judge_weights, ranked
 from tightbound.diagnose.finding import Cause, Finding, Verdict
 from tightbound.families.edits import checks as choices
-from tightbound.families.stein import checks as mixtures
 
 MODULES = (
     choices,

@@ -16,6 +16,7 @@ from tightbound.diagnose.checks import (
     evaluation,
     filters,
     latents,
+    mixtures,
     objective,
     optimisation,
     probability,
@@ -24,7 +25,6 @@ from tightbound.diagnose.checks import (
 )
 from tightbound.errors import UserError
 from tightbound.families.edits import checks as choices
-from tightbound.families.stein import checks as mixtures
 
 MODULES = (
     adapters,

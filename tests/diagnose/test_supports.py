@@ -8,8 +8,8 @@ import jax
 import jax.numpy as jnp
 import numpyro.distributions as dist
 import pytest
-from tightbound.drill.subjects import SUBJECTS
 
+from fixtures.examinations import SUBJECTS
 from tightbound.diagnose.checks.probability import prior_draws_what_it_scores
 from tightbound.diagnose.finding import Verdict
 from tightbound.diagnose.laws import gather as laws

@@ -15,8 +15,8 @@ from numpy.testing import assert_allclose
 
 from tightbound.cli import main
 from tightbound.data.batch import training_batches
+from tightbound.diagnose.laws.mixtures import interaction_of
 from tightbound.families.lookup import find_recipe
-from tightbound.families.stein.details import interaction_of
 from tightbound.families.stein.recipe_encoders import RECIPES as AUTO_ENCODERS
 from tightbound.families.stein.recipe_points import RECIPES as POINTS
 from tightbound.families.stein.recipe_targets import RECIPES as TARGETS

@@ -5,14 +5,16 @@ A group is None where it could not be gathered; the checks that read it then say
 
 import os
 from collections.abc import Mapping
-from dataclasses import MISSING, dataclass, fields
+from dataclasses import MISSING, dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from jaxtyping import Bool, Float, Int, Shaped, jaxtyped
 
 from tightbound.errors import UserError
+
+Group = TypeVar("Group")
 
 
 @dataclass(frozen=True)
@@ -408,6 +410,23 @@ class Evidence:
     gradients: Gradients | None = None
     line: Line | None = None
     schedule: Schedule | None = None
+    # groups of a family of one's own, as arrays called "group.field"
+    others: Mapping[str, np.ndarray] = field(default_factory=dict)
+
+    def with_groups(self, groups: Mapping[str, Any]) -> "Evidence":
+        """The same with these groups, by name; those that have no field here are kept among the others."""
+        known = {name: group for name, group in groups.items() if name in _GROUPS}
+        arrays = {
+            f"{name}.{part.name}": np.asarray(getattr(group, part.name))
+            for name, group in groups.items()
+            if name not in _GROUPS and group is not None
+            for part in fields(group)
+        }
+        return replace(self, **known, others={**self.others, **arrays})
+
+    def of(self, name: str, kind: type[Group]) -> Group | None:
+        """A group of a family of one's own; None where it was not gathered."""
+        return _load_group(kind, name, self.others, "this evidence")
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """One `.npz` of arrays called "group.field", readable by NumPy alone."""
@@ -416,9 +435,10 @@ class Evidence:
             group = getattr(self, name)
             if group is not None:
                 arrays |= {
-                    f"{name}.{field.name}": np.asarray(getattr(group, field.name))
-                    for field in fields(group)
+                    f"{name}.{part.name}": np.asarray(getattr(group, part.name))
+                    for part in fields(group)
                 }
+        arrays |= self.others
         path = Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
         partial = path.with_name(f".{path.name}.partial")
@@ -438,7 +458,12 @@ class Evidence:
         if not isinstance(step, int):
             raise UserError(f"{path} does not say of which step it is: `step` is no whole number.")
         groups = {name: _load_group(kind, name, arrays, path) for name, kind in _GROUPS.items()}
-        return Evidence(step=step, **groups)
+        others = {
+            name: array
+            for name, array in arrays.items()
+            if "." in name and name.partition(".")[0] not in _GROUPS
+        }
+        return Evidence(step=step, **groups, others=others)
 
 
 _FORMAT = "tightbound.Evidence/1"
@@ -477,26 +502,26 @@ def _load_group(
 ) -> Any:
     """The group, None if the file has nothing of it; UserError where a field is missing or is not
     what its annotation says."""
-    entries: dict[Any, str] = {field: f"{name}.{field.name}" for field in fields(kind)}
+    entries: dict[Any, str] = {part: f"{name}.{part.name}" for part in fields(kind)}
     if not any(entry in arrays for entry in entries.values()):
         return None
     values = {}
     with jaxtyped("context"):  # named axes must agree within a group
-        for field, entry in entries.items():
-            if entry not in arrays and field.default is not MISSING:
+        for part, entry in entries.items():
+            if entry not in arrays and part.default is not MISSING:
                 continue  # what files of earlier runs do not say
             if entry not in arrays:
                 raise UserError(
                     f"{path} has no entry `{entry}`, which its other entries need. It was edited, or "
                     "written by another version: gather the evidence again."
                 )
-            value, annotation = _value(arrays[entry]), field.type
+            value, annotation = _value(arrays[entry]), part.type
             if not isinstance(value, annotation):
                 raise UserError(
                     f"The entry `{entry}` of {path} is {arrays[entry].dtype} of shape "
                     f"{arrays[entry].shape}, but {_wanted(annotation)} was meant."
                 )
-            values[field.name] = value
+            values[part.name] = value
     return kind(**values)
 
 

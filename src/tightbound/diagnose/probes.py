@@ -3,9 +3,9 @@
 Probes never touch the state they look at, so training is the same to the bit with or without them.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import equinox as eqx
 import jax
@@ -18,21 +18,20 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree
 from tightbound.data.batch import Batch, Split
 from tightbound.data.sequences import Sequence
 from tightbound.diagnose import evidence as ev
-from tightbound.diagnose.modules import module_names, modules
-from tightbound.diagnose.refused import watch_guard
-from tightbound.families.edits.em import MonteCarloEM
-from tightbound.families.language.laws import component_differences, mixtures_on_host
-from tightbound.families.stein.laws import (
+from tightbound.diagnose.laws.mixtures import (
     components_on_host,
     motion_of_components,
     worth_of_components,
 )
+from tightbound.diagnose.modules import module_names, modules
+from tightbound.diagnose.refused import watch_guard
 from tightbound.inference.weigh import weigh
 from tightbound.models.base import AbstractModel, AbstractProposal
 from tightbound.models.mixture import mixtures
 from tightbound.models.sequential import AbstractFiltered
 from tightbound.models.stateful import proposed
 from tightbound.terms import Kind
+from tightbound.train.em import MonteCarloEM
 from tightbound.train.loop import TrainState
 from tightbound.train.setup import Setup
 
@@ -51,6 +50,19 @@ def is_probe_step(step: int) -> bool:
     return step % 100 == 0 or (step < 100 and step & (step - 1) == 0)
 
 
+@runtime_checkable
+class FamilyProbe(Protocol):
+    """What a family's `probe` adds: a part of the compiled look at an update, and its evidence."""
+
+    def during_update(self, model: PyTree[Any], gradient: PyTree[Any]) -> PyTree[Any]:
+        """Of the model and the gradient of the loss by its parameters; compiled with the rest."""
+        ...
+
+    def on_host(self, model: PyTree[Any], found: PyTree[Any]) -> Mapping[str, Any]:
+        """What was found, as groups of evidence by name."""
+        ...
+
+
 @dataclass(frozen=True)
 class Probe:
     """The compiled probe of a run and the batches it always looks at."""
@@ -62,14 +74,15 @@ class Probe:
     look_at_draws: Callable[..., Any]
     look_at_update: Callable[..., Any]
     look_at_guard: Callable[[TrainState], ev.Guard | None]
+    of_family: FamilyProbe | None
 
     def __call__(self, state: TrainState, *, num_samples: int = FEW) -> ev.Evidence:
         """Enqueue, wait, and bring the evidence to the host."""
         pair = (state.model, state.proposal)
         drawn = self.look_at_draws(pair, self.held_out, self.key, num_samples)
         moved = self.look_at_update(state, self.same, self.other, self.key)
-        (terms, latents, residuals, worth), (gradients, line, mixed, motion, ahead) = (
-            jax.device_get((drawn, moved))
+        (terms, latents, residuals, worth), (gradients, line, own, motion, ahead) = jax.device_get(
+            (drawn, moved)
         )
         same, other = np.split(line, 2, axis=1)
         return ev.Evidence(
@@ -88,16 +101,17 @@ class Probe:
             ),
             line=ev.Line(np.array(MULTIPLES), same=same, other=other),
             schedule=ev.Schedule(float(ahead)),
-            mixtures=mixtures_on_host(state.model, mixed),
             components=components_on_host(worth, motion),
             guard=self.look_at_guard(state),
-        )
+        ).with_groups({} if self.of_family is None else self.of_family.on_host(state.model, own))
 
 
 def make_probe(setup: Setup) -> Probe:
     """The probe of this setup: fixed rows of its splits, a key no other part uses."""
     noise = (lambda batch, key: batch) if setup.noise is None else setup.noise
     filtered = isinstance(setup.model, AbstractFiltered)  # its latents are no numbers
+    kind = None if setup.family is None else setup.family.load("probe")
+    of_family = None if kind is None else kind()
 
     @eqx.filter_jit
     def look_at_draws(pair, held_out, key, num_samples):
@@ -130,11 +144,13 @@ def make_probe(setup: Setup) -> Probe:
         motion = motion_of_components(setup, parameters, gradient, update)
         if motion is not None:
             motion["gains"] = gains
-        differences = component_differences(state.model, gradient[0])
-        return gradients, line, differences, motion, ahead
+        own = None if of_family is None else of_family.during_update(state.model, gradient[0])
+        return gradients, line, own, motion, ahead
 
     key = jax.random.fold_in(jax.random.key(setup.seed), 0xD0C)
-    return Probe(*probe_batches(setup), key, look_at_draws, look_at_update, watch_guard(setup))
+    return Probe(
+        *probe_batches(setup), key, look_at_draws, look_at_update, watch_guard(setup), of_family
+    )
 
 
 _MOST_CALLS = 32

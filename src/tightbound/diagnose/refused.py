@@ -11,8 +11,8 @@ from jaxtyping import Array, Bool, Int, PRNGKeyArray, PyTree
 
 from tightbound.data.batch import Batch, epoch_rows, steps_per_epoch
 from tightbound.diagnose import evidence as ev
+from tightbound.diagnose.laws.mixtures import norms
 from tightbound.diagnose.modules import modules
-from tightbound.families.stein.laws import norms
 from tightbound.models.base import AbstractModel, AbstractProposal
 from tightbound.models.mixture import mixtures
 from tightbound.terms import Kind

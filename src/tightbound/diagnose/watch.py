@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
+from tightbound.diagnose.case import Case
 from tightbound.diagnose.doctor import judge
 from tightbound.diagnose.evidence import Evidence
 from tightbound.diagnose.findings import Findings
@@ -28,7 +29,8 @@ def verdict(
     finished: bool = False,
 ) -> Findings:
     """Judge evidence of this setup's run, with its own baselines and claims."""
-    return judge(
+    own = None if setup.family is None else setup.family.load("checks")
+    case = Case(
         history,
         baselines=setup.baselines,
         bound=bound,
@@ -36,6 +38,7 @@ def verdict(
         finished=finished,
         **stated(setup),
     )
+    return judge(case, own or ())
 
 
 def stated(setup: Setup) -> dict[str, bool]:

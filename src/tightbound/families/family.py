@@ -17,9 +17,9 @@ class Family:
     | part | what it is |
     |---|---|
     | `recipes` | the recipes by name: `Mapping[str, Recipe]`; importing them imports no JAX |
-    | `laws` | evidence that needs no training: `(Asked) -> tuple of groups` (`diagnose.laws`) |
-    | `probe` | evidence from a model in training (`diagnose.probes.FamilyProbe`) |
-    | `checks` | what is judged from both: `tuple[Check, ...]`, NumPy only (`diagnose.check`) |
+    | `laws` | evidence that needs no training: `(Asked) -> {name: group}` (`diagnose.laws.asked`) |
+    | `probe` | evidence from a model in training: a class, see `diagnose.probes.FamilyProbe` |
+    | `checks` | what is judged from both: `tuple[Check, ...]`, NumPy only (`diagnose.case`) |
     | `faults` | whom the drill examines and what it plants: `drill.fault.Examination` |
     | `samples` | options of `tightbound sample`, with a method `write`: `sampling.Samples` |
     | `note` | a line shown after an evaluation in training: `(setup, progress, folder) -> str` |

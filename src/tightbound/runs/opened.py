@@ -6,6 +6,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tightbound.diagnose.case import Case
 from tightbound.diagnose.doctor import judge
 from tightbound.diagnose.evidence import Evidence
 from tightbound.diagnose.findings import Findings
@@ -148,7 +149,8 @@ class OpenRun:
                 f"{self.folder.path} has no evidence: the run was trained with --no-doctor. `tightbound "
                 f"doctor {self.folder.path} --laws` asks its newest checkpoint."
             )
-        return judge(
+        own = None if self.family is None else self.family.load("checks")
+        case = Case(
             history,
             baselines=self.baselines(),
             bound=self.newest_bound(),
@@ -156,6 +158,7 @@ class OpenRun:
             finished=self.finished(),
             **self.stated(),
         )
+        return judge(case, own or ())
 
     def _with_laws(self, history: list[Evidence]) -> list[Evidence]:
         """The history with what the laws say of the newest checkpoint, in place of a probe of that step."""

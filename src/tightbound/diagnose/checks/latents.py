@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from tightbound.diagnose.evidence import Evidence, Mixtures, Scores, Sites
+from tightbound.diagnose.evidence import Evidence, Scores, Sites
 from tightbound.diagnose.finding import Cause, Finding, Verdict, not_run
 
 COLLAPSED = Cause(
@@ -34,12 +34,6 @@ IDENTITY_LATENTS = Cause(
     "The proposal's scale is next to nothing: z is a copy of what the encoder computes, paid for "
     "with a KL that does not fall.",
     "Learn the proposal's scale, or floor it.",
-)
-EQUAL_COMPONENTS = Cause(
-    "components_equal_by_construction",
-    "All components of a mixture are the same, and what moves them is the same: they stay one "
-    "component under another name.",
-    "Start the components at different values, or give each an input of its own.",
 )
 
 
@@ -239,38 +233,4 @@ def latents_keep_their_noise(
         f"step {history[-1].step}, held-out rows",
         f"{measured:.0%} of the latents have a scale below {scale:g}.",
         (IDENTITY_LATENTS,) if fault else (),
-    )
-
-
-def components_differ(mixtures: Mixtures | None, *, tolerance: float = 1e-4) -> Finding:
-    """TB404. Are the components of a mixture different, or do they become so?
-
-    Measured: of the most uniform mixture, the largest difference between components of
-    log p(class | k), in nats. Fault where it is `tolerance` or less and its slope along the training
-    gradient differs by no more than this share of the largest slope: what is equal then stays so.
-    """
-    code, check = "TB404", "components_differ"
-    if mixtures is None or not (mixtures.num_components > 1).any():
-        return not_run(code, check, "the model has no mixture of two components or more")
-    several = np.where(mixtures.num_components > 1, mixtures.difference, np.inf)
-    worst = int(np.argmin(several))  # a NaN counts as the smallest
-    difference, motion = float(mixtures.difference[worst]), float(mixtures.motion[worst])
-    equal = difference <= tolerance
-    if not np.isfinite(difference) or (equal and not np.isfinite(motion)):
-        verdict = Verdict.UNDECIDED
-    else:
-        verdict = Verdict.FAULT if equal and motion <= tolerance else Verdict.OK
-    meaning = f"Components of {mixtures.names[worst]} are up to {difference:.3g} nats apart."
-    if equal:
-        meaning += f" Their slopes along the gradient differ by {motion:.3g} of the largest."
-    return Finding(
-        code,
-        check,
-        verdict,
-        difference,
-        tolerance,
-        "nats",
-        f"the {mixtures.num_components[worst]} components of {mixtures.names[worst]}",
-        meaning,
-        (EQUAL_COMPONENTS,) if verdict is Verdict.FAULT else (),
     )

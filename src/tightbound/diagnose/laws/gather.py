@@ -5,7 +5,7 @@ Each function asks one question of a setup and answers with numbers; `diagnose.c
 
 import itertools
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, TypeVar
 
@@ -25,17 +25,20 @@ from tightbound.data.sentences import Sentence
 from tightbound.data.sequences import Sequence
 from tightbound.diagnose import evidence as ev
 from tightbound.diagnose.laws import claims as claim_laws
+from tightbound.diagnose.laws.asked import Asked
 from tightbound.diagnose.laws.discrete import discrete
 from tightbound.diagnose.laws.filters import filters
+from tightbound.diagnose.laws.mixtures import (
+    centred,
+    interaction,
+    interaction_of,
+    log_q_candidates,
+    norms,
+)
 from tightbound.diagnose.laws.steps import steps, without_earlier_weights
 from tightbound.diagnose.modules import module_names, module_of, modules
 from tightbound.diagnose.probes import MANY, Pair, goes_along, make_probe, probe_batches, repeated
 from tightbound.evaluation import evaluate
-from tightbound.families.edits.em import MonteCarloEM, Supervised, heads_averaged_apart
-from tightbound.families.edits.laws import choices, first_words
-from tightbound.families.language.laws import new_symbols
-from tightbound.families.sequences.laws import transform
-from tightbound.families.stein.laws import centred, interaction, log_q_candidates, norms
 from tightbound.inference.stein import stein_force
 from tightbound.inference.stepwise import filter_pair, stepwise_pair
 from tightbound.inference.weigh import proposal_score, weigh
@@ -45,6 +48,7 @@ from tightbound.models.mixture import is_mixture, mixtures
 from tightbound.models.sequential import AbstractFiltered
 from tightbound.models.stateful import AbstractStateful, FromPrior, proposed
 from tightbound.terms import Kind, mask_of
+from tightbound.train.em import MonteCarloEM, Supervised, heads_averaged_apart
 from tightbound.train.filtering import FilteringObjective
 from tightbound.train.loop import TrainState
 from tightbound.train.objective import Objective
@@ -65,18 +69,15 @@ def gather_laws(setup: Setup, state: TrainState | None = None) -> ev.Evidence:
     pair = (state.model, state.proposal)
     keys = _law_keys(setup)
     return replace(
-        laws_of_state(setup, state),
+        laws_of_state(setup, state, before_training=True),
         twin=_ask("the small twin", twin, setup, keys["twin"]),
-        words=_ask("the first words", first_words, setup, pair, keys["choices"], jit_once),
-        symbols=new_symbols(setup),
-        transform=transform(setup),
         optimiser=_ask("the optimiser", optimiser, setup, pair),
         data=_ask("the data", data, setup, pair, keys["data"]),
         splits=_ask("the splits", splits, setup, keys["data"]),
     )
 
 
-def laws_of_state(setup: Setup, state: TrainState) -> ev.Evidence:
+def laws_of_state(setup: Setup, state: TrainState, *, before_training: bool = False) -> ev.Evidence:
     """A probe with many draws, and the laws whose answer may change with the parameters: asked again of
     a trained state, they find what step 0 hides. A log-scale that was taken for a log-variance draws
     right while it is 0; an evaluator that keeps its first parameters is right until they move."""
@@ -84,13 +85,13 @@ def laws_of_state(setup: Setup, state: TrainState) -> ev.Evidence:
     pair = (state.model, state.proposal)
     probe = _ask("many draws", make_probe(setup), state, num_samples=MANY)
     held = _ask("the objective against its claim", objective, setup, state, keys["objective"])
+    asked = Asked(setup, pair, keys["family"], jit_once, before_training)
     return replace(
         probe,
         scores=_ask("scores of the draws", scores, setup, pair, keys["scores"]),
         objective=held,
         redrawn=redrawn(setup, state, held, keys["objective"]),
         evaluator=_ask("the evaluation against itself", evaluator, setup, pair, keys["evaluator"]),
-        choices=_ask("choices", choices, setup, pair, keys["choices"], jit_once),
         discrete=_ask(
             "discrete latents", discrete, setup, pair, state.step, keys["discrete"], jit_once
         ),
@@ -105,7 +106,13 @@ def laws_of_state(setup: Setup, state: TrainState) -> ev.Evidence:
             jit_once,
         ),
         interaction=_ask("the components of a mixture", interaction, setup, pair, jit_once),
-    )
+    ).with_groups(_ask("what is the family's own", laws_of_family, asked))
+
+
+def laws_of_family(asked: Asked) -> Mapping[str, Any]:
+    """The groups of evidence that the setup's family gathers itself, by name; none without a family."""
+    laws = None if asked.setup.family is None else asked.setup.family.load("laws")
+    return {} if laws is None else laws(asked)
 
 
 def _law_keys(setup: Setup) -> dict[str, PRNGKeyArray]:
@@ -113,7 +120,7 @@ def _law_keys(setup: Setup) -> dict[str, PRNGKeyArray]:
     key = jax.random.fold_in(jax.random.key(setup.seed), 0x1A3)
     names = ("twin", "scores", "objective", "evaluator", "data")
     return dict(zip(names, jax.random.split(key, 8), strict=False)) | {
-        "choices": jax.random.fold_in(key, 0xC401CE),
+        "family": jax.random.fold_in(key, 0xC401CE),
         "steps": jax.random.fold_in(key, 0x57E9),
         "discrete": jax.random.fold_in(key, 0xD15C),
         "filters": jax.random.fold_in(key, 0xF117),
@@ -319,10 +326,10 @@ def scores(setup: Setup, pair: Pair, key: PRNGKeyArray) -> ev.Scores | None:
     prior_found, prior_real, prior_drawn = map(np.asarray, of_prior)
     discrete, prior_discrete = _is_discrete(drawn), _is_discrete(prior_drawn)
     bounded = _is_bounded(prior_drawn) & ~prior_discrete
-    ends = np.zeros(len(discrete), bool)  # of q: where the prior ends too
     if len(discrete) == len(prior_discrete):
         discrete = discrete | prior_discrete
-        ends = _is_bounded(drawn) & bounded
+    ends = (_is_bounded(_standardised(drawn)) | _sums_to_a_constant(drawn)) & ~discrete
+    bounded = (bounded | _sums_to_a_constant(prior_drawn)) & ~prior_discrete
     is_points = lambda node: isinstance(node, PointMass)  # noqa: E731
     has_density = not any(map(is_points, jax.tree.leaves(proposal, is_leaf=is_points)))
     return ev.Scores(
@@ -355,6 +362,26 @@ def _is_discrete(draws: Float[np.ndarray, "rows draws latent"]) -> Bool[np.ndarr
     ordered = np.sort(draws, axis=1)
     equal = np.diff(ordered, axis=1) == 0
     return ((equal.mean(1) > 0.1) & ~equal.all(1)).any(0)
+
+
+def _standardised(
+    draws: Float[np.ndarray, "rows draws latent"],
+) -> Float[np.ndarray, "rows draws latent"]:
+    """Every row's draws less their median, over the width of their middle half: rows have laws of their own,
+    which only then can be pooled."""
+    low, middle, high = np.quantile(draws, [0.25, 0.5, 0.75], axis=1, keepdims=True)
+    return (draws - middle) / np.where(high > low, high - low, 1.0)
+
+
+def _sums_to_a_constant(
+    draws: Float[np.ndarray, "rows draws latent"],
+) -> Bool[np.ndarray, " latent"]:
+    """Whether the coordinates of every draw have one sum, as those on a simplex have: then they have no
+    density in all of them together. All coordinates, or none."""
+    total = draws.sum(-1)
+    size = np.abs(draws).sum(-1).max()
+    constant = draws.shape[-1] > 1 and np.ptp(total) <= 1e-5 * size and np.ptp(draws) > 0
+    return np.full(draws.shape[-1], bool(constant))
 
 
 def _is_bounded(draws: Float[np.ndarray, "rows draws latent"]) -> Bool[np.ndarray, " latent"]:
@@ -530,7 +557,7 @@ def _norms_of_claim(
     assert setup.claim is not None
     gradient = _gradient_of(setup.claim, state, batch, key)
     found = [optax.tree.norm(gradient), optax.tree.norm(gradient[1])]
-    acting = getattr(setup.details, "interaction", None)
+    acting = interaction_of(setup)
     if acting is not None and mixtures(gradient):
         own = eqx.filter(mixtures(state.proposal)[0].components, eqx.is_inexact_array)
         force = stein_force(

@@ -3,6 +3,7 @@
 import numpy as np
 from jaxtyping import Float
 
+from tightbound.diagnose.case import Check
 from tightbound.diagnose.evidence import Choices, Evidence
 from tightbound.diagnose.finding import Cause, Finding, Verdict, not_run
 
@@ -299,3 +300,28 @@ def _difference(
         meaning.format(f"{measured:.3g}"),
         (cause,) if fault else (),
     )
+
+
+CHECKS: tuple[Check, ...] = (
+    Check(
+        "TB106",
+        lambda case: particles_score_as_training_does(case.newest("choices")),
+        after="TB105",
+    ),
+    Check(
+        "TB107",
+        lambda case: strings_hand_on_what_training_does(case.newest("choices")),
+        after="TB106",
+    ),
+    Check(
+        "TB108", lambda case: particles_keep_their_history(case.newest("choices")), after="TB107"
+    ),
+    Check("TB203", lambda case: decisions_have_one_target(case.newest("choices")), after="TB114"),
+    Check("TB109", lambda case: estimate_is_unbiased(case.newest("choices")), after="TB203"),
+    Check(
+        "TB110",
+        lambda case: proposal_sums_to_one(case.newest("choices"), claimed=case.is_bound),
+        after="TB109",
+    ),
+    Check("TB225", lambda case: words_start_near_uniform(case.history[0]), after="TB215"),
+)

@@ -13,6 +13,7 @@ from scipy.special import logsumexp
 from tightbound.data.batch import Batch
 from tightbound.data.sentences import NUM_MARKS, PAD, Sentence, swaps_of
 from tightbound.diagnose import evidence as ev
+from tightbound.diagnose.laws.asked import Asked
 from tightbound.diagnose.probes import Pair
 from tightbound.estimators.bounds import filtering_log_marginal
 from tightbound.families.edits.exact import all_edits
@@ -27,6 +28,13 @@ _NUM_ROWS = 4
 _NUM_FIRST_WORDS = 64
 _NUM_ESTIMATES = 256
 _LIKELY = 0.01  # a way of writing that 512 particles will not all miss
+
+
+def laws(asked: Asked) -> dict[str, Any]:
+    """Of models whose edits are summed out; the first words before training alone."""
+    rest = (asked.setup, asked.pair, asked.key, asked.compile)
+    words = {"words": first_words(*rest)} if asked.before_training else {}
+    return {"choices": choices(*rest), **words}
 
 
 def choices(setup: Setup, pair: Pair, key: PRNGKeyArray, compile: Any) -> ev.Choices | None:

@@ -13,7 +13,6 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
 from tightbound.data.sentences import EOS, PAD
-from tightbound.families.edits.em import heads_averaged_apart
 from tightbound.families.edits.network import END, INS
 from tightbound.families.edits.particles import EditParticles, Writing, begin_string
 from tightbound.families.edits.token_drop import TokenDrop, log_embeddings
@@ -21,6 +20,7 @@ from tightbound.families.edits.trajectory import Trajectory
 from tightbound.models.base import AbstractProposal
 from tightbound.models.sequential import AbstractFiltered, AbstractPopulation
 from tightbound.terms import Kind
+from tightbound.train.em import heads_averaged_apart
 from tightbound.train.setup import Setup
 
 

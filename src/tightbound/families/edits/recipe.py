@@ -437,7 +437,7 @@ def _model(
 
 def _objective(training: EditTraining, model: EditModelSettings) -> "Claim":
     from tightbound.families.edits.alignment import align
-    from tightbound.families.edits.em import Exchangeable, MonteCarloEM, Supervised
+    from tightbound.train.em import Exchangeable, MonteCarloEM, Supervised
     from tightbound.train.objective import Objective
 
     if training.method == "exact" and model.handed_on != "tokens":

@@ -2,10 +2,10 @@
 
 from typing import Any
 
-from tightbound.diagnose.checks import data, evaluation, latents, optimisation, probability, steps
+from tightbound.diagnose.checks import evaluation, optimisation, probability, steps
 from tightbound.drill.fault import Examination, Fault, Planted, on
 from tightbound.drill.faults import GENERAL
-from tightbound.families.language import planting
+from tightbound.families.language import checks, planting
 from tightbound.families.language import recipe as dlm
 from tightbound.families.language.recipe import LanguageRecipe
 from tightbound.families.language.settings import DropoutSettings, LatentSettings, StructureSettings
@@ -129,7 +129,7 @@ _FAULTS = (
         "latent use",
         "All components of the mixture are one vector, with one weight.",
         planting.with_emission(planting.one_vector_for_all),
-        latents.EQUAL_COMPONENTS,
+        checks.EQUAL_COMPONENTS,
         ("TB404",),
     ),
     Fault(
@@ -145,7 +145,7 @@ _FAULTS = (
         "leakage and mode",
         "The vocabulary has a word that stands in held-out sentences alone.",
         planting.word_only_held_out,
-        data.VOCABULARY_OF_HELD_OUT,
+        checks.VOCABULARY_OF_HELD_OUT,
         ("TB510",),
     ),
     Fault(

@@ -13,10 +13,27 @@ from tightbound.data.batch import Split
 from tightbound.data.sentences import EOS, NUM_MARKS, UNKNOWN
 from tightbound.data.sequences import Sequence
 from tightbound.diagnose import evidence as ev
+from tightbound.diagnose.laws.asked import Asked
 from tightbound.families.language.details import vocabulary_of
 from tightbound.families.language.emissions import Components
 from tightbound.families.language.model import LanguageModel
 from tightbound.train.setup import Setup
+
+
+def laws(asked: Asked) -> dict[str, Any]:
+    """Symbols of the splits, before training alone."""
+    return {"symbols": new_symbols(asked.setup)} if asked.before_training else {}
+
+
+class Probe:
+    """What every probe asks of a language model: how far the components of its mixtures are apart."""
+
+    def during_update(self, model: PyTree[Any], gradient: PyTree[Any]) -> dict[str, Any]:
+        return component_differences(model, gradient)
+
+    def on_host(self, model: PyTree[Any], found: dict[str, Any]) -> dict[str, Any]:
+        return {"mixtures": mixtures_on_host(model, found)}
+
 
 # --- components ----------------------------------------------------------------------------------
 

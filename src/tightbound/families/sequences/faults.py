@@ -9,7 +9,7 @@ from tightbound.drill.fault import Examination, Fault, Planted, on
 from tightbound.drill.faults import GENERAL
 from tightbound.drill.planting import with_split
 from tightbound.families.lookup import Recipe
-from tightbound.families.sequences import planting
+from tightbound.families.sequences import checks, planting
 from tightbound.families.sequences import recipe as vrnn
 from tightbound.families.sequences.objective import StepObjective
 from tightbound.families.sequences.recipe import SequenceRecipe
@@ -175,7 +175,7 @@ _FAULTS = (
         "data",
         "Offsets are normalised on a copy; the raw ones reach the model.",
         planting.not_normalised,
-        data.RAW_OFFSETS,
+        checks.RAW_OFFSETS,
         ("TB507",),
     ),
     Fault(
@@ -183,7 +183,7 @@ _FAULTS = (
         "data",
         "Mean and scale are taken over rows, padding counted, for each step apart.",
         planting.statistics_of_each_step,
-        data.OTHER_STATISTICS,
+        checks.OTHER_STATISTICS,
         ("TB507",),
     ),
     Fault(
@@ -199,7 +199,7 @@ _FAULTS = (
         "data",
         "Offsets are drawn as (x + mean) * scale.",
         planting.inverted_wrongly,
-        data.WRONG_INVERSE,
+        checks.WRONG_INVERSE,
         ("TB508",),
     ),
     Fault(

@@ -6,8 +6,14 @@ from jaxtyping import Float
 from tightbound.data.batch import Split
 from tightbound.data.strokes import Strokes
 from tightbound.diagnose import evidence as ev
+from tightbound.diagnose.laws.asked import Asked
 from tightbound.families.sequences.details import offset_scale_of
 from tightbound.train.setup import Setup
+
+
+def laws(asked: Asked) -> dict[str, ev.Transform | None]:
+    """Of strokes, how their offsets were normalised, before training alone."""
+    return {"transform": transform(asked.setup)} if asked.before_training else {}
 
 
 def transform(setup: Setup) -> ev.Transform | None:

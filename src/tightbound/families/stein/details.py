@@ -15,11 +15,6 @@ class Details:
     target_scale: TargetScale | None = None  # of a regression: how its targets were normalised
 
 
-def interaction_of(setup: Setup) -> Interaction | None:
-    """None where no force between the components is stated."""
-    return setup.details.interaction if isinstance(setup.details, Details) else None
-
-
 def target_scale_of(setup: Setup) -> TargetScale | None:
     """None where targets are as they were stored."""
     return setup.details.target_scale if isinstance(setup.details, Details) else None

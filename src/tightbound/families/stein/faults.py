@@ -2,12 +2,13 @@
 
 from typing import Any
 
+from tightbound.diagnose.checks import mixtures as checks
 from tightbound.diagnose.checks import objective, probability
 from tightbound.drill.fault import Examination, Fault, Planted, on
 from tightbound.drill.faults import GENERAL
 from tightbound.drill.planting import with_optimiser, with_proposal
 from tightbound.families.lookup import Recipe
-from tightbound.families.stein import checks, planting
+from tightbound.families.stein import planting
 from tightbound.families.stein import recipe_encoders as stein_vae
 from tightbound.families.stein import recipe_points as stein_points
 from tightbound.families.stein import recipe_targets as stein_targets

@@ -10,9 +10,8 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Key, PRNGKeyArray, PyTree
 
+from tightbound.diagnose.laws.mixtures import interaction_of, norms
 from tightbound.drill.planting import with_proposal
-from tightbound.families.stein.details import interaction_of
-from tightbound.families.stein.laws import norms
 from tightbound.inference.stein import stein_force, transported
 from tightbound.inference.weigh import draws
 from tightbound.models.base import AbstractProposal

@@ -13,14 +13,19 @@ from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from tightbound.data.batch import Batch
 from tightbound.diagnose import evidence as ev
-from tightbound.families.stein.details import interaction_of
-from tightbound.inference.stein import stein_force
+from tightbound.inference.stein import Interaction, stein_force
 from tightbound.inference.weigh import draws, proposal_score
 from tightbound.models.base import AbstractModel, AbstractProposal
 from tightbound.models.mixture import MixtureDistribution, mixtures
 from tightbound.train.setup import Setup
 
 _DRAWS = 4  # of every component
+
+
+def interaction_of(setup: Setup) -> Interaction | None:
+    """The force that is stated between a mixture's components: `interaction` of the family's details."""
+    return getattr(setup.details, "interaction", None)
+
 
 # --- what components are worth -------------------------------------------------------------------
 

@@ -18,7 +18,13 @@ from tightbound.data.batch import Batch
 from tightbound.data.sentences import BOS, EOS, NUM_MARKS, PAD, Sentence
 from tightbound.families.edits.alignment import align
 from tightbound.families.edits.deterministic import PointMass
-from tightbound.families.edits.em import (
+from tightbound.families.edits.exact import all_edits, enumerate_edits
+from tightbound.families.edits.model import EditModel
+from tightbound.families.edits.trajectory import Trajectory
+from tightbound.models.base import AbstractProposal
+from tightbound.models.ppca import ProbabilisticPCA
+from tightbound.terms import LogTerms
+from tightbound.train.em import (
     Exchangeable,
     MonteCarloEM,
     Supervised,
@@ -26,12 +32,6 @@ from tightbound.families.edits.em import (
     total_score,
     weigh_one_path,
 )
-from tightbound.families.edits.exact import all_edits, enumerate_edits
-from tightbound.families.edits.model import EditModel
-from tightbound.families.edits.trajectory import Trajectory
-from tightbound.models.base import AbstractProposal
-from tightbound.models.ppca import ProbabilisticPCA
-from tightbound.terms import LogTerms
 
 A, B = 3, 4
 Z = Trajectory(jnp.array([[A, B], [B, A]]), jnp.array(2))

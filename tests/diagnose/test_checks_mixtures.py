@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 
 from tightbound.diagnose import evidence as ev
-from tightbound.diagnose.checks import objective, optimisation
+from tightbound.diagnose.checks import mixtures, objective, optimisation
 from tightbound.diagnose.finding import Verdict
-from tightbound.families.stein import checks as mixtures
 
 FAULT, OK, UNDECIDED, NOT_RUN = Verdict.FAULT, Verdict.OK, Verdict.UNDECIDED, Verdict.NOT_RUN
 

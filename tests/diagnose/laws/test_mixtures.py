@@ -10,25 +10,25 @@ import pytest
 from numpy.testing import assert_allclose
 from scipy.special import logsumexp
 
+from tightbound.diagnose.checks import mixtures as checks
 from tightbound.diagnose.checks import objective as objective_checks
 from tightbound.diagnose.checks import optimisation, probability
 from tightbound.diagnose.evidence import Evidence
 from tightbound.diagnose.laws import gather as laws
 from tightbound.diagnose.laws.gather import jit_once
-from tightbound.diagnose.probes import make_probe, probe_batches, repeated
-from tightbound.diagnose.refused import watch_guard
-from tightbound.drill import planting
-from tightbound.families.stein import checks
-from tightbound.families.stein import planting as planting_stein
-from tightbound.families.stein import recipe_points as stein_points
-from tightbound.families.stein import recipe_targets as stein_targets
-from tightbound.families.stein.laws import (
+from tightbound.diagnose.laws.mixtures import (
     distances,
     interaction,
     log_q_candidates,
     norms,
     worth_of_components,
 )
+from tightbound.diagnose.probes import make_probe, probe_batches, repeated
+from tightbound.diagnose.refused import watch_guard
+from tightbound.drill import planting
+from tightbound.families.stein import planting as planting_stein
+from tightbound.families.stein import recipe_points as stein_points
+from tightbound.families.stein import recipe_targets as stein_targets
 from tightbound.families.stein.settings import MixtureSettings
 from tightbound.inference.weigh import weigh
 from tightbound.train.loop import fit
