@@ -132,6 +132,17 @@ def test_a_file_that_is_no_npz_is_refused(tightbound, tmp_path, content):
     assert_refused(tightbound("doctor", path), "cannot be read")
 
 
+@pytest.mark.parametrize("ending", ["npy", "pt", "PTH", "pkl", "safetensors", "csv", "json", "h5"])
+def test_a_file_of_another_format_is_told_what_to_save_and_never_to_unpickle(
+    tightbound, tmp_path, ending
+):
+    path = tmp_path / f"weights.{ending}"
+    path.write_bytes(b"\x80\x04K\x01.")
+    result = tightbound("doctor", path)
+    assert_refused(result, "by its name", "np.savez(")
+    assert "allow_pickle" not in result.err
+
+
 def test_a_pickle_inside_an_npz_is_never_opened(tightbound, tmp_path):
     path = tmp_path / "weights.npz"
     np.savez(path, log_weights=np.array([object()], dtype=object))
