@@ -518,6 +518,8 @@ def read_npz(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
     except FileNotFoundError:
         raise UserError(f"{path} does not exist.") from None
     except Exception as error:  # zipfile, zlib, struct and NumPy each raise their own
+        # NumPy's own words on pickles say how to load them, which is never the way out.
+        reason = "it is no archive of plain arrays" if "pickle" in str(error) else str(error)
         raise UserError(
-            f"{path} cannot be read as a NumPy .npz without pickles ({error})."
+            f"{path} cannot be read as a NumPy .npz without pickles ({reason})."
         ) from error
