@@ -123,6 +123,13 @@ def made_evaluator(rng: np.random.Generator) -> ev.Evaluator:
     )
 
 
+def made_joint() -> ev.Joint:
+    """A record that holds its weights up to rounding, of bits and of a density."""
+    asked = np.random.default_rng(6).normal(-30.0, 4.0, (2, 4))
+    names, discrete = np.array(["offset", "bits"]), np.array([False, True])
+    return ev.Joint(asked + 1e-5, asked, names, discrete, np.array([3.0, -20.0]))
+
+
 def made_reported() -> ev.Reported:
     """A record that states the mean of its rows, 16 of which were evaluated plainly."""
     rows = np.random.default_rng(5).normal(-30.0, 4.0, 40)
@@ -248,6 +255,7 @@ def made_evidence(step: int) -> ev.Evidence:
         scores=ev.Scores(rng.normal(0.0, 0.1, 64), rng.normal(0.0, 0.1, 64), 1.3, 12.0),
         objective=made_objective(rng),
         redrawn=made_redrawn(np.random.default_rng(11)),
+        joint=made_joint(),
         evaluator=made_evaluator(rng),
         reported=made_reported(),
         choices=made_choices(),
@@ -310,6 +318,7 @@ class Made:
     twin = staticmethod(made_twin)
     objective = staticmethod(made_objective)
     redrawn = staticmethod(made_redrawn)
+    joint = staticmethod(made_joint)
     choices = staticmethod(made_choices)
     filters = staticmethod(made_filters)
     steps = staticmethod(made_steps)
