@@ -74,7 +74,7 @@ def test_every_check_passes_a_run_in_which_everything_is_right(made):
         verdicts = {code: finding.verdict for code, finding in findings.items()}
         expected = {code: Verdict.NOT_RUN if code in not_run else Verdict.OK for code in verdicts}
         assert verdicts == expected
-        assert len(findings) == 63
+        assert len(findings) == 65
         assert all(f.causes == () and f.advice == "" for f in findings.values())
 
 
@@ -189,7 +189,7 @@ def test_every_code_has_a_place_in_the_order():
     source = (Path(inspect.getfile(ev)).parent / "overfit.py").read_text()
     codes = set().union(*map(codes_in, MODULES))
     codes |= {code for code in ("TB218",) if f'"{code}"' in source}
-    assert len(codes) == 64
+    assert len(codes) == 66
     findings = [Finding(c, "check", Verdict.FAULT, 1.0, 0.0, "", "", "") for c in sorted(codes)]
     assert {f.code for f in ranked(findings)} == codes
 
@@ -258,7 +258,7 @@ sys.meta_path.insert(0, Blocked())
 import numpy as np
 from tightbound.diagnose.doctor import judge, judge_weights, ranked
 from tightbound.diagnose.evidence import Evidence
-assert len(judge([Evidence(step=0)])) == 63
+assert len(judge([Evidence(step=0)])) == 65
 assert len(ranked(judge_weights(np.random.default_rng(0).normal(size=(50, 4))))) == 4
 """
     subprocess.run([sys.executable, "-c", program], check=True, capture_output=True)

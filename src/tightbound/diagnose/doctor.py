@@ -40,9 +40,11 @@ _EXPLAINS_FIRST = [
     "TB508",
     "TB510",
     "TB101",
+    "TB118",
     "TB222",
     "TB102",
     "TB103",
+    "TB119",
     "TB115",
     "TB116",
     "TB117",
@@ -125,7 +127,7 @@ def judge(
     twin, scores = _newest(history, "twin"), _newest(history, "scores")
     objective, evaluator = _newest(history, "objective"), _newest(history, "evaluator")
     redrawn = next((e.redrawn for e in reversed(history) if e.objective is not None), None)
-    made = _newest(history, "choices")
+    made, recorded = _newest(history, "choices"), _newest(history, "joint")
     listed = _newest(history, "discrete")
     optimiser, seen = _newest(history, "optimiser"), _newest(history, "data")
     moved, transform = _newest(history, "steps"), _newest(history, "transform")
@@ -138,6 +140,8 @@ def judge(
         probability.prior_draws_what_it_scores(scores),
         probability.weights_average_to_the_marginal(twin),
         probability.rows_are_scored_alone(objective),
+        probability.discrete_probability_is_at_most_one(recorded),
+        probability.weight_is_the_joint(recorded),
         mixtures.components_start_apart(history),
         mixtures.mixture_is_per_datum(objective),
         choices.particles_score_as_training_does(made),

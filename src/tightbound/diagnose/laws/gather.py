@@ -24,9 +24,10 @@ from tightbound.data.points import PointSet
 from tightbound.data.sentences import Sentence
 from tightbound.data.sequences import Sequence
 from tightbound.diagnose import evidence as ev
-from tightbound.diagnose.filter_laws import filters
 from tightbound.diagnose.laws import claims as claim_laws
 from tightbound.diagnose.laws.discrete import discrete
+from tightbound.diagnose.laws.filters import filters
+from tightbound.diagnose.laws.joint import joint
 from tightbound.diagnose.laws.steps import steps, without_earlier_weights
 from tightbound.diagnose.modules import module_names, module_of, modules
 from tightbound.diagnose.probes import MANY, Pair, goes_along, make_probe, probe_batches, repeated
@@ -89,6 +90,10 @@ def laws_of_state(setup: Setup, state: TrainState) -> ev.Evidence:
         scores=_ask("scores of the draws", scores, setup, pair, keys["scores"]),
         objective=held,
         redrawn=redrawn(setup, state, held, keys["objective"]),
+        joint=_ask(
+            *("the weights of the record", joint, setup, state),
+            *(_rows_of_record(setup, keys["joint"]), keys["joint"], jit_once),
+        ),
         evaluator=_ask("the evaluation against itself", evaluator, setup, pair, keys["evaluator"]),
         choices=_ask("choices", choices, setup, pair, keys["choices"], jit_once),
         discrete=_ask(
@@ -117,6 +122,7 @@ def _law_keys(setup: Setup) -> dict[str, PRNGKeyArray]:
         "steps": jax.random.fold_in(key, 0x57E9),
         "discrete": jax.random.fold_in(key, 0xD15C),
         "filters": jax.random.fold_in(key, 0xF117),
+        "joint": jax.random.fold_in(key, 0x101),
     }
 
 
@@ -456,6 +462,12 @@ def _batches_of_claim(setup: Setup, noise_key: PRNGKeyArray) -> tuple[Batch, Bat
     if setup.noise is not None:
         batch, other = (jit_once(setup.noise)(b, noise_key) for b in (batch, other))
     return batch, other
+
+
+def _rows_of_record(setup: Setup, key: PRNGKeyArray, num_rows: int = 4) -> Batch:
+    """A few training rows, under the noise of training."""
+    batch, _ = _batches_of_claim(setup, key)
+    return jax.tree.map(lambda leaf: leaf[:num_rows], batch)
 
 
 def _differences(alone: list[tuple[Array, ...]]) -> Float[np.ndarray, " rows"]:
