@@ -6,12 +6,12 @@ import inspect
 import subprocess
 import sys
 from dataclasses import fields, replace
-from pathlib import Path
 
 import numpy as np
 import pytest
 
 from tightbound.diagnose import evidence as ev
+from tightbound.diagnose.case import Case, Check, joined
 from tightbound.diagnose.checks import (
     data,
     discrete,
@@ -25,12 +25,18 @@ from tightbound.diagnose.checks import (
     steps,
     weights,
 )
+from tightbound.diagnose.checks.every import CHECKS
 from tightbound.diagnose.doctor import judge, judge_weights, ranked
 from tightbound.diagnose.finding import Cause, Finding, Verdict
+from tightbound.families import FAMILIES
 from tightbound.families.edits import checks as choices
+from tightbound.families.language import checks as language
+from tightbound.families.sequences import checks as sequences
 
 MODULES = (
     choices,
+    language,
+    sequences,
     data,
     discrete,
     evaluation,
@@ -43,13 +49,14 @@ MODULES = (
     steps,
     weights,
 )
+OF_FAMILIES = [check for family in FAMILIES for check in family.load("checks") or ()]
 UNREAD = ("outputs", "guard", "redrawn")  # by no check of a run in which everything is right
-GROUPS = [field.name for field in fields(ev.Evidence) if field.name != "step"]
+GROUPS = [field.name for field in fields(ev.Evidence) if field.name not in ("step", "others")]
 
 
 def judged(made, history=None, bound=-30.0):
     """Every finding by its code."""
-    findings = judge(
+    case = Case(
         made.history() if history is None else history,
         baselines=made.baselines,
         bound=made.estimate(bound),
@@ -57,6 +64,7 @@ def judged(made, history=None, bound=-30.0):
         finished=True,
         climbs=True,
     )
+    findings = judge(case, OF_FAMILIES)
     return {finding.code: finding for finding in findings}
 
 
@@ -74,7 +82,7 @@ def test_every_check_passes_a_run_in_which_everything_is_right(made):
         verdicts = {code: finding.verdict for code, finding in findings.items()}
         expected = {code: Verdict.NOT_RUN if code in not_run else Verdict.OK for code in verdicts}
         assert verdicts == expected
-        assert len(findings) == 63
+        assert len(findings) == 65
         assert all(f.causes == () and f.advice == "" for f in findings.values())
 
 
@@ -174,7 +182,7 @@ def test_an_estimate_that_is_nan_never_passes(made):
 
 def test_no_history_is_a_mistake_of_the_caller():
     with pytest.raises(ValueError, match=r"There is no evidence to judge\. Run `check`, or train"):
-        judge([])
+        judge(Case([]))
 
 
 def codes_in(module):
@@ -184,14 +192,25 @@ def codes_in(module):
     return {c for c in constants if isinstance(c, str) and len(c) == 5 and c.startswith("TB")}
 
 
-def test_every_code_has_a_place_in_the_order():
-    """Codes are read off the source of the checks and of the one check beside them (overfit)."""
-    source = (Path(inspect.getfile(ev)).parent / "overfit.py").read_text()
+def test_every_code_is_an_entry_once():
+    """Codes are read off the source of the checks."""
     codes = set().union(*map(codes_in, MODULES))
-    codes |= {code for code in ("TB218",) if f'"{code}"' in source}
-    assert len(codes) == 64
-    findings = [Finding(c, "check", Verdict.FAULT, 1.0, 0.0, "", "", "") for c in sorted(codes)]
-    assert {f.code for f in ranked(findings)} == codes
+    entries = [check.code for check in joined(CHECKS, OF_FAMILIES)]
+    assert sorted(entries) == sorted(codes)
+
+
+def test_an_entry_judges_under_its_own_code(made):
+    case = Case(made.history(), baselines=made.baselines, bound=made.estimate(-30.0))
+    for check in joined(CHECKS, OF_FAMILIES):
+        assert check.judge(case).code == check.code
+
+
+def test_a_familys_check_stands_behind_the_one_that_it_names():
+    """Planted: one that names no check there is ends the tuple."""
+    own = Check("XX1", lambda case: None, after="TB101"), Check("XX2", lambda case: None)
+    codes = [check.code for check in joined(CHECKS, own)]
+    assert codes[codes.index("TB101") + 1] == "XX1"
+    assert codes[-1] == "XX2"
 
 
 def test_findings_are_in_the_order_that_explains():
@@ -204,7 +223,11 @@ def test_findings_are_in_the_order_that_explains():
 
     chain = ["TB501", "TB113", "TB510", "TB101", "TB201", "TB210", "TB401", "TB603"]
     shuffled = [finding(code, Verdict.FAULT) for code in chain[::-1]]
-    assert [f.code for f in ranked(shuffled)] == chain
+    entries = [check.code for check in joined(CHECKS, OF_FAMILIES)]
+    assert [code for code in entries if code in chain] == chain
+    assert [f.code for f in ranked(shuffled) if f.code != "TB510"] == [
+        c for c in chain if c != "TB510"
+    ]
     verdicts = [Verdict.FAULT, Verdict.UNDECIDED, Verdict.NOT_RUN, Verdict.OK]
     mixed = [finding(code, v) for v in verdicts[::-1] for code in ("TB603", "TB501")]
     expected = [(code, v) for v in verdicts for code in ("TB501", "TB603")]
@@ -257,8 +280,11 @@ class Blocked(importlib.abc.MetaPathFinder):
 sys.meta_path.insert(0, Blocked())
 import numpy as np
 from tightbound.diagnose.doctor import judge, judge_weights, ranked
+from tightbound.diagnose.case import Case
 from tightbound.diagnose.evidence import Evidence
-assert len(judge([Evidence(step=0)])) == 63
+from tightbound.families import FAMILIES
+own = [check for family in FAMILIES for check in family.load("checks") or ()]
+assert judge(Case([Evidence(step=0)]), own)
 assert len(ranked(judge_weights(np.random.default_rng(0).normal(size=(50, 4))))) == 4
 """
     subprocess.run([sys.executable, "-c", program], check=True, capture_output=True)

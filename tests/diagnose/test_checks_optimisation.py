@@ -82,6 +82,40 @@ def test_only_a_step_too_far_in_a_good_direction_is_an_overshoot(made, gain, spr
     assert finding.verdict is verdict
 
 
+def with_rows(made, changes):
+    """A fifth of the update gains half a nat; the whole one changes each of 16 rows by so much."""
+    found = line(made, overshooting(0.0))
+    same = np.where((found.multiples == 1.0)[:, None], -50.0 + changes, found.same)
+    return updates_do_not_overshoot([Evidence(step=1, line=replace(found, same=same))])
+
+
+@pytest.mark.parametrize(
+    ("changes", "verdict"),
+    [
+        (-np.logspace(2, 17, 16), FAULT),  # every row loses all it had, one of them far more
+        (np.where(np.arange(16) == 3, -1e17, 0.5), OK),  # one row does, the others gain
+        (np.where(np.arange(16) < 8, -1e9, 1e6), OK),  # half of the rows: no five standard errors
+        (np.where(np.arange(16) == 3, np.nan, 0.5), FAULT),
+    ],
+)
+def test_rows_that_lose_unequally_still_lose(made, changes, verdict):
+    """The first update at a hundred times the rate of `vae/digits` takes 2e17 nats +- 2e17. Oracle: with
+    each row's change capped at 50 nats, the mean loss is -50, 0.1, 0 nats."""
+    finding = with_rows(made, changes)
+    assert finding.verdict is verdict
+    if verdict is FAULT:
+        assert finding.causes[0].name == "learning_rate_too_high"
+
+
+def test_the_capped_loss_has_the_threshold_of_the_mean(made):
+    """Fifteen rows lose a share of 50 nats and one gains a million: only the capped mean is negative."""
+    below, above = (
+        with_rows(made, np.where(np.arange(16) == 0, 1e6, -50.0 * share)) for share in (0.15, 0.9)
+    )
+    assert (below.verdict, above.verdict) == (OK, FAULT)
+    assert above.measured == pytest.approx((15 * 0.9 - 1) / 16)
+
+
 def test_a_bound_near_zero_has_the_size_of_a_nat(made):
     """A density's bound passes through 0 on its way up; a loss of 0.09 nats there is none."""
     near_zero = line(made, overshooting(0.09), base=0.0)

@@ -6,11 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from tightbound.diagnose.checks.data import (
-    drawing_undoes_the_transform,
-    offsets_are_normalised,
-    rows_have_steps,
-)
+from tightbound.diagnose.checks.data import rows_have_steps
 from tightbound.diagnose.checks.objective import objective_is_its_claim
 from tightbound.diagnose.checks.optimisation import output_starts_near_the_data
 from tightbound.diagnose.checks.steps import (
@@ -20,6 +16,10 @@ from tightbound.diagnose.checks.steps import (
 )
 from tightbound.diagnose.evidence import Outputs
 from tightbound.diagnose.finding import Verdict
+from tightbound.families.sequences.checks import (
+    drawing_undoes_the_transform,
+    offsets_are_normalised,
+)
 
 FAULT, OK, UNDECIDED, NOT_RUN = Verdict.FAULT, Verdict.OK, Verdict.UNDECIDED, Verdict.NOT_RUN
 

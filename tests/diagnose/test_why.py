@@ -264,3 +264,17 @@ def test_the_document_has_every_part(explained):
     assert document["modules"] == explained.modules
     assert set(document["sites"]) == {"z", "x"}
     assert jnp.isfinite(document["quadrature_error"])
+
+
+def test_an_explanation_prints_a_table_with_every_site_and_module(explained):
+    """Oracle: the fields themselves, each number in the row of its site."""
+    text = str(explained)
+    assert text.startswith(explained.headline)
+    assert "Estimate(" not in text
+    rows = {line.split()[0]: line.split()[1:] for line in text.splitlines()[2:]}
+    modules = next(iter(explained.modules.values()))
+    assert rows["site"] == ["change", "±", "rows", *modules]
+    for site, change in explained.sites.items():
+        parts = [f"{explained.modules[site][module]:+.3f}" for module in modules]
+        error = f"{change.standard_error:.3f}"
+        assert rows[site] == [f"{change.value:+.3f}", error, *parts]

@@ -63,6 +63,22 @@ def test_the_document_has_the_fields_that_every_command_prints():
             "8.12 ± 0.52 perplexity, upper bound",
         ),
         (
+            {"value": -13.03404157, "standard_error": 1e-13, "monte_carlo_error": 1e-14},
+            "-13.03 ± 0.00 (draws 0.00) nats per sequence, lower bound",
+        ),
+        (
+            {"value": -7.123e148, "standard_error": 2.5e147, "monte_carlo_error": None},
+            "-7.123e+148 ± 2.500e+147 nats per sequence, lower bound",
+        ),
+        (
+            {"value": 1234567.0, "standard_error": 12.0, "monte_carlo_error": None},
+            "1.235e+06 ± 12 nats per sequence, lower bound",
+        ),
+        (
+            {"value": -999999.0, "standard_error": 12.0, "monte_carlo_error": None},
+            "-999999 ± 12 nats per sequence, lower bound",
+        ),
+        (
             {"value": -np.inf, "standard_error": np.nan, "monte_carlo_error": np.nan},
             "-inf ± nan (draws nan) nats per sequence, lower bound",
         ),

@@ -333,3 +333,16 @@ def dumped(path, tmp_path):
     dom = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout
     assert "Script error" not in re.sub(r"<script>.*?</script>", "", dom, flags=re.DOTALL)
     return dom
+
+
+def test_checks_that_did_not_run_or_passed_are_one_line_each_that_opens(make_run, findings):
+    """Oracle: the verdicts of the findings. Faults and undecided ones stand open before the first fold."""
+    many = [*findings, *(replace(f, check=f"copy_{i}") for f in findings for i in range(5))]
+    page = write_report(make_run(findings=many)).read_text()
+    section = page[page.index("<h2>Findings</h2>") :]
+    opened, _, folded = section.partition("<details><summary>")
+    assert folded.startswith("6 not run</summary>")
+    assert "<summary>6 passed</summary>" in folded
+    assert "finding not-run" not in opened
+    assert "finding passed" not in opened
+    assert opened.count("finding fault") == opened.count("finding undecided") == 6

@@ -67,6 +67,7 @@ def judge_file(path: Path) -> "Findings":
     from tightbound.diagnose.doctor import judge_weights
     from tightbound.diagnose.evidence import read_npz
 
+    _refuse_other_formats(path)
     arrays = read_npz(path)
     if "log_weights" not in arrays:
         raise UserError(
@@ -82,3 +83,25 @@ def judge_file(path: Path) -> "Findings":
     if log_weights.size == 0:
         raise UserError(f"`log_weights` in {path} is empty: {log_weights.shape}.")
     return judge_weights(np.asarray(log_weights, np.float64))
+
+
+def _refuse_other_formats(path: Path) -> None:
+    """UserError that says what a file is whose ending is that of another format than .npz."""
+    formats = {
+        ".npy": "a single NumPy array",
+        ".pt": "a PyTorch file",
+        ".pth": "a PyTorch file",
+        ".pkl": "a pickle",
+        ".pickle": "a pickle",
+        ".safetensors": "a safetensors file",
+        ".csv": "a table in text",
+        ".json": "a JSON document",
+        ".h5": "an HDF5 file",
+    }
+    kind = formats.get(path.suffix.lower())
+    if kind is not None and path.exists():
+        raise UserError(
+            f"{path} is {kind} by its name, and a NumPy .npz was meant. Save the log-weights where they were "
+            "made: np.savez('weights.npz', log_weights=np.asarray(log_p_xz - log_q_z)), of shape "
+            "(samples, sequences)."
+        )

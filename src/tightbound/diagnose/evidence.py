@@ -132,6 +132,18 @@ class Redrawn:
 
 
 @dataclass(frozen=True)
+class Joint:
+    """The record's weights beside those asked of model and proposal, on the same draws, and the largest
+    log p of every observed site; in nats per sequence. No weights where draws cannot be made again."""
+
+    record: Float[np.ndarray, "samples rows"]
+    asked: Float[np.ndarray, "samples rows"]  # log p(x, z) - log q(z | x)
+    names: Shaped[np.ndarray, " site"]  # of the observed sites
+    discrete: Bool[np.ndarray, " site"]  # whether the data and the model's draws are whole numbers
+    largest_log_p: Float[np.ndarray, " site"]  # over draws and rows
+
+
+@dataclass(frozen=True)
 class Choices:
     """A model whose own choices a filter sums out: its particles against one teacher-forced pass of
     the choices they made, and its estimate against an enumeration; in nats."""
@@ -391,6 +403,7 @@ class Evidence:
     scores: Scores | None = None
     objective: Objective | None = None
     redrawn: Redrawn | None = None
+    joint: Joint | None = None
     evaluator: Evaluator | None = None
     reported: Reported | None = None
     choices: Choices | None = None
@@ -475,6 +488,7 @@ _GROUPS: Mapping[str, type] = {
     "scores": Scores,
     "objective": Objective,
     "redrawn": Redrawn,
+    "joint": Joint,
     "evaluator": Evaluator,
     "reported": Reported,
     "choices": Choices,
@@ -543,6 +557,8 @@ def read_npz(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
     except FileNotFoundError:
         raise UserError(f"{path} does not exist.") from None
     except Exception as error:  # zipfile, zlib, struct and NumPy each raise their own
+        # NumPy's own words on pickles say how to load them, which is never the way out.
+        reason = "it is no archive of plain arrays" if "pickle" in str(error) else str(error)
         raise UserError(
-            f"{path} cannot be read as a NumPy .npz without pickles ({error})."
+            f"{path} cannot be read as a NumPy .npz without pickles ({reason})."
         ) from error

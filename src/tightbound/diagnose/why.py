@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
-from jaxtyping import Array, Float, PRNGKeyArray, PyTree
+from jaxtyping import Array, Float, Key, PRNGKeyArray, PyTree
 
 from tightbound.data.batch import Batch, Noise, Split
 from tightbound.diagnose.modules import module_of, modules
@@ -87,6 +87,20 @@ class Explanation:
             f"{steps} the ELBO {direction} by {abs(size):.3f} ± {error:.3f} nats per sequence ({draws}; "
             f"{self.noise_share:.1%} of it may be estimator noise)."
         )
+
+    def __str__(self) -> str:
+        """As a table in plain text: a line per site with its change and the part of each module, in nats
+        per sequence."""
+        names = list(next(iter(self.modules.values()), {}))
+        rows = [("site", "change", "± rows", *names)]
+        for site, change in self.sites.items():
+            parts = self.modules.get(site, {})
+            error = "" if change.standard_error is None else f"{change.standard_error:.3f}"
+            cells = (f"{parts[name]:+.3f}" if name in parts else "" for name in names)
+            rows.append((site, f"{change.value:+.3f}", error, *cells))
+        widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
+        lines = ("  ".join(c.rjust(w) for c, w in zip(row, widths, strict=True)) for row in rows)
+        return "\n".join([self.headline, "[nats per sequence]", *lines])
 
     def _repr_html_(self) -> str:
         """How a notebook shows it: the change, then what each site adds through each module."""
@@ -205,7 +219,7 @@ def why(
     )
 
 
-def _counted(keys: PRNGKeyArray, num_repeats: int) -> Iterator[PRNGKeyArray]:
+def _counted(keys: Key[Array, " repeats"], num_repeats: int) -> Iterator[PRNGKeyArray]:
     """The keys, saying how many are done."""
     for done, key in enumerate(keys):
         _log.info("scoring the same rows at both steps", extra={"part": (done, num_repeats)})

@@ -72,6 +72,25 @@ def with_closed_kl(form: Callable[[Array, Array], Array]) -> Callable[[Setup], S
     return plant
 
 
+def log_q_per_position(setup: Setup) -> Setup:
+    """The record holds log q of all latents at every position, where it is counted once for each."""
+    claim = setup.objective
+
+    def wrong(model, proposal, batch, *, key, step):
+        _, terms = claim(model, proposal, batch, key=key, step=step)
+
+        def spread(site):
+            if site.log_q is None:
+                return site
+            mask = jnp.broadcast_to(batch.mask, (len(site.log_q), *batch.mask.shape))
+            return replace(site, log_q=jnp.broadcast_to(site.log_q, mask.shape), mask=mask)
+
+        terms = LogTerms(tuple(map(spread, terms.sites)), terms.num_units)
+        return terms.log_weights.mean(), terms
+
+    return replace(setup, objective=wrong)
+
+
 def stop_draw(setup: Setup) -> Setup:
     """z is detached, so the decoder's gradient never reaches the encoder."""
 

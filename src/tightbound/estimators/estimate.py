@@ -51,12 +51,13 @@ class Estimate:
 
     def __str__(self) -> str:
         """As printed in tables: `-102.31 ± 0.52 (draws 0.01) nats per sequence, lower bound`."""
-        digits = _digits(self.standard_error)
-        text = f"{self.value:.{digits}f}"
+        digits = _digits(self.standard_error, self.value)
+        text = _number(self.value, digits)
         if self.standard_error is not None:
-            text += f" ± {self.standard_error:.{digits}f}"
+            text += f" ± {_number(self.standard_error, digits)}"
         if self.monte_carlo_error is not None:
-            text += f" (draws {self.monte_carlo_error:.{_digits(self.monte_carlo_error)}f})"
+            error = self.monte_carlo_error
+            text += f" (draws {_number(error, _digits(error, self.value))})"
         claim = {
             "lower": "lower bound",
             "exact": "exact",
@@ -66,9 +67,15 @@ class Estimate:
         return f"{text} {self.unit}, {claim[self.bound]}"
 
 
-def _digits(error: float | None) -> int:
-    """Decimals that show an error with two significant digits; 2 where there is no error to show."""
-    if error is None or not math.isfinite(error) or error <= 0:
+def _number(value: float, digits: int) -> str:
+    """Fixed decimals, and scientific notation for what needs more than six digits before the point."""
+    return f"{value:.{digits}f}" if not abs(value) >= 1e6 or math.isinf(value) else f"{value:.3e}"
+
+
+def _digits(error: float | None, value: float) -> int:
+    """Decimals that show an error with two significant digits; 2 where there is no error to show, which
+    is also that of rounding: below 1e-9 of the value."""
+    if error is None or not math.isfinite(error) or error <= 1e-9 * abs(value):
         return 2
     return min(max(1 - math.floor(math.log10(error)), 0), 8)
 

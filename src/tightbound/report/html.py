@@ -186,13 +186,24 @@ def _findings(contents: RunContents) -> str:
         )
     ordered = by_verdict(contents.findings)
     passed = [_finding(finding) for finding in ordered if finding.verdict is Verdict.OK]
-    others = [_finding(finding) for finding in ordered if finding.verdict is not Verdict.OK]
-    folded = f"<details><summary>{len(passed)} passed</summary>{''.join(passed)}</details>"
+    not_run = [_finding(finding) for finding in ordered if finding.verdict is Verdict.NOT_RUN]
+    others = [
+        _finding(finding)
+        for finding in ordered
+        if finding.verdict not in (Verdict.OK, Verdict.NOT_RUN)
+    ]
     return (
         f'<h2>Findings</h2><p>{escape(summary(ordered))}, <span class="soft">from the evidence up '
         f"to step {contents.findings_step}. What was not checked is listed below.</span></p>"
-        f"{''.join(others)}{folded if passed else ''}"
+        f"{''.join(others)}{_cards('not run', not_run)}{_cards('passed', passed)}"
     )
+
+
+def _cards(what: str, cards: Sequence[str]) -> str:
+    """Cards behind one line that opens; nothing where there are none."""
+    if not cards:
+        return ""
+    return f"<details><summary>{len(cards)} {what}</summary>{''.join(cards)}</details>"
 
 
 def _finding(finding: Finding) -> str:

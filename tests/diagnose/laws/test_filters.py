@@ -12,7 +12,6 @@ import optax
 import pytest
 
 from tightbound.data.sequences import Sequence, sequence_split
-from tightbound.diagnose import filter_laws
 from tightbound.diagnose.checks.filters import (
     NORMALISER_DROPPED,
     NOT_GATHERED,
@@ -20,6 +19,7 @@ from tightbound.diagnose.checks.filters import (
     filter_evidence_is_unbiased,
 )
 from tightbound.diagnose.finding import Verdict
+from tightbound.diagnose.laws import filters as filter_laws
 from tightbound.diagnose.laws.gather import jit_once
 from tightbound.evaluation import Evaluation
 from tightbound.inference.filtering import Filtering

@@ -25,6 +25,10 @@ from tightbound.diagnose.laws.steps import steps, with_padding, without_earlier_
 from tightbound.estimators.bounds import filtering_log_marginal
 from tightbound.families.sequences import planting as planting_sequences
 from tightbound.families.sequences import recipe as recipes
+from tightbound.families.sequences.checks import (
+    drawing_undoes_the_transform,
+    offsets_are_normalised,
+)
 from tightbound.families.sequences.details import offset_scale_of
 from tightbound.families.sequences.laws import transform
 from tightbound.inference.stepwise import filter_pair
@@ -38,8 +42,8 @@ STEP_CHECKS = {
     "TB113": step_checks.past_ignores_the_future,
 }
 TRANSFORM_CHECKS = {
-    "TB507": data_checks.offsets_are_normalised,
-    "TB508": data_checks.drawing_undoes_the_transform,
+    "TB507": offsets_are_normalised,
+    "TB508": drawing_undoes_the_transform,
 }
 DATA_CHECKS = {
     "TB501": data_checks.data_are_finite,

@@ -8,9 +8,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from tightbound.diagnose.checks.data import symbols_stand_in_training
 from tightbound.diagnose.checks.evaluation import bound_is_possible, evaluator_is_plain
-from tightbound.diagnose.checks.latents import components_differ
 from tightbound.diagnose.checks.optimisation import (
     gradients_are_forgotten,
     updates_do_not_overshoot,
@@ -19,6 +17,7 @@ from tightbound.diagnose.checks.steps import steps_see_the_one_before
 from tightbound.diagnose.checks.weights import draws_differ
 from tightbound.diagnose.doctor import judge, judge_weights
 from tightbound.diagnose.finding import Verdict
+from tightbound.families.language.checks import components_differ, symbols_stand_in_training
 
 FAULT, OK, UNDECIDED, NOT_RUN = Verdict.FAULT, Verdict.OK, Verdict.UNDECIDED, Verdict.NOT_RUN
 

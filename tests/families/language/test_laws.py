@@ -16,7 +16,6 @@ from tightbound.data.sentences import EOS, NUM_MARKS
 from tightbound.diagnose.checks import data as data_checks
 from tightbound.diagnose.checks import steps as step_checks
 from tightbound.diagnose.checks.evaluation import evaluator_is_plain
-from tightbound.diagnose.checks.latents import components_differ
 from tightbound.diagnose.checks.optimisation import gradients_are_forgotten
 from tightbound.diagnose.checks.probability import likelihood_is_normalised
 from tightbound.diagnose.finding import Verdict
@@ -25,6 +24,7 @@ from tightbound.diagnose.laws.gather import jit_once
 from tightbound.diagnose.laws.steps import lag_changes, steps
 from tightbound.diagnose.watch import source_of_held_out
 from tightbound.families.language import planting as planting_language
+from tightbound.families.language.checks import components_differ
 from tightbound.families.language.details import vocabulary_of
 from tightbound.families.language.laws import (
     component_differences,

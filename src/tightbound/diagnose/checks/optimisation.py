@@ -80,9 +80,11 @@ def updates_do_not_overshoot(
 
     Reads the bound along the actual update on fixed draws, paired by row. Measured: the largest
     loss of a whole update, as a share of the bound's size (at least 1 nat), among updates of which
-    a fifth or less gains, beyond `num_errors` standard errors over rows. An update that ends where
-    the bound is not finite loses everything. Undecided where the bound before an update is not
-    finite, or that of every fraction of it.
+    a fifth or less gains, beyond `num_errors` standard errors over rows; or, where it is larger, the same
+    with the change of every row capped at the bound's size. Rows may lose so unequally (a rate a hundred
+    times too high) that the mean loss has an error as large as itself, although every row loses all it
+    had. An update that ends where the bound is not finite loses everything. Undecided where the bound
+    before an update is not finite, or that of every fraction of it.
 
     Fault also where a model without latents, whose bound is what is trained, is worse at the last probe
     than untrained by more than `fall` of the bound's size: each update then mends what others broke.
@@ -267,9 +269,14 @@ def _loss_of_a_whole_update(line: Line, num_errors: float) -> float:
         return 0.0
     if not np.isfinite(whole).all():
         return float("inf")
-    error = whole.std(ddof=1) / np.sqrt(len(whole)) if len(whole) > 1 else np.inf
-    certain = -whole.mean() > num_errors * error
-    return -float(whole.mean()) / max(abs(float(line.same[0].mean())), 1.0) if certain else 0.0
+    lost = -whole / max(abs(float(line.same[0].mean())), 1.0)
+    return max(_sure_mean(some, num_errors) for some in (lost, np.clip(lost, -1.0, 1.0)))
+
+
+def _sure_mean(lost: Float[np.ndarray, " rows"], num_errors: float) -> float:
+    """The mean, or 0 where it is within `num_errors` of its standard errors of nothing."""
+    error = lost.std(ddof=1) / np.sqrt(len(lost)) if len(lost) > 1 else np.inf
+    return float(lost.mean()) if lost.mean() > num_errors * error else 0.0
 
 
 def updates_are_large_enough(

@@ -3,7 +3,7 @@
 import numpy as np
 from scipy.special import logsumexp
 
-from tightbound.diagnose.evidence import Objective, Scores, Twin
+from tightbound.diagnose.evidence import Joint, Objective, Scores, Twin
 from tightbound.diagnose.finding import Cause, Finding, Verdict, not_run
 
 CONSTANT_IN_DENSITY = Cause(
@@ -49,6 +49,13 @@ ROWS_COUPLED = Cause(
     "A statistic over the batch enters the score of a row, so that evaluating it alone is another "
     "model.",
     "Compute statistics once on the training split, or per row.",
+)
+
+RECORD_DIFFERS = Cause(
+    "record_is_not_the_joint",
+    "The record counts a score more or less often than it was made: one value of log q for all latents "
+    "that is spread over positions, padding that is counted, or a site that is left out.",
+    "Sum log p and log q of one draw by hand, over real positions once, and compare with its record.",
 )
 
 
@@ -231,3 +238,73 @@ def rows_are_scored_alone(objective: Objective | None, *, tolerance: float = 1e-
         f"Exchanging a row's neighbours moves its log-weight by {objective.neighbour_change:.3g} nats.",
         (ROWS_COUPLED,) if fault else (),
     )
+
+
+def discrete_probability_is_at_most_one(joint: Joint | None, *, tolerance: float = 0.01) -> Finding:
+    """TB118. Is log p(x | z) of discrete data at most 0?  Oracle: a probability is at most 1.
+
+    Measured: the largest log p of an observed site whose data, and whose draws from the model, are whole
+    numbers, in nats per sequence. Fault above `tolerance`, undecided above a tenth of it (rounding) and
+    where it is no number. A density may exceed 1: not run where an observation has a real part.
+    """
+    code, check = "TB118", "discrete_probability_is_at_most_one"
+    if joint is None:
+        return not_run(code, check, "needs an observed site whose log p no filter estimates")
+    if not joint.discrete.any():
+        return not_run(code, check, "the data, or draws of the model, are real numbers: a density")
+    names, largest = joint.names[joint.discrete], joint.largest_log_p[joint.discrete]
+    worst = int(largest.argmax())  # NaN counts as the largest
+    measured = float(largest[worst])
+    return Finding(
+        code,
+        check,
+        _beyond(measured, tolerance),
+        measured,
+        tolerance,
+        "nats per sequence",
+        f"training rows, site {names[worst]}",
+        f"The largest log p of {names[worst]}, which is discrete, is {measured:.3g} nats: "
+        "it must not be above 0.",
+        (CONSTANT_IN_DENSITY, NOT_NORMALISED) if tolerance < measured < np.inf else (),
+    )
+
+
+def weight_is_the_joint(joint: Joint | None, *, tolerance: float = 0.01) -> Finding:
+    """TB119. Is the weight of the record log p(x, z) - log q(z | x)?  Oracle: `model.score` and
+    `q.log_prob` of the same draws, summed over real positions.
+
+    Measured: the largest difference, relative to the weight where that is above 1 nat. Fault above
+    `tolerance`, undecided above a tenth of it (rounding) and where it is no number.
+    """
+    code, check = "TB119", "weight_is_the_joint"
+    if joint is None or joint.asked.size == 0:
+        reason = (
+            "nothing is observed, or draws go step by step or through a filter: none is made again"
+        )
+        return not_run(code, check, reason)
+    with np.errstate(invalid="ignore"):  # inf - inf
+        difference = joint.record - joint.asked
+        relative = np.abs(difference) / np.maximum(1.0, np.abs(joint.asked))
+    worst = np.unravel_index(relative.argmax(), relative.shape)  # NaN counts as the largest
+    measured = float(relative[worst])
+    return Finding(
+        code,
+        check,
+        _beyond(measured, tolerance),
+        measured,
+        tolerance,
+        "relative",
+        "weights of training rows",
+        f"A weight of the record is {joint.record[worst]:.5g} nats where log p(x, z) - log q(z | x) of the "
+        f"same draw is {joint.asked[worst]:.5g}.",
+        (RECORD_DIFFERS,) if tolerance < measured < np.inf else (),
+    )
+
+
+def _beyond(measured: float, tolerance: float) -> Verdict:
+    """Fault above the tolerance, undecided above a tenth of it and where it is no number."""
+    if np.isnan(measured) or measured == np.inf:
+        return Verdict.UNDECIDED
+    if measured > tolerance:
+        return Verdict.FAULT
+    return Verdict.UNDECIDED if measured > 0.1 * tolerance else Verdict.OK

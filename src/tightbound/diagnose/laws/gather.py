@@ -28,6 +28,7 @@ from tightbound.diagnose.laws import claims as claim_laws
 from tightbound.diagnose.laws.asked import Asked
 from tightbound.diagnose.laws.discrete import discrete
 from tightbound.diagnose.laws.filters import filters
+from tightbound.diagnose.laws.joint import joint
 from tightbound.diagnose.laws.mixtures import (
     centred,
     interaction,
@@ -91,6 +92,10 @@ def laws_of_state(setup: Setup, state: TrainState, *, before_training: bool = Fa
         scores=_ask("scores of the draws", scores, setup, pair, keys["scores"]),
         objective=held,
         redrawn=redrawn(setup, state, held, keys["objective"]),
+        joint=_ask(
+            *("the weights of the record", joint, setup, state),
+            *(_rows_of_record(setup, keys["joint"]), keys["joint"], jit_once),
+        ),
         evaluator=_ask("the evaluation against itself", evaluator, setup, pair, keys["evaluator"]),
         discrete=_ask(
             "discrete latents", discrete, setup, pair, state.step, keys["discrete"], jit_once
@@ -124,6 +129,7 @@ def _law_keys(setup: Setup) -> dict[str, PRNGKeyArray]:
         "steps": jax.random.fold_in(key, 0x57E9),
         "discrete": jax.random.fold_in(key, 0xD15C),
         "filters": jax.random.fold_in(key, 0xF117),
+        "joint": jax.random.fold_in(key, 0x101),
     }
 
 
@@ -483,6 +489,12 @@ def _batches_of_claim(setup: Setup, noise_key: PRNGKeyArray) -> tuple[Batch, Bat
     if setup.noise is not None:
         batch, other = (jit_once(setup.noise)(b, noise_key) for b in (batch, other))
     return batch, other
+
+
+def _rows_of_record(setup: Setup, key: PRNGKeyArray, num_rows: int = 4) -> Batch:
+    """A few training rows, under the noise of training."""
+    batch, _ = _batches_of_claim(setup, key)
+    return jax.tree.map(lambda leaf: leaf[:num_rows], batch)
 
 
 def _differences(alone: list[tuple[Array, ...]]) -> Float[np.ndarray, " rows"]:

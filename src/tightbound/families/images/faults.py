@@ -145,6 +145,8 @@ PLANTED: tuple[Planted, ...] = (
         ("cvae/digits",),
         GENERAL["labels_shifted"],
     ),
+    *on(("vae/digits", "vae/digits-iwae"), GENERAL["constant_added_to_bits"]),
+    *on(("vae/digits", "vae/digits-gaussian"), GENERAL["constant_in_prior"]),
 )
 
 EXAMINATION = Examination(SUBJECTS, TRAPS, PLANTED)

@@ -303,6 +303,7 @@ PLANTED: tuple[Planted, ...] = (
         ("dlm/toy-starts",),
         _OWN["starts_not_weighed"],
     ),
+    *on(("dlm/toy-vae",), GENERAL["log_q_per_position"]),
 )
 
 EXAMINATION = Examination(SUBJECTS, TRAPS, PLANTED)
