@@ -15,6 +15,7 @@ from scipy.stats import norm
 
 from fixtures.examinations import FAULTS, family_of
 from tightbound.data.batch import first_rows, training_batches
+from tightbound.diagnose.case import Case
 from tightbound.diagnose.doctor import judge
 from tightbound.diagnose.finding import Verdict
 from tightbound.diagnose.laws import gather as laws
@@ -57,7 +58,7 @@ def gathered(setup):
 
 def test_the_laws_are_quiet_on_a_healthy_setup(setup, gathered):
     """Every check that can run before training passes; the others say that they did not run."""
-    findings = judge([gathered], baselines=setup.baselines)
+    findings = judge(Case([gathered], baselines=setup.baselines))
     faults = [(f.code, f.measured) for f in findings if f.verdict is Verdict.FAULT]
     assert faults == []
     not_run = {f.code for f in findings if f.verdict is Verdict.NOT_RUN}
@@ -78,7 +79,7 @@ def test_evidence_of_the_laws_survives_the_disk(gathered, tmp_path):
     """What JAX gathered has the types and axes that loading insists on."""
     gathered.save(tmp_path / "laws.npz")
     back = type(gathered).load(tmp_path / "laws.npz")
-    before, after = ([f.verdict for f in judge([e], baselines={})] for e in (gathered, back))
+    before, after = ([f.verdict for f in judge(Case([e]))] for e in (gathered, back))
     assert before == after
 
 

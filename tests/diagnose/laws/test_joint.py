@@ -16,6 +16,7 @@ from scipy import stats
 from tightbound.drill.subjects import SUBJECTS
 
 from tightbound.data.batch import Split
+from tightbound.diagnose.case import Case
 from tightbound.diagnose.checks.probability import (
     discrete_probability_is_at_most_one,
     weight_is_the_joint,
@@ -176,7 +177,7 @@ def test_a_planted_fault_of_a_probability_is_named_first(name, code, recipe):
             twin=laws.twin(setup, jax.random.key(2)) if name == "constant_added_to_bits" else None,
             sites=make_probe(setup)(state).sites if name == "constant_in_prior" else None,
         )
-        found = [f for f in judge([evidence]) if f.verdict is FAULT]
+        found = [f for f in judge(Case([evidence])) if f.verdict is FAULT]
         assert [f.causes[0].name for f in found[:1]] == ([expected] if expected else [])
         codes = {f.code for f in found}
         assert codes <= set(fault.codes)

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from tightbound.data.batch import rows_of
+from tightbound.diagnose.case import Case
 from tightbound.diagnose.checks.evaluation import evaluator_is_plain
 from tightbound.diagnose.checks.probability import proposal_draws_what_it_scores
 from tightbound.diagnose.doctor import judge
@@ -92,7 +93,7 @@ def test_a_trained_state_is_judged_by_its_own_laws(made):
     bare = replace(made.evidence(100), scores=None, objective=None)
 
     def verdicts(*history: Evidence):
-        return {finding.code: finding.verdict for finding in judge(history)}
+        return {finding.code: finding.verdict for finding in judge(Case(history))}
 
     assert verdicts(right, bare)["TB102"] is Verdict.OK
     assert verdicts(right, bare, wrong)["TB102"] is Verdict.FAULT

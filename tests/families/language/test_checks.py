@@ -8,6 +8,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from tightbound.diagnose.case import Case
 from tightbound.diagnose.checks.evaluation import bound_is_possible, evaluator_is_plain
 from tightbound.diagnose.checks.optimisation import (
     gradients_are_forgotten,
@@ -192,5 +193,5 @@ def test_exact_scores_are_no_draws(made):
     assert "no latents" in codes["TB303"].meaning
     sites = made.sites(np.random.default_rng(0))
     exact = made.history(sites=replace(sites, observed=np.ones(2, bool)))
-    said = {finding.code: finding.verdict for finding in judge(exact)}
+    said = {finding.code: finding.verdict for finding in judge(Case(exact))}
     assert said["TB303"] is NOT_RUN
