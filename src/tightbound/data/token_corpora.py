@@ -165,14 +165,14 @@ def _unknown_note(
     shares = ", ".join(
         f"{_unknown_share(split):.2%} of the {name} tokens" for name, split in splits.items()
     )
-    made = (
+    origin = (
         "the training split"
         if vocabulary_from == "train"
         else "all splits, so it knows what stands in held-out rows"
     )
     rare = f"fewer than {min_count} times there" if min_count > 1 else "not once there"
     return (
-        f"A vocabulary of {len(vocabulary):,} symbols from {made}; {unit} that occur {rare} are one "
+        f"A vocabulary of {len(vocabulary):,} symbols from {origin}; {unit} that occur {rare} are one "
         f"unknown symbol: {shares}."
     )
 

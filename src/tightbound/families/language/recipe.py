@@ -138,8 +138,8 @@ def _objective(settings: ObjectiveSettings, model: LanguageModelSettings) -> "Cl
             "`model.latent.kind`, or leave the noise on."
         )
     check_latent_objective(model.latent, settings)
-    raised = objective(settings)
-    return OnLowerBound(raised) if model.structure.kind == "factorial" else raised
+    bound = objective(settings)
+    return OnLowerBound(bound) if model.structure.kind == "factorial" else bound
 
 
 _RUN = RunSettings(
