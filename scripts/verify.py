@@ -209,8 +209,8 @@ def page(figures: Mapping[str, Any]) -> str:
     lines = [
         "# Figures",
         "",
-        "Written by `make verify` (`scripts/verify.py`); the raw numbers are in `docs/figures.json`. "
-        "A commit marked **changed** had changes that were not committed when the figure was made: the "
+        "Written by `make verify` (`scripts/verify.py`); the raw numbers are in `docs/figures.json`.",
+        "A commit marked **changed** had changes that were not committed when the figure was made: the",
         "figure cannot be made again from the commit alone.",
         "",
         "| check | figure | seconds | commit |",

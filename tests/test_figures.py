@@ -16,7 +16,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 FIGURES = json.loads((ROOT / "docs" / "figures.json").read_text())
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 PAGES.remove(ROOT / "docs" / "figures.md")  # is written from the figures
 
 MARK = re.compile(r"<!-- (figures|no figures|bench)(?:: (.*?))? -->")
@@ -128,7 +128,7 @@ def complaints(block: Block, in_results: bool = False) -> list[str]:
     ]
 
 
-@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_every_result_of_a_page_is_an_entry_of_the_figures(path):
     """Oracle: `docs/figures.json`, rounded as the page rounds."""
     found = [c for block in blocks(path.read_text(), path.name) for c in complaints(block)]

@@ -126,6 +126,8 @@ from .nn.outputs import BernoulliOutput as BernoulliOutput
 from .nn.outputs import GaussianOutput as GaussianOutput
 from .nn.pen_output import PenOutput as PenOutput
 from .nn.student_t_output import StudentTOutput as StudentTOutput
+from .runs.opened import OpenRun as OpenRun
+from .runs.opened import open_run as open_run
 from .terms import Kind as Kind
 from .terms import LogTerms as LogTerms
 from .terms import Site as Site

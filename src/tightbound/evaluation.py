@@ -159,8 +159,10 @@ def _of_data_set(
     if split.given:  # other points must not move what was fitted to the training split
         other = split.take(np.arange(min(size, len(split))))
         other = eqx.tree_at(lambda b: b.x.points, other, replace_fn=_all_zero)
-        *moved, _ = _point_scores(model, proposal, other, num_samples, noise_key, draw_key, noise)
-        _check_not_looking(proposal, split, latents[0], moved)
+        *other_latents, _ = _point_scores(
+            model, proposal, other, num_samples, noise_key, draw_key, noise
+        )
+        _check_not_looking(proposal, split, latents[0], other_latents)
     log_p, log_q = latents[0]
     if split.given:  # z was scored where it was fitted
         log_p = {name: np.zeros((num_samples, len(split))) for name in log_p} | observed
@@ -198,10 +200,10 @@ def _all_zero(points: PyTree) -> PyTree:
 
 
 def _check_not_looking(
-    proposal: AbstractProposal, split: Split, latents: PyTree, moved: PyTree
+    proposal: AbstractProposal, split: Split, latents: PyTree, other_latents: PyTree
 ) -> None:
     """Points are predicted by z as it was fitted to others, not by what the points say of z."""
-    if not all(map(np.array_equal, jax.tree.leaves(latents), jax.tree.leaves(moved))):
+    if not all(map(np.array_equal, jax.tree.leaves(latents), jax.tree.leaves(other_latents))):
         raise UserError(
             f"The {split.name} split is predicted from the {split.given} split, but "
             f"{type(proposal).__name__} looks at the points it is given: its draws are of the held-out "

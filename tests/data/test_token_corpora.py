@@ -1,4 +1,4 @@
-"""Corpora of tokens: official splits, our rules and the original's, and files of one's own."""
+"""Corpora of tokens: official splits, our rules and those of another study, and files of one's own."""
 
 import os
 import re
@@ -330,7 +330,7 @@ def test_text_of_which_no_corpus_can_be_made_is_refused(tmp_path, text, sentence
     [
         ({"source": "file"}, r"without its `path`\. Give one"),
         ({"source": "toy-grammar", "path": "x"}, r"'toy-grammar' is made up and reads no file"),
-        ({"source": "toy-grammar", "rules": "original"}, r"it used 'multi30k' and 'cath' only"),
+        ({"source": "toy-grammar", "rules": "original"}, r"rules for 'multi30k' and 'cath' only"),
         ({"source": "toy-grammar", "max_length": 0}, r"`max_length` is 0, but it counts"),
         (
             {"source": "toy-grammar", "max_length": 3},

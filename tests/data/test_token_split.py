@@ -48,7 +48,7 @@ def test_a_sentence_that_does_not_fit_with_its_end_is_dropped(text, length):
 
 @given(TEXTS, LENGTHS, st.booleans())
 def test_what_is_cut_has_no_end_unless_one_is_claimed(text, length, begin):
-    """Oracle: the first tokens of the whole row; only the original's rules put an end there."""
+    """Oracle: the first tokens of the whole row; only the rules "original" put an end there."""
     (whole,) = rows(text, Layout(end=True, excess="drop", begin=begin))
     (cut,) = rows(text, Layout(end=True, excess="cut", max_length=length, begin=begin))
     (claimed,) = rows(

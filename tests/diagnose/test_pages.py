@@ -25,8 +25,12 @@ from tightbound.diagnose.checks import (
 )
 from tightbound.errors import UserError
 from tightbound.families.edits import checks as choices
+from tightbound.families.language import checks as language
+from tightbound.families.sequences import checks as sequences
 
 MODULES = (
+    language,
+    sequences,
     adapters,
     choices,
     data,

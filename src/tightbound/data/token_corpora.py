@@ -49,11 +49,11 @@ def load_tokens(
     """Read a source as tokens.
 
     `rules` "ours" is `our_texts`, "original" is `original_texts`: see them for what becomes a row.
-    `max_length` counts all that stands in a row, so the end (and the begin of the original's rules)
-    too; None is whole, or what the original took. `units` is for text: residues are letters and the
+    `max_length` counts all that stands in a row, so the end (and the begin of the rules "original")
+    too; None is whole, or the length of those rules. `units` is for text: residues are letters and the
     toy grammar is words whatever it says. Units that occur fewer than `min_count` times in the
     training split are UNKNOWN, as are those that do not occur there; made-up sources, and the
-    original's rules, have a vocabulary of their own. "all-splits" makes it from held-out rows as
+    rules "original", have a vocabulary of their own. "all-splits" makes it from held-out rows as
     well, as one should not. `path` is the user's own file, or folder of files, of that format.
     """
     _check_call(max_length, min_count, max_rows)
@@ -165,14 +165,14 @@ def _unknown_note(
     shares = ", ".join(
         f"{_unknown_share(split):.2%} of the {name} tokens" for name, split in splits.items()
     )
-    made = (
+    origin = (
         "the training split"
         if vocabulary_from == "train"
         else "all splits, so it knows what stands in held-out rows"
     )
     rare = f"fewer than {min_count} times there" if min_count > 1 else "not once there"
     return (
-        f"A vocabulary of {len(vocabulary):,} symbols from {made}; {unit} that occur {rare} are one "
+        f"A vocabulary of {len(vocabulary):,} symbols from {origin}; {unit} that occur {rare} are one "
         f"unknown symbol: {shares}."
     )
 

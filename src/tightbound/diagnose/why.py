@@ -282,11 +282,11 @@ def _forward(sites_at: Callable[..., Any], step: PyTree, num_sites: int) -> list
     @eqx.filter_jit
     def slopes(position, chosen):
         here, sites = sites_at(position)
-        moved = [
+        direction = [
             jnp.where(chosen == names.index(owner), leaf, 0.0)
             for owner, (_, leaf) in zip(owners, leaves, strict=True)
         ]
-        return jax.jvp(sites, (here,), (jax.tree.unflatten(structure, moved),))[1]
+        return jax.jvp(sites, (here,), (jax.tree.unflatten(structure, direction),))[1]
 
     parts: list[dict[str, float]] = [{} for _ in range(num_sites)]
     for number, name in enumerate(names):

@@ -143,8 +143,8 @@ class Changed(AbstractModel):
         return self.change_draw(self.inner.sample_prior(key))
 
     def score(self, x: PyTree[Array], z: PyTree[Array]) -> dict[str, Array]:
-        seen = self.inner.score(x, self.see(z))
-        observed = {name: seen[name] for name in seen if self.kinds[name] is Kind.OBSERVED}
+        scores = self.inner.score(x, self.see(z))
+        observed = {name: scores[name] for name in scores if self.kinds[name] is Kind.OBSERVED}
         return self.change_score(self.inner.score(x, z) | observed)
 
     def sample_likelihood(self, z: PyTree[Array], key: PRNGKeyArray) -> PyTree[Array]:

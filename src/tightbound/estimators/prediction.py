@@ -56,9 +56,9 @@ def _influence(
     """What every draw adds to the mean over points of the log power mean, times S, to first order."""
     if power == 0.0:
         return log_weights.mean(1)
-    raised = power * log_weights
+    log_powers = power * log_weights
     with np.errstate(invalid="ignore"):  # -inf - -inf, where all draws make a point impossible
-        relative = np.exp(raised - np.asarray(logsumexp(raised, axis=0, keepdims=True)))
+        relative = np.exp(log_powers - np.asarray(logsumexp(log_powers, axis=0, keepdims=True)))
     return len(log_weights) * relative.mean(1) / power
 
 

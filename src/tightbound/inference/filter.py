@@ -129,8 +129,8 @@ def filter_particles(
         increments = jnp.where(real[:, None], _log_increments(scores), 0.0)
         log_weights = log_weights + increments
         ess = jax.vmap(_ess)(log_weights)
-        seen = None if read is None else jax.vmap(jax.vmap(read))(state)
-        return (state, log_weights, ess), (increments, ancestors, needy, ess, scores, seen)
+        readings = None if read is None else jax.vmap(jax.vmap(read))(state)
+        return (state, log_weights, ess), (increments, ancestors, needy, ess, scores, readings)
 
     clocks = first_clock + jnp.arange(num_steps)
     init_keys, step_keys = _keys(key, jnp.asarray(batch.rows), clocks)
@@ -208,8 +208,8 @@ def _keys(
 
 def _move(population, x_t, real, clock, keys, state):
     """One step of every sequence at which it is real: the states, and the scores of all."""
-    moved, scores = jax.vmap(population.step, in_axes=(0, 0, None, 0))(state, x_t, clock, keys)
-    return _select(real, moved, state), scores
+    following, scores = jax.vmap(population.step, in_axes=(0, 0, None, 0))(state, x_t, clock, keys)
+    return _select(real, following, state), scores
 
 
 def _stay(move, state):
@@ -226,13 +226,13 @@ def _gather(state: PyTree[Array], ancestors: Int[Array, "batch particles"]) -> P
     )
 
 
-def _select(real: Bool[Array, " batch"], moved: PyTree[Array], state: PyTree[Array]):
+def _select(real: Bool[Array, " batch"], following: PyTree[Array], state: PyTree[Array]):
     """The state after the step where the step is real, the one before it at padding."""
 
     def select(new, old):
         return jnp.where(real.reshape(real.shape + (1,) * (new.ndim - 1)), new, old)
 
-    return jax.tree.map(select, moved, state)
+    return jax.tree.map(select, following, state)
 
 
 def _log_increments(scores: StepScores) -> Float[Array, "batch particles"]:

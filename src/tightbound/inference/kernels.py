@@ -165,11 +165,11 @@ class PerSite(AbstractKernel):
         repulsion: float = 1.0,
     ) -> tuple[PyTree[Array], PyTree[Array]]:
         sites, structure = jax.tree.flatten(particles)
-        moved = [
+        forces = [
             self.kernel.transport(site, score, attraction=attraction, repulsion=repulsion)
             for site, score in zip(sites, structure.flatten_up_to(scores), strict=True)
         ]
-        attracted, repelled = zip(*moved, strict=True)
+        attracted, repelled = zip(*forces, strict=True)
         return structure.unflatten(attracted), structure.unflatten(repelled)
 
 

@@ -57,8 +57,8 @@ def reconstructions(
 
         return jax.vmap(one)(batch.x, batch.rows)
 
-    seen, means = rebuild(model, proposal, batch)
-    return as_images(seen), as_images(means)
+    images, means = rebuild(model, proposal, batch)
+    return as_images(images), as_images(means)
 
 
 def reconstructions_by_component(
@@ -155,10 +155,10 @@ def _square_errors(
     @eqx.filter_jit
     def errors(model, proposal, batch) -> Float[Array, " batch"]:
         grey = image_of(batch.x) / noise.levels
-        seen = noise(batch, noise_key)
-        z = posterior_draws(model, proposal, seen, num_samples=1, key=draw_key)
+        noisy = noise(batch, noise_key)
+        z = posterior_draws(model, proposal, noisy, num_samples=1, key=draw_key)
         of_rows = jax.vmap(lambda x, z: mean_of(model, x, z))
-        means = jax.vmap(lambda z: of_rows(seen.x, z))(jax.tree.map(lambda leaf: leaf[:, 0], z))
+        means = jax.vmap(lambda z: of_rows(noisy.x, z))(jax.tree.map(lambda leaf: leaf[:, 0], z))
         return jnp.square(means - grey[None]).mean((0, 2))
 
     found = [

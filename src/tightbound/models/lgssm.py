@@ -202,7 +202,7 @@ class LGSSMSmoothing(AbstractStepwise):
         J_t = C^T R^-1 C + A^T (L - L (L + J)^-1 L) A,    h_t = C^T R^-1 x_t + A^T L (L + J)^-1 h
         """
         inner, outer = _inverse(model.transition_scale), _inverse(model.emission_scale)
-        seen = model.emission_weight.T @ outer
+        to_latents = model.emission_weight.T @ outer
 
         def step(ahead, inputs):
             x_t, real = inputs
@@ -213,7 +213,8 @@ class LGSSMSmoothing(AbstractStepwise):
                 pulled @ mix @ ahead.shift,
             )
             here = Ahead(
-                seen @ model.emission_weight + carried.precision, seen @ x_t + carried.shift
+                to_latents @ model.emission_weight + carried.precision,
+                to_latents @ x_t + carried.shift,
             )
             here = jax.tree.map(lambda new, old: jnp.where(real, new, old), here, ahead)
             return here, here

@@ -121,19 +121,19 @@ def mixture(
             f"A mixture of {num_components} components was asked for; it needs at least 1, which is "
             "a single proposal."
         )
-    made = eqx.filter_vmap(make)(jax.random.split(key, num_components))
-    if isinstance(made, AbstractStepwise):
+    proposals = eqx.filter_vmap(make)(jax.random.split(key, num_components))
+    if isinstance(proposals, AbstractStepwise):
         raise ValueError(
-            f"{type(made).__name__} goes along a model's state step by step, so it has no density of "
+            f"{type(proposals).__name__} goes along a model's state step by step, so it has no density of "
             "all choices that could be mixed. Give a proposal that draws all of z at once."
         )
     is_shared = jax.tree_util.tree_map_with_path(
-        lambda path, leaf: eqx.is_array(leaf) and shared(jax.tree_util.keystr(path)), made
+        lambda path, leaf: eqx.is_array(leaf) and shared(jax.tree_util.keystr(path)), proposals
     )
-    once, components = eqx.partition(made, is_shared)
+    once, components = eqx.partition(proposals, is_shared)
     if not jax.tree.leaves(eqx.filter(components, eqx.is_inexact_array)):
         raise ValueError(
-            f"No parameter of {type(made).__name__} belongs to a single component: all are shared, or "
+            f"No parameter of {type(proposals).__name__} belongs to a single component: all are shared, or "
             "there are none. Let at least one differ."
         )
     return Mixture(components, jax.tree.map(lambda leaf: leaf[0], once))

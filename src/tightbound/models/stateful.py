@@ -56,8 +56,8 @@ class AbstractStateful(AbstractModel):
         self, state: PyTree[Array], z: PyTree[Array], x_t: PyTree[Array], clock: Int[Array, ""]
     ) -> dict[str, Float[Array, ""]]:
         """log p of the sites of one step, in nats."""
-        seen = self.likelihood(state, z).log_prob(x_t)
-        scores = seen if isinstance(seen, dict) else {"x": seen}
+        log_p = self.likelihood(state, z).log_prob(x_t)
+        scores = log_p if isinstance(log_p, dict) else {"x": log_p}
         if "z" not in self.kinds:
             return scores
         return {"z": self.prior(state, clock).log_prob(z), **scores}
@@ -326,8 +326,8 @@ class Proposed(eqx.Module):
         def step(state, inputs):
             guide, clock, given = inputs
             found = at_step(state, guide, clock, *(() if z is None else (given,)))
-            moved = found if z is None else given
-            return self.particle.model.advance(state, moved, guide.readings), found
+            latent = found if z is None else given
+            return self.particle.model.advance(state, latent, guide.readings), found
 
         inputs = (self.guide, jnp.arange(len(self.x.mask)), z)
         return jax.lax.scan(step, self.particle.model.init(), inputs)[1]

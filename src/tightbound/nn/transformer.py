@@ -154,15 +154,15 @@ class Block(eqx.Module):
     ) -> tuple[Float[Array, " size"], KeyValue]:
         """One position, given the cache of those before it; the cache with this one in it."""
         written = cache
-        seen = jnp.arange(len(cache.key)) <= position
+        visible = jnp.arange(len(cache.key)) <= position
 
         def attend(states):
             nonlocal written
             written = cache.write(position, self.self_attention.read(states))
-            return self.self_attention(states, written, seen[None])
+            return self.self_attention(states, written, visible[None])
 
-        moved = self._branches(state[None], attend, source, source_mask, None, None)
-        return moved[0], written
+        states = self._branches(state[None], attend, source, source_mask, None, None)
+        return states[0], written
 
     def _branches(self, states, attend, source, source_mask, condition, key):
         keys = [None] * 3 if key is None else list(jax.random.split(key, 3))

@@ -40,12 +40,12 @@ def reported_numbers(
     return plain, float(reported(state, jnp.asarray(constant))), constant
 
 
-class _Seen(Exception):
+class _Answer(Exception):
     """No error: it ends a call of the library's code that has shown what it was asked for."""
 
-    def __init__(self, seen: Any):
+    def __init__(self, content: Any):
         super().__init__()
-        self.seen = seen
+        self.content = content
 
 
 def parameters_the_loss_scores_with(
@@ -61,14 +61,14 @@ def parameters_the_loss_scores_with(
     twin.stein_loss = _SaysItsComponents()
 
     @jax.jit
-    def seen(state: Any) -> dict[str, PyTree]:
+    def components(state: Any) -> dict[str, PyTree]:
         try:
             twin.evaluate(state, *args, **kwargs)
-        except _Seen as stop:
-            return stop.seen
+        except _Answer as stop:
+            return stop.content
         raise RuntimeError("SteinVI evaluated a state without asking its kernel or its loss.")
 
-    return seen(state)
+    return components(state)
 
 
 class _AsksTheLoss:
@@ -83,7 +83,7 @@ class _SaysItsComponents:
     def particle_loss(
         self, *, flat_particles: Any, unravel_pytree: Callable, **others: Any
     ) -> NoReturn:
-        raise _Seen(jax.vmap(unravel_pytree)(flat_particles))
+        raise _Answer(jax.vmap(unravel_pytree)(flat_particles))
 
 
 def lost_static_arguments(method: SteinVI, args: tuple, kwargs: dict) -> tuple[str, ...] | None:
@@ -93,14 +93,14 @@ def lost_static_arguments(method: SteinVI, args: tuple, kwargs: dict) -> tuple[s
     twin = copy.copy(method)
 
     def first_call(*args, **kwargs):
-        raise _Seen(frozenset(kwargs))
+        raise _Answer(frozenset(kwargs))
 
     twin._init_guide = first_call
     steps = (1,) if isinstance(method, ASVGD) else ()
     try:
         jax.eval_shape(lambda: twin.init(jax.random.key(0), *steps, *args, **kwargs))
-    except _Seen as stop:
-        return tuple(sorted(set(method.static_kwargs) - stop.seen))
+    except _Answer as stop:
+        return tuple(sorted(set(method.static_kwargs) - stop.content))
     raise RuntimeError("SteinVI was initialised without calling its guide.")
 
 

@@ -84,9 +84,9 @@ def _run_once(fitted: Fitted, key: PRNGKeyArray) -> tuple[dict, dict]:
 
 def _messages(fitted: Fitted, key: PRNGKeyArray) -> tuple[dict, dict]:
     """The messages of guide and model, traced and not run: good for all that no value can change."""
-    seen = []
-    jax.eval_shape(lambda key: seen.extend(_run_once(fitted, key)), key)
-    drawn, model = seen
+    messages = []
+    jax.eval_shape(lambda key: messages.extend(_run_once(fitted, key)), key)
+    drawn, model = messages
     return drawn, model
 
 

@@ -30,8 +30,8 @@ def guarded(optimiser: optax.GradientTransformation) -> optax.GradientTransforma
         return GuardState(optimiser.init(params), zero, zero)
 
     def update(updates, state, params=None):
-        moved, inner = optimiser.update(updates, state.inner, params)
-        norms = optax.tree.norm(updates), optax.tree.norm(moved)
+        steps, inner = optimiser.update(updates, state.inner, params)
+        norms = optax.tree.norm(updates), optax.tree.norm(steps)
         is_taken = jnp.isfinite(norms[0]) & jnp.isfinite(norms[1]) & (state.stopped == 0)
 
         def chosen(new: PyTree, old: PyTree) -> PyTree:
@@ -40,7 +40,7 @@ def guarded(optimiser: optax.GradientTransformation) -> optax.GradientTransforma
         count = is_taken.astype(jnp.int32)
         stopped = jnp.maximum(state.stopped, 1 - count)
         kept = GuardState(chosen(inner, state.inner), state.seen + count, stopped)
-        return chosen(moved, optax.tree.zeros_like(moved)), kept
+        return chosen(steps, optax.tree.zeros_like(steps)), kept
 
     return optax.GradientTransformation(init, update)
 

@@ -47,7 +47,7 @@ def test_the_numbers_of_the_text_sum_to_its_total(trajectory):
 
 
 def test_without_the_end_the_numbers_would_not_sum(trajectory):
-    """The planted bug: the end of every string left out, as the original's printout had it."""
+    """The planted bug: the end of every string left out, as an earlier program printed it."""
     without = replace(
         trajectory, strings=tuple(replace(s, edits=s.edits[:-1]) for s in trajectory.strings)
     )

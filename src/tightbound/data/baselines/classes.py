@@ -13,11 +13,11 @@ def class_baseline_rows(train: Split, held_out: Split) -> dict[str, RowNats]:
     - "uniform": every class of the training points is as likely as any other;
     - "class-frequencies": (1 + n_c) / (C + N), smoothed, so that no class is impossible.
     """
-    seen = np.asarray(train.x.target)
+    classes_of_train = np.asarray(train.x.target)
     classes = np.asarray(held_out.x.target)
-    num_classes = int(max(seen.max(), classes.max())) + 1
-    counts = np.bincount(seen, minlength=num_classes)
-    log_frequencies = np.log1p(counts) - np.log(num_classes + len(seen))
+    num_classes = int(max(classes_of_train.max(), classes.max())) + 1
+    counts = np.bincount(classes_of_train, minlength=num_classes)
+    log_frequencies = np.log1p(counts) - np.log(num_classes + len(classes_of_train))
     nats = {
         "uniform": np.full(len(classes), -np.log(num_classes)),
         "class-frequencies": log_frequencies[classes],

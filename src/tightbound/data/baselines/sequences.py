@@ -99,10 +99,10 @@ def pianoroll_baselines(train: Split, held_out: Split) -> dict[str, RowNats]:
     keys, new_keys = fitted.values > 0.5, scored.values > 0.5
     independent = _bernoulli_nats(new_keys, _frequency(keys)).sum(1)
     chords = Counter(_chords(keys))
-    seen = np.array([chords[chord] for chord in _chords(new_keys)])
+    counts = np.array([chords[chord] for chord in _chords(new_keys)])
     with np.errstate(divide="ignore"):
-        log_seen = np.log(seen)
-    unigram = np.logaddexp(log_seen, math.log(len(chords)) + independent)
+        log_counts = np.log(counts)
+    unigram = np.logaddexp(log_counts, math.log(len(chords)) + independent)
     law = {
         "uniform": np.full(len(new_keys), -new_keys.shape[1] * math.log(2)),
         "independent-keys": independent,

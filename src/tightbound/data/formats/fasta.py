@@ -47,7 +47,7 @@ def read_fasta(
     residues, a stop that is not the last sign of its sequence, any other sign.
     """
     records: list[FastaRecord] = []
-    raised = gaps = stops = 0
+    lower = gaps = stops = 0
     for header, lines in islice(_blocks(path), max_rows):
         for number, text in lines:
             _check_signs(path, number, text)
@@ -62,11 +62,11 @@ def read_fasta(
             )
         stops += len(joined) - len(residues)
         gaps += len(residues) - len(stripped)
-        raised += sum(letter.islower() for letter in stripped)
+        lower += sum(letter.islower() for letter in stripped)
         records.append(FastaRecord(header[1], stripped.upper(), header[0]))
     if not records:
         raise DataError(f"{path} has no sequence. Is it FASTA, with `>` before every header?")
-    return records, FastaRepairs(raised, gaps, stops)
+    return records, FastaRepairs(lower, gaps, stops)
 
 
 def _blocks(

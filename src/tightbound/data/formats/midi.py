@@ -77,7 +77,7 @@ def read_midi(
     path = Path(path)
     midi = _opened(path)
     ticks_per_step = quarters_per_step * midi.ticks_per_beat
-    seen: list[tuple[int, int, int]] = []  # first step, step after the last, key
+    notes: list[tuple[int, int, int]] = []  # first step, step after the last, key
     drums = outside = short = 0
     for track in midi.tracks:
         for start, end, channel, pitch in _notes(track):
@@ -90,21 +90,21 @@ def read_midi(
             elif first == after:
                 short += 1
             else:
-                seen.append((first, after, key))
-    if not seen:
+                notes.append((first, after, key))
+    if not notes:
         raise DataError(
             f"{path} has no note to read ({drums:,} of drums, {outside:,} that no piano has, {short:,} "
             f"shorter than a step of {quarters_per_step:g} quarter notes). Take it out, or give "
             "shorter steps."
         )
-    begin, finish = min(first for first, _, _ in seen), max(after for _, after, _ in seen)
+    begin, finish = min(first for first, _, _ in notes), max(after for _, after, _ in notes)
     if finish - begin > _MOST_STEPS:
         raise DataError(
             f"{path} lasts {finish - begin:,} steps of {quarters_per_step:g} quarter notes, more than "
             f"{_MOST_STEPS:,}. Give longer steps, or take it out."
         )
     roll = np.zeros((finish - begin, NUM_KEYS), np.uint8)
-    for first, after, key in seen:
+    for first, after, key in notes:
         roll[first - begin : after - begin, key] = 1
     return roll, (drums, outside, short)
 

@@ -38,12 +38,6 @@ LABELS_EMPTY = Cause(
     "Check the order of images and labels; a shift by one row is the usual reason.",
 )
 
-OWN_STATISTICS = Cause(
-    "held_out_statistics_used",
-    "A held-out split has mean 0 and scale 1 itself, more exactly than chance allows: it was "
-    "normalised by its own statistics.",
-    "Apply the training split's mean and scale to every split.",
-)
 EMPTY_ROW = Cause(
     "row_without_steps",
     "A row has no real step: sequences were cut at the wrong places, and another row then holds two.",

@@ -95,24 +95,24 @@ def beam_search(
         symbol = jnp.where(step < num_start, forced[step, position], PAD)
 
         def go_on(writing, idle):
-            decision, moved = decide(model, writing, position)
+            decision, following = decide(model, writing, position)
             source = writing.source
             free = _candidates(decision, source, symbol, beam_size)
             given_edit = edit_of_option(forced_option(step, position), given, source)
-            return moved, free.or_only(given_edit, idle | is_given)
+            return following, free.or_only(given_edit, idle | is_given)
 
-        moved, candidates = jax.vmap(go_on)(beam.writing, idle)
+        following, candidates = jax.vmap(go_on)(beam.writing, idle)
         log_p, parent, option = _best(beam.log_p[:, None] + candidates.log_p)
-        beam, moved, candidates = _of_parents((beam, moved, candidates), parent)
+        beam, following, candidates = _of_parents((beam, following, candidates), parent)
         edit = jax.vmap(_Candidates.edit)(candidates, option)
         idle = beam.ended | beam.stopped
 
-        def go(idle, old, moved, edit):
-            return _select(idle, old, write(model, moved, edit, step, position))
+        def go(idle, old, following, edit):
+            return _select(idle, old, write(model, following, edit, step, position))
 
         word = jnp.where(idle | (edit.token == EOS), PAD, edit.token)
         beam = _Beam(
-            writing=jax.vmap(go)(idle, beam.writing, moved, edit),
+            writing=jax.vmap(go)(idle, beam.writing, following, edit),
             strings=beam.strings.at[:, step, position].set(word, mode="drop"),  # an end: no word
             log_p=log_p,
             ended=idle | (edit.token == EOS),

@@ -225,13 +225,13 @@ def dense_gaussian(
     noise[:size, :size] = initial_cov
     mean_z = paths[:, :size] @ initial_mean
     cov_z = paths @ noise @ paths.T
-    seen = np.kron(np.eye(num_steps), emission)
-    cov_x = seen @ cov_z @ seen.T + np.kron(np.eye(num_steps), emission_cov)
-    away = x.reshape(-1) - seen @ mean_z
+    emissions = np.kron(np.eye(num_steps), emission)
+    cov_x = emissions @ cov_z @ emissions.T + np.kron(np.eye(num_steps), emission_cov)
+    away = x.reshape(-1) - emissions @ mean_z
     log_det = np.linalg.slogdet(2 * np.pi * cov_x)[1]
     log_marginal = -0.5 * (away @ np.linalg.solve(cov_x, away) + log_det)
-    gain = cov_z @ seen.T @ np.linalg.inv(cov_x)
+    gain = cov_z @ emissions.T @ np.linalg.inv(cov_x)
     mean = mean_z + gain @ away
-    blocks = (cov_z - gain @ seen @ cov_z).reshape(num_steps, size, num_steps, size)
+    blocks = (cov_z - gain @ emissions @ cov_z).reshape(num_steps, size, num_steps, size)
     cov = blocks[np.arange(num_steps), :, np.arange(num_steps), :]
     return float(log_marginal), mean.reshape(num_steps, size), cov

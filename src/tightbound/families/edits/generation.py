@@ -54,7 +54,7 @@ def generate(
             ),
             lambda: (state, ended, stopped),
         )
-        decision, moved = decide(model, state, position)
+        decision, writing = decide(model, state, position)
         free = _draw(edit_key, decision, state.source, temperature)
         is_forced = step < num_start
         is_given = position < num_given
@@ -68,7 +68,7 @@ def generate(
         rewritten = edit_of_option(option, symbol, state.source)
         edit = _select(is_given, given, _select(is_forced, rewritten, free))
         idle = ended | stopped
-        state = _select(idle, state, write(model, moved, edit, step, position))
+        state = _select(idle, state, write(model, writing, edit, step, position))
         written = jnp.where(idle | (edit.token == EOS), PAD, edit.token)
         return (state, ended | (edit.token == EOS), stopped), (written, stopped)
 

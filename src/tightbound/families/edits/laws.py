@@ -165,7 +165,7 @@ def _tiny_estimates(
     z = Trajectory(jnp.asarray(strings), jnp.asarray(num_steps))
     sentence = Sentence(jnp.asarray(strings[num_steps - 1]), jnp.zeros((), jnp.int32))
     edits = all_edits(getattr(model, "inner", model), z)
-    score = jax.vmap(lambda made: model.score(sentence, (z, made)))(edits)
+    score = jax.vmap(lambda edit: model.score(sentence, (z, edit)))(edits)
     log_joint = np.stack([np.asarray(term, np.float64).sum(-1) for term in score.values()]).sum(0)
     exact = float(np.asarray(logsumexp(log_joint)))
     num_possible = int((log_joint - exact > np.log(_LIKELY)).sum())
@@ -186,10 +186,11 @@ def _tiny_estimates(
 
     # at another temperature a rare edit would have a weight no few draws can average
     fully_adapted = model.with_filter(num_particles=2, temperature=1.0)
-    terms, made = compile(estimates)(fully_adapted)
+    terms, drawn_edits = compile(estimates)(fully_adapted)
     ratios = np.exp(np.asarray(filtering_log_marginal(terms), np.float64) - exact)
     flat = np.concatenate(
-        [np.asarray(leaf).reshape(2 * _NUM_ESTIMATES, -1) for leaf in jax.tree.leaves(made)], axis=1
+        [np.asarray(leaf).reshape(2 * _NUM_ESTIMATES, -1) for leaf in jax.tree.leaves(drawn_edits)],
+        axis=1,
     )
     return ratios, len(np.unique(flat, axis=0)), num_possible
 

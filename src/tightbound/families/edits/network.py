@@ -233,9 +233,9 @@ class EditNetwork(eqx.Module):
         """What an edit leaves at `position`: a word's embedding, or the encoder's state of what was
         copied moved there, with the new word in place of the old where it was substituted."""
         positions = self.positions
-        moved = source.memory[index] - positions[index]
-        substituted = moved - self.embed(source.tokens[index]) + self.embed(token)
-        content = jnp.select([op == CPY, op == SUB], [moved, substituted], self.embed(token))
+        copied = source.memory[index] - positions[index]
+        substituted = copied - self.embed(source.tokens[index]) + self.embed(token)
+        content = jnp.select([op == CPY, op == SUB], [copied, substituted], self.embed(token))
         return content + positions[position]
 
     def string_embeddings(self, tokens: Int[Array, " slots"]) -> Float[Array, "slots size"]:

@@ -70,9 +70,9 @@ class EditParticles(AbstractSequential):
         logits = options / self.model.temperature
         drawn = jnp.where(x_t.is_given, given, self.choose(logits, key))
         edit = edit_of_option(drawn, x_t.symbol, state.source)
-        moved = write(self.model, state, edit, step, position)
+        following = write(self.model, state, edit, step, position)
         log_q = jax.nn.log_softmax(logits)[drawn]
-        return moved, _scores(decision, edit, log_q, x_t)
+        return following, _scores(decision, edit, log_q, x_t)
 
     def begin(self, state: Writing, step: Int[Array, ""]) -> Writing:
         """Go on to the next string."""

@@ -50,15 +50,15 @@ class VAERecipe:
             "squared_error": self.objective.squared_error,
         }
         model, proposal = make_pair(self.model, obs_size, init_key, **switched)
-        raised = objective(self.objective)
+        bound = objective(self.objective)
         return Setup(
             name=self.name,
             model=model,
             proposal=proposal,
             data=splits,
             noise=noise,
-            objective=raised,
-            claim=raised,
+            objective=bound,
+            claim=bound,
             optimiser=optimiser(self.optimiser, self.run.steps),
             run=self.run,
             baselines=image_baselines(splits["train"], splits["valid"], self.model.output, levels),

@@ -42,8 +42,8 @@ class RecurrentEncoder(AbstractEncoder):
     ) -> Float[Array, " features"]:
         def step(state, inputs):
             projected, real = inputs
-            moved = self.cell.step(state, projected)
-            return jax.tree.map(lambda new, old: jnp.where(real, new, old), moved, state), None
+            following = self.cell.step(state, projected)
+            return jax.tree.map(lambda new, old: jnp.where(real, new, old), following, state), None
 
         inputs = (self.cell.project(words), mask)
         start = self.cell.begin(self.cell.init())

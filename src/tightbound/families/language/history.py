@@ -64,9 +64,9 @@ def frequency_bands(
     """The symbols that occur, in bands of like size from the most frequent to the rarest, each with
     how often its symbols occur; in one band where they are few."""
     by_count = np.argsort(-counts, kind="stable")
-    seen = by_count[counts[by_count] > 0]
-    num_bands = _BANDS if len(seen) >= 2 * _BANDS else 1
-    bands = np.array_split(seen, num_bands)
+    by_rank = by_count[counts[by_count] > 0]
+    num_bands = _BANDS if len(by_rank) >= 2 * _BANDS else 1
+    bands = np.array_split(by_rank, num_bands)
     return [(f"seen {counts[b[-1]]:,} to {counts[b[0]]:,} times", b) for b in bands]
 
 

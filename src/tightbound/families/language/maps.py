@@ -48,11 +48,11 @@ class Permutations(AbstractStructure):
     ) -> Float[Array, " asked"]:
         num_words = len(self.maps)
         words = contexts[position].reshape(num_words, -1)
-        moved = jnp.einsum("jsd,kd->jks", self.maps, words)  # W_j s_k: n^2 products for n! orders
+        mapped = jnp.einsum("jsd,kd->jks", self.maps, words)  # W_j s_k: n^2 products for n! orders
         orders = np.array(list(itertools.permutations(range(num_words))))
 
         def features(order: Int[Array, " words"]) -> Float[Array, " size"]:
-            return moved[jnp.arange(num_words), order].sum(0)
+            return mapped[jnp.arange(num_words), order].sum(0)
 
         return mean_in_turn(self.emission, features, jnp.asarray(orders), asked, table)
 

@@ -123,8 +123,8 @@ class MGRU(AbstractCell):
         carried: Float[Array, " size"],
         candidate: Float[Array, " size"],
     ) -> Float[Array, " size"]:
-        seen = state if 7 in self.mutations else self._centred(state)
-        logits = self.from_state @ seen
+        centred = state if 7 in self.mutations else self._centred(state)
+        logits = self.from_state @ centred
         gate = jax.nn.sigmoid(jnp.zeros_like(logits) if 0 in self.mutations else logits)
         following = jnp.zeros_like(state)
         if 2 not in self.mutations:

@@ -144,9 +144,9 @@ class LanguageModel(AbstractRegularised):
         if len(log_p) == 1:
             return log_p[0]
         asked = self.classes(tokens)[None, :, None]
-        seen = jnp.take_along_axis(log_p, asked, axis=2)[:, :, 0]
-        seen = jnp.where(is_scored(x)[None], seen, 0.0)
-        before = jnp.pad(jnp.cumsum(seen, axis=1), ((0, 0), (1, 0)))[:, :-1]
+        log_words = jnp.take_along_axis(log_p, asked, axis=2)[:, :, 0]
+        log_words = jnp.where(is_scored(x)[None], log_words, 0.0)
+        before = jnp.pad(jnp.cumsum(log_words, axis=1), ((0, 0), (1, 0)))[:, :-1]
         log_start = jax.nn.log_softmax(before + self.start_logits[:, None], axis=0)
         return jax.nn.logsumexp(log_start[:, :, None] + log_p, axis=0)
 

@@ -264,7 +264,9 @@ def _choice_table(choice: Mapping[str, Any]) -> Table:
     return Table(
         f"Choice of a {choice['choice']}, shares",
         ("", "before the token is seen", "with it"),
-        tuple((name, f"{expected:.3f}", f"{seen:.3f}") for name, expected, seen in rows),
+        tuple(
+            (name, f"{expected:.3f}", f"{answerable:.3f}") for name, expected, answerable in rows
+        ),
     )
 
 

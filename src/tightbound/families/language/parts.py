@@ -59,8 +59,8 @@ def distance_priors(structure: AbstractStructure) -> Float[Array, "slots distanc
 
 def log_starts(model: LanguageModel, x: Sequence) -> Float[Array, "starts time"]:
     """log p(start | x_<t) before every token, in nats."""
-    seen = _log_seen(model, x)
-    before = jnp.cumsum(seen, axis=1) - seen
+    log_words = _log_seen(model, x)
+    before = jnp.cumsum(log_words, axis=1) - log_words
     return jax.nn.log_softmax(before + model.start_logits[:, None], axis=0)
 
 

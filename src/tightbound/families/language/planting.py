@@ -1,4 +1,4 @@
-"""How language models are made wrong: the faults of the first study of them, and a few of its kind.
+"""How language models are made wrong: the faults of the study that docs/dlm.md replays, and like ones.
 
 As in `planting.py`, the doctor is told nothing: claim, baselines and the source's entropy stay as
 they are.

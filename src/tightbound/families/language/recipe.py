@@ -138,8 +138,8 @@ def _objective(settings: ObjectiveSettings, model: LanguageModelSettings) -> "Cl
             "`model.latent.kind`, or leave the noise on."
         )
     check_latent_objective(model.latent, settings)
-    raised = objective(settings)
-    return OnLowerBound(raised) if model.structure.kind == "factorial" else raised
+    bound = objective(settings)
+    return OnLowerBound(bound) if model.structure.kind == "factorial" else bound
 
 
 _RUN = RunSettings(
@@ -170,9 +170,9 @@ def _model(
     return LanguageModelSettings(context=context, emission=emission, **parts, **choices)
 
 
-# One row for each model of the first study that its report names, causal: where the study divided by a
-# statistic over time (those in `_LEAKED`), features are divided by theirs. A number the study did not give
-# is ours: of states where transitions are computed from words 32, of parallel maps 4.
+# One row for each model that the study of docs/dlm.md names, made causal: where the study divided by a
+# statistic over time (those in `_LEAKED`), features are divided by theirs. A number it did not give is
+# ours: 32 states where transitions are computed from words, 4 parallel maps.
 _NONE: dict[str, Any] = {"normalisation": "none"}
 _FREE: dict[str, Any] = {"components": "free", "normalisation": "none"}
 _TIED: dict[str, Any] = {"components": "tied", "normalisation": "none"}
@@ -323,7 +323,7 @@ _TABLE: dict[int, tuple[str, LanguageModelSettings]] = {
         ),
     ),
 }
-# Those whose inputs the study divided by their deviation over time.
+# Those whose inputs that study divided by their deviation over time.
 _LEAKED = (22, 23, 26, 28, 29, 43, 44, 46, 47, 50, 51, 52, 53, 54)
 _AUTO_ENCODERS = (53, 54, 55, 56)
 _OBJECTIVES: dict[int, ObjectiveSettings] = {
@@ -350,15 +350,15 @@ _AS_RUN_EPOCH = 82  # full batches of 280 in 80 % of 29,000 captions
 
 
 def _as_run(number: int) -> LanguageRecipe:
-    """The model as the first study ran it: its split and vocabulary, its statistic over time, and
-    gradients that are forgotten once an epoch. `check` says what is wrong with it."""
+    """The model as the study of docs/dlm.md ran it: its split and vocabulary, its statistic over time,
+    and gradients that are forgotten once an epoch. `check` says what is wrong with it."""
     summary, model = _TABLE[number]
     if number in _LEAKED:
         model = replace(model, normalisation="time")
     objective = _OBJECTIVES.get(number, ObjectiveSettings())
     return LanguageRecipe(
         f"dlm/{number}-original",
-        f"{summary}, as first run",
+        f"{summary}, as a study ran it, faults included",
         data=TokenData(rules="original", units="raw-words", max_length=None, min_count=1),
         model=model,
         objective=replace(objective, kl_warmup_steps=0),

@@ -32,14 +32,14 @@ class TokenData:
     units: Literal["words", "raw-words", "characters"] = "words"
     """raw-words: separated by spaces, punctuation glued to them."""
     rules: Literal["ours", "original"] = "ours"
-    """original: the split, the vocabulary and the averaging of the first study of these models."""
+    """original: the split, the vocabulary and the averaging of the study that docs/dlm.md replays."""
     vocabulary_from: Literal["train", "all-splits"] = "train"
     """all-splits: no word of the test split is unknown, and the figure means less."""
     max_length: int | None = 20
     """Symbols of the longest sequence, its end among them."""
     min_count: int = 2
-    """Words or characters rarer than this in the training split are one symbol, unknown; the
-    original's rules know all."""
+    """Words or characters rarer than this in the training split are one symbol, unknown; with
+    the rules "original" none is."""
     max_rows: int | None = None
     """Read only the first sequences: of each split, or of a file that is split here."""
 

@@ -3,10 +3,15 @@
 import numpy as np
 
 from tightbound.diagnose.case import Check
-from tightbound.diagnose.checks.data import OWN_STATISTICS
 from tightbound.diagnose.evidence import Transform
 from tightbound.diagnose.finding import Cause, Finding, Verdict, not_run
 
+OWN_STATISTICS = Cause(
+    "held_out_statistics_used",
+    "A held-out split has mean 0 and scale 1 itself, more exactly than chance allows: it was "
+    "normalised by its own statistics.",
+    "Apply the training split's mean and scale to every split.",
+)
 RAW_OFFSETS = Cause(
     "transform_does_nothing",
     "The model is given offsets in the file's units: they were normalised on a copy, or not at all.",

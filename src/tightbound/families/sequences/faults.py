@@ -191,7 +191,7 @@ _FAULTS = (
         "leakage and mode",
         "Held-out offsets are normalised by their own statistics.",
         planting.own_statistics,
-        data.OWN_STATISTICS,
+        checks.OWN_STATISTICS,
         ("TB507",),
     ),
     Fault(

@@ -113,7 +113,7 @@ def with_steps(**changes: Any) -> Callable[[Setup], Setup]:
 
 
 def wrong_event_size(score: Scores, law: Any, x_t: PyTree[Array]) -> Scores:
-    """The density of a vector of 200 entries, the latents of the log's model, where x_t has two."""
+    """The density of a vector of 200 entries, the number of latents, where x_t has two (docs/vrnn.md)."""
     return score | {"x": score["x"] - 0.5 * (200 - 2) * math.log(2 * math.pi)}
 
 
@@ -361,7 +361,7 @@ def own_statistics(setup: Setup) -> Setup:
 
 
 class WrongInverse(OffsetScale):
-    """The inverse that the log's pictures were drawn with."""
+    """Another inverse than that of the normalisation: (x + mean) * scale."""
 
     def undo(self, offsets: Any) -> Any:
         return (np.asarray(offsets, float) + self.mean) * self.scale

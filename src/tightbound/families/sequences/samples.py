@@ -105,13 +105,13 @@ class SequenceSamples:
         valid = setup.data["valid"]
         _refuse_what_is_not_there(self, valid)
         noise_key, draw_key, profile_key = jax.random.split(jax.random.key(self.seed), 3)
-        seen = _as_seen(setup, valid.take(_rows(self, valid)), noise_key)
+        batch = _as_seen(setup, valid.take(_rows(self, valid)), noise_key)
         if self.between is not None:
-            name, shown = "between", mixed(model, proposal, seen, self, draw_key)
+            name, shown = "between", mixed(model, proposal, batch, self, draw_key)
         elif self.prefix:
-            name, shown = "primed", continued_rows(model, proposal, seen, self, draw_key)
+            name, shown = "primed", continued_rows(model, proposal, batch, self, draw_key)
         else:
-            name, shown = "sampled", run_free(model, seen, self, draw_key)
+            name, shown = "sampled", run_free(model, batch, self, draw_key)
         step = f"step-{int(state.step):08d}"
         document = {"schema": 1, "step": int(state.step), **profile(setup, state, profile_key)}
         profiles = [folder / f"profile-{step}.json", folder / f"profile-{step}.png"]
@@ -139,10 +139,10 @@ class SequenceSamples:
 
 
 def run_free(
-    model: AbstractStateful, seen: Batch, request: SequenceSamples, key: PRNGKeyArray
+    model: AbstractStateful, batch: Batch, request: SequenceSamples, key: PRNGKeyArray
 ) -> list[Shown]:
     """Draws from the model's beginning, each after a real row and as long as it."""
-    real = real_rows(seen)
+    real = real_rows(batch)
     lengths = [request.num_steps or _length(real[i % len(real)]) for i in range(request.num)]
     drawn = jax.tree.map(np.asarray, free(model, key, request.num, max(lengths)))
     samples = [Shown("drawn", _cut(drawn, i, n), 0) for i, n in enumerate(lengths)]
@@ -152,15 +152,15 @@ def run_free(
 def continued_rows(
     model: AbstractStateful,
     proposal: AbstractStepwise,
-    seen: Batch,
+    batch: Batch,
     request: SequenceSamples,
     key: PRNGKeyArray,
 ) -> list[Shown]:
     """Real rows, each with its first steps and what the model makes of them. Where there are fewer
     rows than samples, a row is continued more than once."""
-    real = real_rows(seen)
+    real = real_rows(batch)
     chosen = np.arange(request.num) % len(real)
-    batch = jax.tree.map(lambda leaf: leaf[chosen], seen)
+    batch = jax.tree.map(lambda leaf: leaf[chosen], batch)
     batch = eqx.tree_at(lambda b: b.rows, batch, np.arange(request.num))  # noise of its own
     left = [request.num_steps or _length(real[i]) - (request.prefix or 0) for i in chosen]
     later = primed(model, proposal, batch, (request.prefix or 0), max(left), key)
@@ -176,7 +176,7 @@ def continued_rows(
 def mixed(
     model: AbstractStateful,
     proposal: AbstractStepwise,
-    seen: Batch,
+    batch: Batch,
     request: SequenceSamples,
     key: PRNGKeyArray,
 ) -> list[Shown]:
@@ -187,8 +187,8 @@ def mixed(
             f"--between mixes latents, and this {type(model).__name__} has none. Leave it out."
         )
     infer_key, draw_key = jax.random.split(key)
-    num_steps = int(seen.num_units.min())
-    z = latents_of(model, proposal, seen, infer_key)
+    num_steps = int(batch.num_units.min())
+    z = latents_of(model, proposal, batch, infer_key)
     first, last = (jax.tree.map(lambda leaf, i=i: leaf[i, :num_steps], z) for i in (0, 1))
     shares = np.linspace(0, 1, request.num) if request.num > 1 else np.array([0.5])
     dtype = jax.tree.leaves(z)[0].dtype
@@ -200,14 +200,14 @@ def mixed(
         Shown(f"{share:.0%} of the way", _cut(drawn, i, num_steps), 0)
         for i, share in enumerate(shares)
     ]
-    begin, end = real_rows(seen)
+    begin, end = real_rows(batch)
     return [begin, *samples, end]
 
 
-def real_rows(seen: Batch) -> list[Shown]:
+def real_rows(batch: Batch) -> list[Shown]:
     """The rows of a batch, without their padding."""
-    values = jax.tree.map(np.asarray, seen.x.values)
-    rows, lengths = np.asarray(seen.rows).tolist(), np.asarray(seen.num_units).tolist()
+    values = jax.tree.map(np.asarray, batch.x.values)
+    rows, lengths = np.asarray(batch.rows).tolist(), np.asarray(batch.num_units).tolist()
     return [
         Shown(f"held-out row {row}", _cut(values, i, length), length)
         for i, (row, length) in enumerate(zip(rows, lengths, strict=True))

@@ -123,15 +123,15 @@ def _responsibility_entropies(
 
     @eqx.filter_jit
     def entropies(model, proposal, batch) -> "Float[Array, ' batch']":
-        seen = batch if setup.noise is None else setup.noise(batch, noise_key)
-        drawn = posterior_draws(model, proposal, seen, num_samples=1, key=draw_key)
+        noisy = batch if setup.noise is None else setup.noise(batch, noise_key)
+        drawn = posterior_draws(model, proposal, noisy, num_samples=1, key=draw_key)
 
         def one_row(x, z):
             q = proposal.proposal(x)
             return entr(jax.vmap(q.responsibilities)(z)).sum(1).mean()
 
         of_rows = jax.tree.map(lambda leaf: jnp.moveaxis(leaf[:, 0], 1, 0), drawn)
-        return jax.vmap(one_row)(seen.x, of_rows)
+        return jax.vmap(one_row)(noisy.x, of_rows)
 
     if split.pooled:
         batches = [(split.take(np.arange(len(split))), 1)]

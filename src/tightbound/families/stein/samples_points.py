@@ -54,9 +54,9 @@ def write_predictions(
 def _curve(
     setup: "Setup", state: "TrainState", splits: Sequence[Split], num: int, key: PRNGKeyArray
 ) -> dict[str, Any]:
-    seen = np.concatenate([split.x.inputs[:, 0] for split in splits]).astype(float)
-    margin = _BEYOND * np.ptp(seen)
-    grid = np.linspace(seen.min() - margin, seen.max() + margin, _NUM_INPUTS)
+    points = np.concatenate([split.x.inputs[:, 0] for split in splits]).astype(float)
+    margin = _BEYOND * np.ptp(points)
+    grid = np.linspace(points.min() - margin, points.max() + margin, _NUM_INPUTS)
     inputs = grid[:, None].astype(np.float32)
     expected, target = predictions(setup, state, inputs, num_samples=num, key=key)
     of_all = _moments(expected.reshape(-1, len(grid)))

@@ -109,8 +109,8 @@ def stein_transport(
     def update(updates, state, params=None):
         if params is None:
             raise ValueError("The Stein force needs the parameters: pass them to `update`.")
-        moved = transported(updates, params, kernel, repulsion=repulsion, num_rows=num_rows)
-        return moved, state
+        force = transported(updates, params, kernel, repulsion=repulsion, num_rows=num_rows)
+        return force, state
 
     return optax.GradientTransformation(lambda params: optax.EmptyState(), update)
 

@@ -1,0 +1,48 @@
+"""README and docs can be read: no line of prose is too long, and every link leads to a file."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+LINK = re.compile(r"\]\(([^)#\s]+)(?:#[^)]*)?\)")
+
+
+def prose(page: str) -> Iterator[tuple[int, str]]:
+    """Lines with their numbers, without code, tables and what cannot be broken: links and pictures."""
+    in_code = False
+    for number, line in enumerate(page.splitlines(), start=1):
+        if line.lstrip().startswith("```"):
+            in_code = not in_code
+        elif not (in_code or line.startswith(("    ", "|")) or re.match(r" *(\||!?\[)", line)):
+            yield number, line
+
+
+def too_long(page: str) -> list[int]:
+    return [number for number, line in prose(page) if len(line) > 120]
+
+
+def dead_links(page: str, folder: Path) -> list[str]:
+    targets = LINK.findall(page)
+    return [t for t in targets if "://" not in t and not (folder / t).exists()]
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_a_page_has_short_lines_and_links_that_lead_somewhere(path):
+    page = path.read_text()
+    assert too_long(page) == []
+    assert dead_links(page, path.parent) == []
+
+
+def test_a_long_line_and_a_dead_link_are_found():
+    """Planted: one of each, and beside them a table, code and a picture that may be long."""
+    long = "word " * 30
+    assert too_long(f"# Title\n\n{long}\n\n| {long} |\n\n```\n{long}\n```\n![{long}](a.png)\n") == [
+        3
+    ]
+    assert dead_links("[a](nowhere.md) [b](docs/data.md#x) [c](https://a.b)", ROOT) == [
+        "nowhere.md"
+    ]
