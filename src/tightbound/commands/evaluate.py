@@ -95,6 +95,7 @@ def main(arguments: Sequence[str]) -> int:
             unit=options.unit,
             num_units=evaluation.num_units,
             num_particles=evaluation.num_particles,
+            kind=evaluation.kind_of_bound(evaluated.setup.is_bound),
         )
     except ValueError as error:
         raise UserError(str(error)) from error
@@ -103,9 +104,6 @@ def main(arguments: Sequence[str]) -> int:
             f"{options.run} is no probability model by its settings (no latent noise, or a squared error), "
             "so it has no perplexity. Ask for another unit; its figures say 'no bound'."
         )
-    kind = evaluation.kind_of_bound(evaluated.setup.is_bound)
-    if kind != "lower":  # which has turned where the unit turns the sign
-        estimate = replace(estimate, bound=kind)
     if evaluated.split.given:
         estimate = with_shared_draws(estimate, evaluation, options.bound, order)
     sites = site_estimates(evaluation)
