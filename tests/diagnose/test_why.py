@@ -1,5 +1,6 @@
 """`why` on a VAE of six pixels. Oracles: sums that must agree, and changes whose cause is known."""
 
+import re
 from dataclasses import replace
 
 import equinox as eqx
@@ -10,6 +11,7 @@ import optax
 import pytest
 from numpy.testing import assert_allclose
 
+from tightbound.commands.why import print_explanation
 from tightbound.data.batch import images
 from tightbound.diagnose import why as why_module
 from tightbound.diagnose.why import why
@@ -278,3 +280,23 @@ def test_an_explanation_prints_a_table_with_every_site_and_module(explained):
         parts = [f"{explained.modules[site][module]:+.3f}" for module in modules]
         error = f"{change.standard_error:.3f}"
         assert rows[site] == [f"{change.value:+.3f}", error, *parts]
+
+
+def test_a_change_of_many_digits_is_written_with_six(explained, capsys):
+    """A run that fell by 1e12 nats: in the headline, printed, in a notebook and by the command. Oracle: a
+    search for seven digits in a row."""
+    far = replace(explained.change, value=-1.234567e12, standard_error=3.2e10)
+    parts = {site: dict.fromkeys(found, 1e12) for site, found in explained.modules.items()}
+    fell = replace(
+        explained,
+        change=far,
+        change_under_trained_law=far,
+        sites=dict.fromkeys(explained.sites, far),
+        groups={"0": far},
+        modules=parts,
+        quadrature_error=1e9,
+    )
+    print_explanation(fell, "text")
+    for text in (fell.headline, str(fell), fell._repr_html_(), capsys.readouterr().out):
+        assert "e+12" in text
+        assert not re.search(r"\d{7}", text)

@@ -22,6 +22,7 @@ from tightbound.estimators.bounds import (
     iwae_bound,
     renyi_bound,
 )
+from tightbound.estimators.units import in_unit
 from tightbound.terms import Kind, Site, StepTerms
 
 BOUNDS = {
@@ -32,6 +33,9 @@ BOUNDS = {
     "renyi -1": lambda log_weights: renyi_bound(log_weights, -1.0),
     "cubo 2": cubo,
 }
+TURNED_UNITS = (
+    *("nats per unit", "bits per unit", "perplexity", "nats per unit, mean over sequences"),
+)
 POWERS = {"iwae": 1, "renyi 0.5": 0.5, "renyi 2": -1, "renyi -1": 2, "cubo 2": 2}
 each_bound = pytest.mark.parametrize("bound", BOUNDS.values(), ids=BOUNDS.keys())
 
@@ -563,3 +567,34 @@ def test_an_estimate_of_nothing_is_refused():
         bound_estimate(np.zeros((2, 2)), bound="renyi", split="test")
     with pytest.raises(ValueError, match=r"'perplexity' divides by the number of units, but"):
         bound_estimate(np.zeros((2, 2)), bound="elbo", split="test", unit="perplexity")
+
+
+@pytest.mark.parametrize("unit", ["nats per sequence", *TURNED_UNITS])
+@pytest.mark.parametrize(("bound", "order"), [("elbo", None), ("iwae", None), ("cubo", 2.0)])
+def test_what_is_exact_is_exact_in_every_unit_and_by_every_name(unit, bound, order):
+    """Nothing was drawn, so each weight is p(x): not an upper bound on nats per unit, not a bound of
+    so many draws, and without an error over draws. Oracle: the same number asked of `in_unit`."""
+    log_p, num_units = np.array([-3.0, -5.5, -1.25]), np.array([2, 3, 1])
+    made = bound_estimate(
+        np.tile(log_p, (2, 1)),
+        bound=bound,
+        order=order,
+        split="test",
+        unit=unit,
+        num_units=num_units,
+        kind="exact",
+    )
+    claim = {"bound": "exact", "estimator": "log_marginal", "num_samples": 0, "split": "test"}
+    expected = in_unit(log_p, unit, num_units=num_units, **claim)
+    assert str(made) == str(expected)
+    assert str(made).endswith(", exact")
+    assert (made.estimator, made.num_samples) == ("log_marginal", 0)
+    assert made.monte_carlo_error is None
+
+
+@pytest.mark.parametrize("unit", ["nats per sequence", *TURNED_UNITS])
+def test_what_is_no_bound_is_none_in_any_unit(unit):
+    made = bound_estimate(
+        np.zeros((2, 3)), bound="iwae", split="t", unit=unit, num_units=np.ones(3, int), kind="none"
+    )
+    assert made.bound == "none"

@@ -346,3 +346,84 @@ def test_checks_that_did_not_run_or_passed_are_one_line_each_that_opens(make_run
     assert "finding not-run" not in opened
     assert "finding passed" not in opened
     assert opened.count("finding fault") == opened.count("finding undecided") == 6
+
+
+def exact(records):
+    for record in records:
+        for split in ("train", "held_out"):
+            if split in record:
+                record[split]["bound"] |= {"bound": "exact", "monte_carlo_error": None}
+    return records
+
+
+def test_the_headline_of_an_exact_sum_says_so(make_run, made_records):
+    """A language model: log p of every sentence, without draws, and so without their error."""
+    page = read(write_report(make_run(steps=exact(made_records))))
+    assert "nats per sequence, exact" in page.text
+    assert "log p(x) itself, nothing drawn, on valid (dynamic binarisation)" in page.text
+    assert "± is the standard error over sequences." in page.text
+    assert "elbo, 4 draws" not in page.text
+
+
+def test_a_single_draw_is_one_draw(make_run, made_records):
+    for record in made_records:
+        if "held_out" in record:
+            record["held_out"]["bound"]["num_samples"] = 1
+    page = read(write_report(make_run(steps=made_records)))
+    assert "elbo, 1 draw per sequence, on" in page.text
+
+
+def pooled(folder):
+    """The run as one whose rows are points of one data set."""
+    recipe = folder.read_json("recipe.json")
+    folder.write_json("recipe.json", recipe | {"stated": {"pooled": True}})
+    return folder
+
+
+def test_log_p_of_a_data_set_and_of_a_point_are_never_on_one_axis(make_run):
+    """Points that share their latents: training bounds log p(D), a held-out figure is of one point. Law:
+    each of the two has a chart and a unit of its own, and the baselines stand in that of the points."""
+    path = write_report(pooled(make_run()))
+    page = read(path)
+    assert num_charts(page) == 13
+    charts = re.findall(r'<figure class="chart">.*?</figure>', path.read_text(), re.DOTALL)
+    of_points, of_data_set = charts[:2]
+    assert "nats per point, lower bound" in of_points
+    assert "held-out: valid" in of_points
+    assert "independent-pixel" in of_points
+    assert "train, one batch" not in of_points
+    assert "nats per data set, lower bound" in of_data_set
+    assert "train, one batch" in of_data_set
+    assert "independent-pixel" not in of_data_set
+    top = page.text[: page.text.index("Findings")]
+    assert "nats per sequence" not in top
+    assert "baseline (nats per point, exact)" in top
+    assert "standard error over points" in top
+
+
+def test_runs_of_sequences_keep_one_chart_of_both_splits(make_run):
+    """The other side of the law above."""
+    charts = re.findall(r'<figure class="chart">.*?</figure>', write_report(make_run()).read_text())
+    assert "train, one batch each" in charts[0]
+    assert "held-out: valid" in charts[0]
+
+
+def test_no_number_of_the_page_has_more_than_six_digits(make_run, made_records):
+    """A run that has blown up by twelve powers of ten. Oracle: a search for seven digits in a row before
+    a point, in what a reader sees and in what a pointer is told."""
+
+    def grown(value):
+        if isinstance(value, dict):
+            return {name: grown(entry) for name, entry in value.items()}
+        return value * 1e12 if isinstance(value, float) else value
+
+    for record in made_records:
+        for split in ("train", "held_out"):
+            if split in record:
+                record[split] = grown(record[split])
+    path = write_report(make_run(steps=made_records, why=None))
+    body = path.read_text().partition("<body>")[2].partition("<script>")[0]
+    seen = [re.sub("<[^>]*>", " ", body), *re.findall('data-points="([^"]*)"', body)]
+    assert "e+1" in seen[0]
+    assert all("e+1" in told for told in seen[1:3])
+    assert not [number for text in seen for number in re.findall(r"(?<!step-)\b\d{7,}", text)]

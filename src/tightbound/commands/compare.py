@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 from tightbound.commands.options import RunReference, parse, print_json, show, use_compilation_cache
 from tightbound.errors import UserError
+from tightbound.estimators.estimate import number_text
 from tightbound.report.tables import Table, TableFormat
 from tightbound.runs.evaluated import Evaluated, sequence_scores, with_shared_draws
 from tightbound.runs.opened import open_run, split_reference
@@ -96,14 +97,14 @@ def main(arguments: Sequence[str]) -> int:
     print(f"{options.second}: {comparison.second}")
     error = comparison.standard_error
     print(
-        f"difference (first - second): {comparison.difference:+.4f} ± "
-        f"{'unknown' if error is None else f'{error:.4f}'} {comparison.unit}, paired over "
+        f"difference (first - second): {number_text(comparison.difference, 4, sign='+')} ± "
+        f"{'unknown' if error is None else number_text(error, 4)} {comparison.unit}, paired over "
         f"{comparison.num_sequences} sequences of {comparison.split}"
         + (f", clustered by {comparison.num_groups} groups" if options.by_group else "")
     )
     if draws_error is not None:
         print(
-            f"Draws that all rows share add ± {draws_error:.4f} to that: both errors count below."
+            f"Draws that all rows share add ± {number_text(draws_error, 4)} to that: both errors count below."
         )
     if error is not None or draws_error is not None:
         whole = float(np.hypot(error or 0.0, draws_error or 0.0))
@@ -111,7 +112,11 @@ def main(arguments: Sequence[str]) -> int:
     if sites:
         print()
         rows = tuple(
-            (name, f"{value:+.4f}", "unknown" if error is None else f"{error:.4f}")
+            (
+                name,
+                number_text(value, 4, sign="+"),
+                "unknown" if error is None else number_text(error, 4),
+            )
             for name, (value, error) in sites.items()
         )
         unit = "nats per unit" if options.unit != "nats per sequence" else options.unit

@@ -38,7 +38,12 @@ def main(arguments: Sequence[str]) -> int:
             except UserError as error:
                 say(f"No pictures of samples: {error}")
         _log.info("drawing the page")
-        plot_bound(opened.folder.read_steps(), opened.baselines(), opened.folder.path / "bound.png")
+        plot_bound(
+            opened.folder.read_steps(),
+            opened.baselines(),
+            opened.folder.path / "bound.png",
+            pooled=opened.stated().get("pooled", False),
+        )
         page = write_report(opened.folder)
     if options.json:
         print_json({"report": str(page)})

@@ -16,6 +16,7 @@ from tightbound.commands.options import (
 )
 from tightbound.commands.working import working
 from tightbound.errors import UserError
+from tightbound.estimators.estimate import number_text
 from tightbound.report.tables import Table, TableFormat
 from tightbound.report.terminal import say
 from tightbound.runs.evaluated import chosen_split
@@ -115,15 +116,15 @@ def print_explanation(explanation: "Explanation", table_format: TableFormat) -> 
     if trained is not None:
         print(
             "Evaluation draws latents from another law than training. Under the law of training the "
-            f"ELBO changed by {trained.value:+.3f} ± {trained.standard_error or 0:.3f} nats per sequence "
-            f"(draws {trained.monte_carlo_error or 0:.3f}): the rest is KL(q || p(z | x)) of the other.\n"
+            f"ELBO changed by {number_text(trained.value, 3, sign='+')} ± {number_text(trained.standard_error or 0, 3)} nats per sequence "
+            f"(draws {number_text(trained.monte_carlo_error or 0, 3)}): the rest is KL(q || p(z | x)) of the other.\n"
         )
     rows = tuple(
         (
             name,
-            f"{value.value:+.3f}",
-            f"{value.standard_error or 0:.3f}",
-            f"{value.monte_carlo_error or 0:.3f}",
+            number_text(value.value, 3, sign="+"),
+            number_text(value.standard_error or 0, 3),
+            number_text(value.monte_carlo_error or 0, 3),
         )
         for name, value in explanation.sites.items()
     )
@@ -131,14 +132,19 @@ def print_explanation(explanation: "Explanation", table_format: TableFormat) -> 
     print()
     modules = tuple(next(iter(explanation.modules.values())))
     rows = tuple(
-        (site, *(f"{values[module]:+.3f}" for module in modules))
+        (site, *(number_text(values[module], 3, sign="+") for module in modules))
         for site, values in explanation.modules.items()
     )
     show(Table("By site and module [nats]", ("site", *modules), rows), table_format)
-    print(f"(they sum to the change up to {explanation.quadrature_error:.3f} nats of quadrature)\n")
+    print(
+        f"(they sum to the change up to {number_text(explanation.quadrature_error, 3)} nats of quadrature)\n"
+    )
     if explanation.groups:
         ordered = sorted(explanation.groups.items(), key=lambda item: item[1].value)
-        rows = tuple((n, f"{v.value:+.3f}", f"{v.standard_error or 0:.3f}") for n, v in ordered)
+        rows = tuple(
+            (n, number_text(v.value, 3, sign="+"), number_text(v.standard_error or 0, 3))
+            for n, v in ordered
+        )
         show(Table("By group of rows", ("group", "change [nats]", "± rows"), rows), table_format)
         print()
     print(

@@ -99,7 +99,9 @@ def finding_text(finding: Finding) -> str:
 
 
 def _quantity(value: float, unit: str) -> str:
-    return f"{value:.4g} {unit}".rstrip()
+    """Four digits, or the whole part of a number of five or six; beyond, scientific."""
+    number = f"{value:.0f}" if 9999.5 <= abs(value) < 999_999.5 else f"{value:.4g}"
+    return f"{number} {unit}".rstrip()
 
 
 def findings_html(findings: Sequence[Finding]) -> str:

@@ -12,7 +12,7 @@ import numpy as np
 from jax.scipy.special import logsumexp
 from jaxtyping import Array, Float, Int
 
-from tightbound.estimators.estimate import Estimate
+from tightbound.estimators.estimate import Bound, Estimate
 from tightbound.estimators.units import Unit, in_unit
 from tightbound.estimators.weights import log_mean_variance
 from tightbound.terms import Kind, LogTerms, Site, StepTerms
@@ -108,6 +108,7 @@ def bound_estimate(
     unit: Unit = "nats per sequence",
     num_units: Int[Array | np.ndarray, " batch"] | None = None,
     num_particles: int | None = None,
+    kind: Bound = "lower",
 ) -> Estimate:
     """A bound averaged over sequences, as the number a table shows, with both its errors.
 
@@ -115,6 +116,10 @@ def bound_estimate(
     filter with `num_particles`, and the bound is their mean. In nats per sequence the value is the
     bound itself (larger is better). In the other units it is the negative log-likelihood per unit
     (smaller is better), so a lower bound on log p(x) becomes an upper one.
+
+    `kind` is what the weights are of log p(x), as `Evaluation.kind_of_bound` says. Where they are "exact"
+    (nothing was drawn) the number is log p(x) in every unit, whichever bound was asked for, without
+    draws and without an error over them; "none" bounds nothing.
 
     The error over draws comes from the draws themselves: the sample variance of log w over K for
     the ELBO, `log_mean_variance` for the others. One draw has none.
@@ -130,17 +135,18 @@ def bound_estimate(
     host_weights = np.asarray(log_weights, np.float64)
     num_samples = len(host_weights)
     suffix = "" if order is None else f"({order:g})"
+    name = "elbo" if bound == "elbo" else f"{bound}{suffix}-{num_particles or num_samples}"
+    # A power mean of order at most 1 never exceeds the mean, whose log has mean <= log p(x).
+    bounds = power <= 1.0 and bound != "cubo"
+    exact = kind == "exact"
     return in_unit(
         np.asarray(values, np.float64),
         unit,
         num_units=None if num_units is None else np.asarray(num_units),
-        draw_variance=_draw_variance(host_weights, power),
-        # A power mean of order at most 1 never exceeds the mean, whose log has mean <= log p(x).
-        bound="lower" if power <= 1.0 and bound != "cubo" else "none",
-        estimator=(
-            "elbo" if bound == "elbo" else f"{bound}{suffix}-{num_particles or num_samples}"
-        ),
-        num_samples=num_samples,
+        draw_variance=None if exact else _draw_variance(host_weights, power),
+        bound=kind if exact or bounds else "none",
+        estimator="log_marginal" if exact else name,
+        num_samples=0 if exact else num_samples,
         split=split,
     )
 

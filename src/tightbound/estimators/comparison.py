@@ -6,7 +6,7 @@ from typing import Any, Literal
 import numpy as np
 from jaxtyping import Float, Int, Integer
 
-from tightbound.estimators.estimate import Bound, Estimate
+from tightbound.estimators.estimate import Bound, Estimate, number_text
 from tightbound.estimators.units import in_unit, ratio_influence, standard_error
 
 ComparedUnit = Literal[
@@ -58,9 +58,9 @@ class Comparison:
 
     def _repr_html_(self) -> str:
         """How a notebook shows it: the paired difference, then both runs."""
-        error = "unknown" if self.standard_error is None else f"{self.standard_error:.4f}"
+        error = "unknown" if self.standard_error is None else number_text(self.standard_error, 4)
         return (
-            f"<b>{self.difference:+.4f} ± {error}</b> {self.unit}, first - second, paired over "
+            f"<b>{number_text(self.difference, 4, sign='+')} ± {error}</b> {self.unit}, first - second, paired over "
             f"{self.num_sequences} sequences<br>first: {self.first._repr_html_()}<br>"
             f"second: {self.second._repr_html_()}"
         )

@@ -6,6 +6,10 @@ from html import escape
 from typing import Any, Literal
 
 Bound = Literal["lower", "exact", "upper", "none"]
+_LARGEST_PLAIN = 1e6
+_SMALLEST_PLAIN = 1e-4
+_MOST_DECIMALS = 6
+_ROUNDING = 2e-7  # of a value in 32 bits, relative
 
 
 @dataclass(frozen=True)
@@ -51,13 +55,11 @@ class Estimate:
 
     def __str__(self) -> str:
         """As printed in tables: `-102.31 ± 0.52 (draws 0.01) nats per sequence, lower bound`."""
-        digits = _digits(self.standard_error, self.value)
-        text = _number(self.value, digits)
+        text = number_text(self.value, _decimals(self.value, self.standard_error))
         if self.standard_error is not None:
-            text += f" ± {_number(self.standard_error, digits)}"
+            text += f" ± {self._error_text(self.standard_error)}"
         if self.monte_carlo_error is not None:
-            error = self.monte_carlo_error
-            text += f" (draws {_number(error, _digits(error, self.value))})"
+            text += f" (draws {self._error_text(self.monte_carlo_error)})"
         claim = {
             "lower": "lower bound",
             "exact": "exact",
@@ -66,18 +68,38 @@ class Estimate:
         }
         return f"{text} {self.unit}, {claim[self.bound]}"
 
+    def _error_text(self, error: float) -> str:
+        shown = 0.0 if _is_rounding(self.value, error) else error
+        return number_text(shown, _decimals(self.value, error))
 
-def _number(value: float, digits: int) -> str:
-    """Fixed decimals, and scientific notation for what needs more than six digits before the point."""
-    return f"{value:.{digits}f}" if not abs(value) >= 1e6 or math.isinf(value) else f"{value:.3e}"
+
+def number_text(value: float, decimals: int = 2, *, sign: Literal["", "+"] = "") -> str:
+    """A number as everything here prints one: plain, with `decimals` (at most six), up to a million;
+    beyond, and where six decimals show next to nothing of it, scientific with at most six digits.
+
+    `sign="+"` writes the plus too. Negative `decimals` say that not even the ones are known.
+    """
+    size, plain = abs(value), min(max(decimals, 0), _MOST_DECIMALS)
+    is_large = size >= _LARGEST_PLAIN - 0.5
+    is_small = decimals > _MOST_DECIMALS and size < _SMALLEST_PLAIN
+    if value == 0 or not math.isfinite(value) or not (is_large or is_small):
+        return f"{value:{sign}.{plain}f}"
+    return f"{value:{sign}.{min(max(math.floor(math.log10(size)) + decimals, 1), 5)}e}"
 
 
-def _digits(error: float | None, value: float) -> int:
-    """Decimals that show an error with two significant digits; 2 where there is no error to show, which
-    is also that of rounding: below 1e-9 of the value."""
-    if error is None or not math.isfinite(error) or error <= 1e-9 * abs(value):
-        return 2
-    return min(max(1 - math.floor(math.log10(error)), 0), 8)
+def _decimals(value: float, error: float | None) -> int:
+    """Decimals that show an error with two significant digits. Where there is none to show: 2, or two
+    significant digits of a value that those would hide."""
+    shown = error
+    if error is None or not math.isfinite(error) or error < 0 or _is_rounding(value, error):
+        hidden = math.isfinite(value) and 0 < abs(value) < 0.1
+        shown = abs(value) if hidden else None
+    return 2 if shown is None else 1 - math.floor(math.log10(shown))
+
+
+def _is_rounding(value: float, error: float) -> bool:
+    """Whether an error is zero, or what rounding to 32 bits leaves of zero."""
+    return error == 0 or 0 < error < min(_ROUNDING * abs(value), _SMALLEST_PLAIN)
 
 
 def finite_or_text(value: Any) -> Any:

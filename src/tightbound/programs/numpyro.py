@@ -5,7 +5,6 @@ and `split` are ours, and a model that has an argument so named needs `functools
 """
 
 from collections.abc import Callable
-from dataclasses import replace
 from functools import partial
 from typing import Any, Literal
 
@@ -84,9 +83,13 @@ def bound_of(evaluation: Evaluation, bound: Literal["elbo", "iwae"] = "elbo") ->
 
     The error over draws takes them as independent; spread over components they are better than that.
     """
-    estimate = bound_estimate(evaluation.log_weights, bound=bound, split=evaluation.split)
     is_bound = bool(evaluation.log_q) or Kind.LATENT not in evaluation.kinds.values()
-    return replace(estimate, bound=evaluation.kind_of_bound(is_bound))
+    return bound_estimate(
+        evaluation.log_weights,
+        bound=bound,
+        split=evaluation.split,
+        kind=evaluation.kind_of_bound(is_bound),
+    )
 
 
 def posterior_draws(

@@ -1,7 +1,7 @@
 """What a run folder holds, read for a report: every part but the recipe may be missing."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ from tightbound.diagnose.finding import Finding
 from tightbound.errors import UserError
 from tightbound.estimators.estimate import Estimate
 from tightbound.families.edits.in_words import DrawnTrajectory
+from tightbound.report.series import PER_POINT, in_own_units
 from tightbound.train.folder import RunFolder
 
 
@@ -22,7 +23,7 @@ class RunContents:
     recipe: dict[str, Any]
     environment: dict[str, Any]
     baselines: dict[str, Estimate]
-    records: list[dict[str, Any]]  # of `steps.jsonl`, oldest first
+    records: tuple[dict[str, Any], ...]  # of `steps.jsonl`, oldest first, in their own units
     findings: tuple[Finding, ...] | None  # None: nobody has looked yet
     findings_step: int | None
     evidence: tuple[Path, ...]  # oldest first
@@ -49,13 +50,17 @@ def read_contents(folder: RunFolder) -> RunContents:
         return next((document(f"samples/{path.name}") for path in found), None)
 
     recipe = folder.read_json("recipe.json")
+    pooled = bool(recipe.get("stated", {}).get("pooled"))
+    baselines = {n: Estimate.from_json(e) for n, e in (document("baselines.json") or {}).items()}
+    if pooled:
+        baselines = {name: replace(e, unit=PER_POINT) for name, e in baselines.items()}
     findings = document("findings.json")
     return RunContents(
         path=folder.path,
         recipe=recipe,
         environment=document("environment.json") or {},
-        baselines={n: Estimate.from_json(e) for n, e in (document("baselines.json") or {}).items()},
-        records=folder.read_steps(),
+        baselines=baselines,
+        records=in_own_units(folder.read_steps(), pooled=pooled),
         findings=None if findings is None else tuple(map(Finding.from_json, findings["findings"])),
         findings_step=None if findings is None else findings["step"],
         evidence=tuple(sorted(folder.evidence.glob("step-*.npz"))),

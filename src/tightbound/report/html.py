@@ -27,7 +27,7 @@ from tightbound.families.stein.panels import component_panels, prediction_panels
 from tightbound.report.baselines import best_baseline, held_against
 from tightbound.report.contents import RunContents, read_contents
 from tightbound.report.panels import (
-    bound_panel,
+    bound_panels,
     gradient_panels,
     latent_panels,
     site_panels,
@@ -38,7 +38,9 @@ from tightbound.report.series import bound_series
 from tightbound.report.tables import (
     Table,
     estimate_column,
+    how_made,
     is_numeric,
+    noun_of,
     short_form,
     unit_and_claim,
 )
@@ -153,14 +155,16 @@ def _headline(contents: RunContents) -> str:
         return "<h2>Bound</h2><p>No step has been recorded yet.</p>"
     newest, step = series.estimates[-1], series.steps[-1]
     value, paren, draws = short_form(newest).partition("(")
-    what = f"{newest.estimator}, {newest.num_samples} draws per sequence, on {newest.split}"
+    errors = f"± is the standard error over {noun_of(newest.unit)}s"
+    errors += "." if newest.monte_carlo_error is None else "; draws, the error over draws."
+    charts = "".join(bound_panels(contents))
     return (
         '<section class="top"><div>'
         f'<p class="headline">{escape(value.strip())} <small>{escape(paren + draws)}</small></p>'
         f"<p>{escape(unit_and_claim(newest))}</p>"
-        f'<p class="soft">{escape(what)}, at step {step}. ± is the standard error over sequences; '
-        "draws, the error over draws.</p>"
-        f"{_against(newest, contents.baselines)}</div>{bound_panel(contents)}</section>"
+        f'<p class="soft">{escape(how_made(newest))}, on {escape(newest.split)}, at step {step}. '
+        f"{escape(errors)}</p>"
+        f'{_against(newest, contents.baselines)}</div><div class="stack">{charts}</div></section>'
     )
 
 

@@ -29,22 +29,36 @@ from tightbound.report.series import (
     number_series,
     site_series,
 )
-from tightbound.report.tables import short_form, unit_and_claim
+from tightbound.report.tables import noun_of, short_form, unit_and_claim
 
 MOST_POINTS = 400  # of one curve; a longer series is drawn as means with their range
 MOST_FILES = 200  # of evidence: reading more would take longer than the rest of the report
 ACTIVE = 0.01  # Burda et al. 2016, sec. 5.3: variance over x of E[z | x], in squared prior scales
 
 
-def bound_panel(contents: RunContents) -> str:
-    """The bound on both splits, with its error band, against the baselines."""
+def bound_panels(contents: RunContents) -> list[str]:
+    """The bound on both splits, with its error band, against the baselines: in one chart where the two
+    are in one unit, and in two where they are not."""
     train = bound_series(contents.records, "train")
     held_out = bound_series(contents.records, "held_out")
-    newest = (held_out.estimates or train.estimates)[-1:]
-    if not newest:
-        return ""
+    units = {estimate.unit for estimate in (*train.estimates, *held_out.estimates)}
+    if len(units) < 2:
+        return [_bound_panel("Bound over training", train, held_out, contents)] if units else []
+    nothing = bound_series([], "train")
+    without = replace(contents, baselines={})
+    return [
+        _bound_panel("Held-out bound over training", nothing, held_out, contents),
+        _bound_panel("Bound that is trained", train, nothing, without),
+    ]
+
+
+def _bound_panel(
+    title: str, train: BoundSeries, held_out: BoundSeries, contents: RunContents
+) -> str:
+    newest = (held_out.estimates or train.estimates)[-1]
     curves = [c for c in (_train_curve(train), _held_out_curve(held_out)) if c is not None]
-    note = "Band of held-out: 2 standard errors over sequences."
+    note = f"Band of held-out: 2 standard errors over {noun_of(newest.unit)}s."
+    note = note if held_out.estimates else ""
     if len(train.steps) > MOST_POINTS:
         note += " Train: means of neighbouring records, with their range."
     bad = train.steps[~np.isfinite(train.values)]
@@ -52,12 +66,12 @@ def bound_panel(contents: RunContents) -> str:
         note += f" {len(bad)} records are not finite, the first at step {bad[0]}."
     levels = [Level(name, estimate.value) for name, estimate in contents.baselines.items()]
     return line_chart(
-        "Bound over training",
+        title,
         curves,
-        y_label=unit_and_claim(newest[0]),
+        y_label=unit_and_claim(newest),
         levels=levels,
         y_range=bound_range(train, held_out, list(contents.baselines.values())),
-        note=note,
+        note=note.strip(),
     )
 
 
@@ -65,11 +79,12 @@ def site_panels(contents: RunContents) -> list[str]:
     """One chart per site: log p - log q. They sum to the bound."""
     split = "held_out" if any("held_out" in r for r in contents.records) else "train"
     steps, added = site_series(contents.records, split)
+    series = bound_series(contents.records, split)
     charts = []
     for index, (name, values) in enumerate(added.items()):
         curve = thinned(name, steps, values, colour=colour_of(index))
         charts.append(
-            line_chart(f"Site {name}: log p − log q", [curve], y_label="nats per sequence")
+            line_chart(f"Site {name}: log p − log q", [curve], y_label=series.estimates[-1].unit)
         )
     return charts
 

@@ -14,7 +14,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from tightbound.estimators.estimate import Estimate
+from tightbound.estimators.estimate import Estimate, number_text
 from tightbound.report.baselines import best_baseline
 from tightbound.report.tables import short_form
 
@@ -123,7 +123,7 @@ def standing_entries(
         text = str(standing.train) if alone else short_form(standing.train)
         entries.append(("train", text))
     if standing.reconstruction is not None:
-        entries.append(("reconstruction", f"{standing.reconstruction:.2f} nats"))
+        entries.append(("reconstruction", f"{number_text(standing.reconstruction)} nats"))
     if baseline is not None:
         entries.append(("to beat", f"{short_form(baseline[1])} ({baseline[0]})"))
     if standing.ess_fraction is not None:

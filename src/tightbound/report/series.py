@@ -12,6 +12,7 @@ from tightbound.report.draw.scales import padded
 
 LOWEST_SHARE = 0.05  # of bounds that may lie below a frame: the first steps dwarf all others
 SplitName = Literal["train", "held_out"]
+PER_DATA_SET, PER_POINT = "nats per data set", "nats per point"
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,23 @@ def bound_series(records: Sequence[dict[str, Any]], split: SplitName) -> BoundSe
     return BoundSeries(
         steps=np.array([record["step"] for record in having], int),
         estimates=tuple(Estimate.from_json(record[split]["bound"]) for record in having),
+    )
+
+
+def in_own_units(records: Sequence[dict[str, Any]], *, pooled: bool) -> tuple[dict[str, Any], ...]:
+    """The records with the unit that each figure is in. Where the rows are points of one data set
+    (`pooled`), training bounds log p of the data set, and a held-out figure is of one point."""
+    if not pooled:
+        return tuple(records)
+    units = {"train": PER_DATA_SET, "held_out": PER_POINT}
+    return tuple(
+        record
+        | {
+            split: record[split] | {"bound": record[split]["bound"] | {"unit": unit}}
+            for split, unit in units.items()
+            if split in record
+        }
+        for record in records
     )
 
 

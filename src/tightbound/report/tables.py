@@ -45,6 +45,19 @@ def unit_and_claim(estimate: Estimate) -> str:
     return str(estimate).removeprefix(short_form(estimate)).strip()
 
 
+def noun_of(unit: str) -> str:
+    """What a figure is of: "sequence" of nats per sequence; "sequence" too where the unit names none."""
+    return unit.partition(" per ")[2] or "sequence"
+
+
+def how_made(estimate: Estimate) -> str:
+    """`elbo, 4 draws per sequence`; of what is exact, that nothing was drawn."""
+    if estimate.bound == "exact":
+        return "log p(x) itself, nothing drawn"
+    draws = "1 draw" if estimate.num_samples == 1 else f"{estimate.num_samples} draws"
+    return f"{estimate.estimator}, {draws} per {noun_of(estimate.unit)}"
+
+
 def estimate_column(name: str, estimates: Sequence[Estimate | None]) -> tuple[str, tuple[str, ...]]:
     """The heading and the cells of a column of estimates; None leaves a cell empty.
 

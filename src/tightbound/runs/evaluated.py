@@ -54,6 +54,7 @@ class Evaluated:
                 unit=unit,
                 num_units=evaluation.num_units,
                 num_particles=evaluation.num_particles,
+                kind=evaluation.kind_of_bound(setup.is_bound),
             )
         except ValueError as error:
             raise UserError(str(error)) from error
@@ -62,9 +63,6 @@ class Evaluated:
                 f"{setup.name} is no probability model by its settings (no latent noise, or a squared "
                 "error), so it has no perplexity. Ask for another unit; its figures say 'no bound'."
             )
-        kind = evaluation.kind_of_bound(setup.is_bound)
-        if kind != "lower":  # which has turned where the unit turns the sign
-            estimate = replace(estimate, bound=kind)
         if self.split.given:
             estimate = with_shared_draws(estimate, evaluation, self.bound, order)
         return estimate

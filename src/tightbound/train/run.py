@@ -423,8 +423,9 @@ def _bound(
     log_weights: np.ndarray, split: str, kind: Bound, num_particles: int | None
 ) -> dict[str, Any]:
     name = "elbo" if num_particles is None else "fivo"
-    estimate = bound_estimate(log_weights, bound=name, split=split, num_particles=num_particles)
-    return replace(estimate, bound=kind).to_json()
+    return bound_estimate(
+        log_weights, bound=name, split=split, num_particles=num_particles, kind=kind
+    ).to_json()
 
 
 def _ess_report(log_weights: np.ndarray) -> dict[str, float]:

@@ -62,3 +62,15 @@ def test_the_bound_is_plotted_also_from_one_record_and_from_nan(made_records, ba
         assert imread(tmp_path / f"{name}.png")[..., :3].std() > 0.01
     with pytest.raises(ValueError, match="no bound to plot"):
         plot_bound([], baselines, tmp_path / "none.png")
+
+
+def test_points_and_their_data_set_have_axes_of_their_own(tmp_path, made_records, baselines):
+    """Of points that share their latents the picture is twice as high: held-out per point above, what is
+    trained below. Oracle: the sizes of the two files."""
+    sizes = []
+    for pooled in (False, True):
+        path = tmp_path / f"{pooled}.png"
+        plot_bound(made_records, baselines, path, pooled=pooled)
+        sizes.append(imread(path).shape)
+    (height, width, _), (both, as_wide, _) = sizes
+    assert (both, as_wide) == (2 * height, width)

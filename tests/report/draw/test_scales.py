@@ -1,3 +1,5 @@
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -10,10 +12,12 @@ from tightbound.report.draw.scales import (
     TOP,
     WIDTH,
     Frame,
+    groups_of_near,
     log_ticks,
     padded,
     tick_labels,
     ticks,
+    ticks_at,
 )
 
 FINITE = st.floats(-1e9, 1e9, allow_nan=False)
@@ -71,3 +75,41 @@ def test_a_range_has_room_and_holds_every_finite_value(values):
         assert low < high
         finite = [v for v in values if abs(v) < LARGEST and (v > 1 / LARGEST or not log)]
         assert all(low <= v <= high for v in finite)
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ([500.0], [500]),
+        ([500.0] * 3, [500]),
+        ([0.37], [0.37]),
+        ([0.0, 1.0, 2.0], [0, 1, 2]),
+        ([499.0, 500.0], [499, 500]),
+        ([0.0, 0.5, 1.0], [0, 0.2, 0.4, 0.6, 0.8, 1.0]),
+        ([0.0, 2000.0], [0, 500, 1000, 1500, 2000]),
+    ],
+)
+def test_one_value_has_one_tick_and_whole_numbers_have_whole_ticks(values, expected):
+    """No step 499.6: oracle written by hand."""
+    assert_allclose(ticks_at(np.array(values)), expected)
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.floats(0, 300), max_size=12), st.floats(1, 50))
+def test_groups_hold_every_value_once_and_begin_a_gap_apart(heights, gap):
+    """Law: what is written once a group, at its lowest member, never lies over the next."""
+    groups = groups_of_near(np.array(heights), gap)
+    assert sorted(place for group in groups for place in group) == list(range(len(heights)))
+    first = [heights[group[0]] for group in groups]
+    assert all(high - low >= gap for low, high in pairwise(first))
+    assert all(heights[place] - heights[g[0]] < gap for g in groups for place in g)
+
+
+@pytest.mark.parametrize("value", [0.0, 1e-9, -3.0, 5e-324])
+def test_a_single_value_stands_in_the_middle_of_its_range(value):
+    """A site that is exactly zero has an axis from -1 to 1, not one of millionths."""
+    low, high = padded(np.array([value]))
+    assert low < value < high
+    assert (low + high) / 2 == pytest.approx(value)
+    if value == 0:
+        assert (low, high) == (-1.0, 1.0)

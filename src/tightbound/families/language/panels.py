@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
+from tightbound.estimators.estimate import number_text
 from tightbound.families.language.token_strips import in_words, visible
 from tightbound.report.draw.charts import Curve, Level, column_chart, line_chart
 from tightbound.report.draw.heat_map import Facet, heat_map
@@ -47,7 +48,7 @@ def alternatives_table(sentence: Mapping[str, Any]) -> Table:
         f"Row {sentence['row']}: what else was likely",
         ("token", "nats", "likeliest"),
         tuple(
-            (visible(token), "given" if nats is None else f"{nats:.2f}", in_words(others))
+            (visible(token), "given" if nats is None else number_text(nats), in_words(others))
             for token, nats, others in rows
         ),
     )
@@ -242,7 +243,7 @@ def _worst_table(profile: Mapping[str, Any]) -> Table:
                 str(one["row"]),
                 " ".join(map(visible, one["before"])) or "begin",
                 visible(one["token"]),
-                f"{one['nats']:.2f}",
+                number_text(one["nats"]),
                 in_words(one["alternatives"][:3]),
             )
             for one in profile["worst"]

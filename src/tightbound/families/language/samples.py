@@ -15,6 +15,7 @@ from tightbound.data.batch import Split
 from tightbound.data.sentences import BOS, EOS, NUM_MARKS, PAD, UNKNOWN
 from tightbound.data.vocabulary import MARKS, Vocabulary
 from tightbound.errors import UserError
+from tightbound.estimators.estimate import number_text
 from tightbound.families.language.details import vocabulary_of
 from tightbound.families.language.draws import (
     DrawnTokens,
@@ -294,8 +295,8 @@ def as_written(texts: Sequence[ShownText], notes: Sequence[str]) -> str:
         # of a text at its full width nobody knows how it ends
         cut = "" if text.tokens[-1:] == (MARKS[EOS],) else ", without an end"
         pairs = zip(text.tokens, text.log_p, strict=True)
-        words = "  ".join(t if v is None else f"{t} {v:.2f}" for t, v in pairs)
-        paragraphs.append(f"{text.name}{given}{cut}, log p {total:.2f} nats\n  {words}")
+        words = "  ".join(t if v is None else f"{t} {number_text(v)}" for t, v in pairs)
+        paragraphs.append(f"{text.name}{given}{cut}, log p {number_text(total)} nats\n  {words}")
     return "\n\n".join(paragraphs) + "\n"
 
 

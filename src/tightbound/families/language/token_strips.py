@@ -5,6 +5,8 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
+from tightbound.estimators.estimate import number_text
+
 SHADES = 9  # classes of page.css, from h0, which has no colour
 _SPACES = {" ": "␣", "\n": "⏎", "\t": "⇥"}
 
@@ -29,7 +31,7 @@ def strip(
     total = sum(cost for cost in nats if cost is not None)
     return (
         f'<figure class="strip"><figcaption><strong>{escape(title)}</strong> '
-        f"<span>{total:.2f} nats</span></figcaption><p>{''.join(cells)}</p></figure>"
+        f"<span>{number_text(total)} nats</span></figcaption><p>{''.join(cells)}</p></figure>"
     )
 
 
@@ -77,7 +79,7 @@ def _token(
         return f'<span class="token h0">{shown}<small>&nbsp;</small></span>'
     told = f' title="{escape(in_words(alternatives))}"' if alternatives else ""
     kind = f"token h{shade(nats, num_classes)}" + (" given" if is_given else "")
-    return f'<span class="{kind}"{told}>{shown}<small>{nats:.1f}</small></span>'
+    return f'<span class="{kind}"{told}>{shown}<small>{number_text(nats, 1)}</small></span>'
 
 
 def _digits(p: float | None) -> str:

@@ -21,16 +21,22 @@ from tightbound.report.draw.scales import (
     TOP,
     WIDTH,
     Frame,
+    groups_of_near,
     log_ticks,
     padded,
     span,
     tick_labels,
     ticks,
+    ticks_at,
 )
 
 NUM_COLOURS = 8
 _ROW = 30  # pixels of a row of bars
 MARKED = 60  # a curve of fewer points shows them
+_LABEL_GAP = (
+    20.0  # pixels from one level's name to the next: a line of text, on a narrow screen too
+)
+_LABEL_LENGTH = 36  # characters of the names of levels that lie together
 
 # A drawing inside the drawing cuts off what lies outside the frame, without an id to refer to. It is
 # a little wider than the frame, for the dots at its ends.
@@ -75,7 +81,8 @@ def line_chart(
     log_y: bool = False,
     note: str = "",
 ) -> str:
-    """Curves over a common x. `y_range` cuts the frame; levels outside it are named in the note."""
+    """Curves over a common x. `y_range` cuts the frame; the note says which levels lie outside it and
+    which curves leave it."""
     shown = np.concatenate([np.zeros(0), *(c.y for c in curves)])
     shown = shown[shown > 0] if log_y else shown
     if not np.isfinite(shown).any():
@@ -83,18 +90,25 @@ def line_chart(
     if y_range is None:
         spread = [v for c in curves for v in (c.low, c.high) if v is not None and not log_y]
         y_range = padded(np.concatenate([shown, *spread]), log=log_y)
-    frame = Frame(span(np.concatenate([c.x for c in curves])), y_range, log_y)
+    along = np.concatenate([c.x for c in curves])
+    frame = Frame(span(along), y_range, log_y)
     inside = [level for level in levels if y_range[0] <= level.value <= y_range[1]]
-    outside = [f"{lv.name} ({lv.value:.5g})" for lv in levels if lv not in inside]
-    if outside:
-        note = f"{note} Outside the frame: {', '.join(outside)}.".strip()
+    together = _together(inside, frame)
+    outside = [level for level in levels if level not in inside]
+    folded = [level for group in together if not _fits(group) for level in group]
+    sentences = [
+        *_leaving(curves, y_range, x_label),
+        f"Close together: {_with_values(folded)}." if folded else "",
+        f"Outside the frame: {_with_values(outside)}." if outside else "",
+    ]
+    note = " ".join(sentence for sentence in (note, *sentences) if sentence)
     drawing = [
-        _axes(frame, x_label, y_label),
+        _axes(frame, x_label, y_label, across=ticks_at(along)),
         _INSIDE,
         *(_band(c, frame) for c in curves),
         *(_line(c, frame) for c in curves),
         "</svg>",
-        *(_level(level, frame) for level in inside),
+        *(_levels(group, frame) for group in together),
     ]
     named = [curve for curve in curves if curve.name]
     legend = _legend([(c.name, c.colour) for c in named])
@@ -126,7 +140,7 @@ def column_chart(
         point(x, None, f"{name}\n{h:.3g}")
         for x, name, h in zip(middles, names, heights, strict=True)
     ]
-    axes = _axes(frame, x_label, y_label, x_ticks=False)
+    axes = _axes(frame, x_label, y_label, across=())
     return figure(title, note, "", svg([axes, *bars], points))
 
 
@@ -313,16 +327,19 @@ def _legend(entries: Sequence[tuple[str, int]]) -> str:
     return f'<ul class="legend">{"".join(items)}</ul>'
 
 
-def _axes(frame: Frame, x_label: str, y_label: str, *, x_ticks: bool = True) -> str:
+def _axes(
+    frame: Frame, x_label: str, y_label: str, *, across: Sequence[float] | None = None
+) -> str:
+    """`across` are the ticks of x, round numbers where there are none."""
     parts = []
-    across = ticks(*frame.x) if x_ticks else []
+    across = ticks(*frame.x) if across is None else across
     up = log_ticks(*frame.y) if frame.log_y else ticks(*frame.y)
     for y, label in zip(frame.down(np.array(up)), tick_labels(up), strict=True):
         parts.append(
             f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>'
             f'<text x="{LEFT - 8}" y="{y + 4:.1f}" text-anchor="end">{label}</text>'
         )
-    for x, label in zip(frame.across(np.array(across)), tick_labels(across), strict=True):
+    for x, label in zip(frame.across(np.array(across)), tick_labels(list(across)), strict=True):
         parts.append(
             f'<text x="{x:.1f}" y="{HEIGHT - BOTTOM + 18}" text-anchor="middle">{label}</text>'
         )
@@ -401,13 +418,50 @@ def _band(curve: Curve, frame: Frame) -> str:
     return "".join(polygons)
 
 
-def _level(level: Level, frame: Frame) -> str:
-    [y] = frame.down(np.array([level.value]))
-    return (
+def _together(levels: Sequence[Level], frame: Frame) -> list[list[Level]]:
+    """Levels whose names would lie over each other, the highest of each group first."""
+    down = frame.down(np.array([level.value for level in levels]))
+    return [[levels[i] for i in group] for group in groups_of_near(down, _LABEL_GAP)]
+
+
+def _levels(group: Sequence[Level], frame: Frame) -> str:
+    """A dashed line for each, and above the highest the names of all, or how many there are."""
+    down = frame.down(np.array([level.value for level in group]))
+    name = ", ".join(level.name for level in group)
+    if not _fits(group):
+        name = f"{group[0].name} and {len(group) - 1} more"
+    lines = "".join(
         f'<line class="level" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>'
-        f'<text class="level-name" x="{WIDTH - RIGHT - 4}" y="{y - 5:.1f}" text-anchor="end">'
-        f"{escape(level.name)}</text>"
+        for y in down
     )
+    return (
+        f'{lines}<text class="level-name" x="{WIDTH - RIGHT - 4}" y="{down[0] - 5:.1f}" '
+        f'text-anchor="end">{escape(name)}</text>'
+    )
+
+
+def _fits(group: Sequence[Level]) -> bool:
+    return len(group) == 1 or len(", ".join(level.name for level in group)) <= _LABEL_LENGTH
+
+
+def _with_values(levels: Sequence[Level]) -> str:
+    return ", ".join(f"{level.name} ({level.value:.5g})" for level in levels)
+
+
+def _leaving(curves: Sequence[Curve], y_range: tuple[float, float], x_label: str) -> list[str]:
+    """For each side of the frame, a sentence with the curves that leave it there, and how far."""
+    beyond: dict[str, list[str]] = {"Below": [], "Above": []}
+    for curve in curves:
+        y = np.where(np.isfinite(curve.y), curve.y, np.nan)
+        if not curve.name or np.isnan(y).all():
+            continue
+        lowest, highest = int(np.nanargmin(y)), int(np.nanargmax(y))
+        told = lambda at: f"{curve.name} ({y[at]:.5g} at {x_label} {curve.x[at]:.15g})"  # noqa: E731, B023
+        if y[lowest] < y_range[0]:
+            beyond["Below"].append(told(lowest))
+        if y[highest] > y_range[1]:
+            beyond["Above"].append(told(highest))
+    return [f"{side} the frame: {', '.join(names)}." for side, names in beyond.items() if names]
 
 
 def _bar(frame: Frame, span: tuple[float, float], height: float, colour: int | None) -> str:

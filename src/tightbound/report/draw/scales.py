@@ -32,14 +32,36 @@ class Frame:
         return HEIGHT - BOTTOM - (y - low) / (high - low) * (HEIGHT - TOP - BOTTOM)
 
 
-def ticks(low: float, high: float, count: int = 5) -> list[float]:
-    """Round numbers inside [low, high], 1, 2 or 5 times a power of ten apart, about `count` steps."""
+def ticks(low: float, high: float, count: int = 5, *, whole: bool = False) -> list[float]:
+    """Round numbers inside [low, high], 1, 2 or 5 times a power of ten apart, about `count` steps;
+    `whole` leaves out what lies between whole numbers, as of steps."""
     rough = (high - low) / count
     power = 10.0 ** math.floor(math.log10(rough))
     step = min((m * power for m in (1, 2, 5, 10)), key=lambda s: abs(math.log(s / rough)))
+    step = max(step, 1.0) if whole else step
     first = math.ceil(low / step - 1e-9)
     last = math.floor(high / step + 1e-9)
     return [float(f"{i * step:.15g}") for i in range(first, last + 1)]
+
+
+def ticks_at(values: Float[np.ndarray, " values"]) -> list[float]:
+    """Ticks of an axis that spans these values: one alone where they are one, and whole numbers where
+    they are whole."""
+    if values.min() == values.max():
+        return [float(values[0])]
+    return ticks(*span(values), whole=bool((values == np.round(values)).all()))
+
+
+def groups_of_near(heights: Float[np.ndarray, " values"], gap: float) -> list[list[int]]:
+    """The values' places, lowest first, in groups whose lowest members are at least `gap` apart: names
+    written once a group never lie over each other."""
+    groups: list[list[int]] = []
+    for place in np.argsort(heights, kind="stable"):
+        if groups and heights[place] - heights[groups[-1][0]] < gap:
+            groups[-1].append(int(place))
+        else:
+            groups.append([int(place)])
+    return groups
 
 
 def tick_labels(values: list[float]) -> list[str]:
@@ -80,7 +102,7 @@ def padded(values: Float[np.ndarray, " values"], *, log: bool = False) -> tuple[
     if log:
         margin = (high / low) ** 0.06 if high > low else 2.0
         return low / margin, high * margin
-    margin = 0.06 * (high - low) or max(0.05 * abs(high), 1e-6)
+    margin = 0.06 * (high - low) or (max(0.05 * abs(high), 1e-12) if high else 1.0)
     return low - margin, high + margin
 
 
