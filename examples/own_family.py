@@ -70,7 +70,7 @@ def made_up_counts(num_rows: int = 1200, obs_size: int = 20) -> dict[str, tb.Spl
     weight = rng.normal(size=(2, obs_size))
     x = rng.poisson(np.exp(0.5 + cause @ weight * 0.5)).astype(np.float32)
     parts = {"train": slice(0, 800), "valid": slice(800, 1000), "test": slice(1000, None)}
-    return {name: tb.images(name, x[rows], law="made-up counts") for name, rows in parts.items()}
+    return {name: tb.rows(name, x[rows], law="made-up counts") for name, rows in parts.items()}
 
 
 def twin(key: PRNGKeyArray) -> tb.Twin:

@@ -36,7 +36,7 @@ class Ring(tb.AbstractModel):
 
 
 model = Ring()
-data = tb.images("train", np.array([[2.5]], np.float32), law="one distance")
+data = tb.rows("train", np.array([[2.5]], np.float32), law="one distance")
 adam = optax.adam(0.02)
 
 

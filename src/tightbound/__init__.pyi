@@ -1,6 +1,6 @@
 from .data.batch import Batch as Batch
 from .data.batch import Split as Split
-from .data.batch import images as images
+from .data.batch import rows as rows
 from .data.batch import training_batches as training_batches
 from .data.noising import AsFloat as AsFloat
 from .data.noising import Binarise as Binarise

@@ -71,7 +71,7 @@ class TinyRecipe:
             name=self.name,
             model=Shifted(jnp.asarray(self.start.bias + sum(self.start.lags), float)),
             proposal=Linear(weights),
-            data={name: tb.images(name, x[rows]) for name, rows in parts.items()},
+            data={name: tb.rows(name, x[rows]) for name, rows in parts.items()},
             objective=tb.Objective("elbo"),
             optimiser=optax.sgd(self.learning_rate),
             run=self.run,
