@@ -74,7 +74,7 @@ from .families.stein.transport import single_guide as single_guide
 from .families.stein.transport import stein_mixture as stein_mixture
 from .families.stein.transport import stein_transport as stein_transport
 from .families.stein.transport import svgd as svgd
-from .inference.filter import filter as filter
+from .inference.filter import particle_filter as particle_filter
 from .inference.filtering import Filtering as Filtering
 from .inference.kernels import RBF as RBF
 from .inference.kernels import InverseMultiquadric as InverseMultiquadric
