@@ -19,7 +19,6 @@ from jax.scipy.stats import norm
 from jaxtyping import Array, Float, PRNGKeyArray
 
 import tightbound as tb
-from tightbound.train.settings import RunSettings
 
 
 class PoissonFactors(tb.AbstractModel):
@@ -91,8 +90,8 @@ class PoissonRecipe:
     summary: str = "counts that share hidden causes"
     latent_size: int = 2
     learning_rate: float = 5e-3
-    run: RunSettings = field(
-        default_factory=lambda: RunSettings(
+    run: tb.RunSettings = field(
+        default_factory=lambda: tb.RunSettings(
             steps=1000, batch_size=64, evaluate_every=100, checkpoint_every=250
         )
     )

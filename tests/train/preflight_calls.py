@@ -21,7 +21,7 @@ class Plain:
 
 
 def pair():
-    model = tb.VAE(6, 2, tb.BernoulliOutput(), hidden_size=4, key=KEY)
+    model = tb.VAE(6, 2, tb.outputs.BernoulliOutput(), hidden_size=4, key=KEY)
     return model, tb.GaussianProposal(6, 2, hidden_size=4, key=KEY)
 
 
