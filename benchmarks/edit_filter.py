@@ -20,7 +20,7 @@ from tightbound.estimators.bounds import filtering_log_marginal
 from tightbound.families.edits.model import EditModel
 from tightbound.families.edits.particles import EditParticles
 from tightbound.families.edits.trajectory import Trajectory
-from tightbound.inference.filter import filter
+from tightbound.inference.filter import particle_filter
 
 LENGTH, VOCABULARY, SEQUENCES = 64, 1000, 4
 TARGETS = {
@@ -48,7 +48,9 @@ def program(num_particles: int, num_steps: int, *, cached: bool = True) -> Calla
 
     @eqx.filter_jit
     def log_marginal(model, batch, key):
-        terms = filter(EditParticles(model, cached), batch, num_particles=num_particles, key=key)
+        terms = particle_filter(
+            EditParticles(model, cached), batch, num_particles=num_particles, key=key
+        )
         return filtering_log_marginal(terms)
 
     key = jax.random.key(1)

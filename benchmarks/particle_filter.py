@@ -32,7 +32,7 @@ from particles.state_space_models import Bootstrap, StochVol
 
 from tightbound.data.batch import Batch
 from tightbound.estimators.bounds import filtering_log_marginal
-from tightbound.inference.filter import filter
+from tightbound.inference.filter import particle_filter
 from tightbound.models.sequential import AbstractPopulation
 from tightbound.terms import Kind
 
@@ -83,7 +83,9 @@ def our_filter(x: np.ndarray, num_particles: int) -> Callable[[jax.Array], jax.A
 
     @eqx.filter_jit
     def log_marginal(model, batch, key):
-        return filtering_log_marginal(filter(model, batch, num_particles=num_particles, key=key))
+        return filtering_log_marginal(
+            particle_filter(model, batch, num_particles=num_particles, key=key)
+        )
 
     return lambda key: jax.block_until_ready(log_marginal(model, batch, key))
 

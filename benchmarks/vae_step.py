@@ -19,7 +19,7 @@ from jax import lax, random
 from jax.example_libraries import stax
 from numpyro.infer import SVI, Trace_ELBO
 
-from tightbound.data.batch import images, training_batches
+from tightbound.data.batch import rows, training_batches
 from tightbound.data.noising import Binarise
 from tightbound.diagnose.probes import make_probe
 from tightbound.models.vae import VAE, GaussianProposal
@@ -48,7 +48,7 @@ def our_setup(grey: np.ndarray) -> Setup:
         name="benchmark",
         model=VAE(PIXELS, LATENT, BernoulliOutput(), hidden_size=HIDDEN, key=model_key),
         proposal=GaussianProposal(PIXELS, LATENT, hidden_size=HIDDEN, key=proposal_key),
-        data={"train": images("train", grey), "valid": images("valid", grey[:400])},
+        data={"train": rows("train", grey), "valid": rows("valid", grey[:400])},
         objective=objective,
         claim=objective,
         optimiser=optax.adam(1e-3),

@@ -9,8 +9,7 @@ import jax
 import optax
 
 import tightbound as tb
-from tightbound.data.baselines.tokens import token_references
-from tightbound.families.language.details import Details
+from tightbound import language
 
 
 def main(path: str | None = None, num_steps: int = 500) -> None:
@@ -18,23 +17,23 @@ def main(path: str | None = None, num_steps: int = 500) -> None:
     corpus = tb.load_tokens(source, path=path, max_length=20, min_count=1)
     symbols, size = len(corpus.vocabulary), 64
     keys = jax.random.split(jax.random.key(0), 5)
-    components = tb.Components("scaled", 32, size, symbols - 2, key=keys[0])
-    model = tb.LanguageModel(
+    components = language.Components("scaled", 32, size, symbols - 2, key=keys[0])
+    model = language.LanguageModel(
         symbols,
         size,
-        context=tb.Recurrent(tb.GRU(size, size, key=keys[1]), None, key=keys[1]),
-        structure=tb.Direct(tb.MixtureEmission(size, components, key=keys[2])),
+        context=language.Recurrent(language.GRU(size, size, key=keys[1]), None, key=keys[1]),
+        structure=language.Direct(language.MixtureEmission(size, components, key=keys[2])),
         num_positions=corpus.splits["train"].mask.shape[1],
         key=keys[3],
     )
     setup = tb.Setup(
         name="language-model",
         model=model,
-        proposal=tb.NoLatents(),  # all choices are summed out, so nothing is proposed
+        proposal=tb.models.NoLatents(),  # all choices are summed out, so nothing is proposed
         data=corpus.splits,
         objective=tb.Objective("elbo"),  # with nothing drawn it is log p(x)
         optimiser=optax.adam(5e-3),
-        details=Details(corpus.vocabulary),  # what its symbols stand for
+        details=language.Details(corpus.vocabulary),  # what its symbols stand for
     )
     print(tb.check(setup))
 
@@ -47,7 +46,7 @@ def main(path: str | None = None, num_steps: int = 500) -> None:
 
     test = corpus.splits["test"]
     scores = tb.evaluate(state.model, state.proposal, test, num_samples=1, key=keys[4])
-    reference = token_references(corpus.splits["train"], test, symbols)["kneser-ney-5"]
+    reference = tb.data.token_references(corpus.splits["train"], test, symbols)["kneser-ney-5"]
     tokens = test.num_units.sum()
     print(f"nats per token: {-scores.log_weights.sum() / tokens:.3f}, ", end="")
     print(f"Kneser-Ney of order 5: {-reference.sum() / tokens:.3f}")

@@ -19,7 +19,6 @@ from jax.scipy.stats import norm
 from jaxtyping import Array, Float, PRNGKeyArray
 
 import tightbound as tb
-from tightbound.train.settings import RunSettings
 
 
 class PoissonFactors(tb.AbstractModel):
@@ -70,7 +69,7 @@ def made_up_counts(num_rows: int = 1200, obs_size: int = 20) -> dict[str, tb.Spl
     weight = rng.normal(size=(2, obs_size))
     x = rng.poisson(np.exp(0.5 + cause @ weight * 0.5)).astype(np.float32)
     parts = {"train": slice(0, 800), "valid": slice(800, 1000), "test": slice(1000, None)}
-    return {name: tb.images(name, x[rows], law="made-up counts") for name, rows in parts.items()}
+    return {name: tb.rows(name, x[rows], law="made-up counts") for name, rows in parts.items()}
 
 
 def twin(key: PRNGKeyArray) -> tb.Twin:
@@ -91,8 +90,8 @@ class PoissonRecipe:
     summary: str = "counts that share hidden causes"
     latent_size: int = 2
     learning_rate: float = 5e-3
-    run: RunSettings = field(
-        default_factory=lambda: RunSettings(
+    run: tb.RunSettings = field(
+        default_factory=lambda: tb.RunSettings(
             steps=1000, batch_size=64, evaluate_every=100, checkpoint_every=250
         )
     )

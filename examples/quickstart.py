@@ -4,14 +4,13 @@ import jax
 import optax
 
 import tightbound as tb
-from tightbound.data.sets.digits import load_digits
 
 keys = jax.random.split(jax.random.key(0), 4)
 setup = tb.Setup(
     name="quickstart",
-    model=tb.VAE(64, 8, tb.BernoulliOutput(), hidden_size=128, key=keys[0]),
+    model=tb.VAE(64, 8, tb.outputs.BernoulliOutput(), hidden_size=128, key=keys[0]),
     proposal=tb.GaussianProposal(64, 8, hidden_size=128, key=keys[1]),
-    data=load_digits(),
+    data=tb.load_digits(),
     noise=tb.Binarise(16),  # grey levels 0..16 become bits, drawn afresh at every visit
     objective=tb.Objective("elbo"),
     optimiser=optax.adam(2e-3),

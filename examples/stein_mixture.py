@@ -13,7 +13,6 @@ import optax
 from jax.scipy.stats import norm
 
 import tightbound as tb
-from tightbound.families.stein.transport import Inference
 
 
 class Ring(tb.AbstractModel):
@@ -36,15 +35,15 @@ class Ring(tb.AbstractModel):
 
 
 model = Ring()
-data = tb.images("train", np.array([[2.5]], np.float32), law="one distance")
+data = tb.rows("train", np.array([[2.5]], np.float32), law="one distance")
 adam = optax.adam(0.02)
 
 
 def guide(key):
-    return tb.MeanField(model.sample_prior, scale=0.3, key=key)
+    return tb.models.MeanField(model.sample_prior, scale=0.3, key=key)
 
 
-def fitted(inference: Inference, num_steps: int = 2000) -> tb.Evaluation:
+def fitted(inference: tb.stein.Inference, num_steps: int = 2000) -> tb.Evaluation:
     """4,000 draws of a proposal that was fitted to the one distance seen, weighed."""
     state = tb.init_state(model, inference.proposal, inference.optimiser)
     batches = islice(tb.training_batches(data, 1, seed=0), num_steps)
@@ -56,9 +55,11 @@ def fitted(inference: Inference, num_steps: int = 2000) -> tb.Evaluation:
 
 
 def main() -> None:
-    one = fitted(tb.single_guide(guide, adam, draws=16, key=jax.random.key(0)))
+    one = fitted(tb.stein.single_guide(guide, adam, draws=16, key=jax.random.key(0)))
     many = fitted(
-        tb.stein_mixture(guide, adam, num_components=8, num_rows=1, draws=2, key=jax.random.key(0))
+        tb.stein.stein_mixture(
+            guide, adam, num_components=8, num_rows=1, draws=2, key=jax.random.key(0)
+        )
     )
     for name, scores in {"one guide": one, "eight components": many}.items():
         for bound in ("elbo", "iwae"):

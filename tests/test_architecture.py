@@ -1,14 +1,17 @@
 """The shape of the house: who imports whom, what the base install can do, what a name costs."""
 
 import ast
+import builtins
 import os
 import re
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -45,6 +48,7 @@ NUMPY_ESTIMATORS = {
 ARROWS: Mapping[str, set[str]] = {
     "errors": set(),
     "terms": set(),
+    "outputs": {"nn"},
     "nn": {"data.strokes"},
     "estimators": {"terms"},
     "data": {"errors", "estimators.estimate"},
@@ -306,6 +310,11 @@ def test_recipes_are_looked_up_without_jax():
 
 def test_importing_the_package_loads_neither_jax_nor_numpy():
     assert imported_by("import tightbound", ("jax", "numpy", "scipy")) == []
+    spaces = (
+        "import tightbound; tightbound.stein.__all__; tightbound.models.__all__; tightbound.data"
+    )
+    assert imported_by(spaces, ("jax", "numpy", "scipy")) == []
+    assert imported_by("from tightbound.families import FAMILIES", ("jax", "numpy")) == []
     assert imported_by("import tightbound; tightbound.ess", ("jax", "numpy")) == ["numpy"]
     assert imported_by("import tightbound; tightbound.elbo", ("jax", "numpy")) == ["jax", "numpy"]
 
@@ -342,38 +351,114 @@ def seconds(command: list[str]) -> float:
 
 # Public names
 
+TOP = "tb"
 
-def documented_names(page: str) -> list[str]:
-    """The names in the first column of the page's tables."""
-    return re.findall(r"^\| `(\w+)`", page, flags=re.MULTILINE)
+
+def documented_names(page: str, mark: str = "") -> dict[str, list[str]]:
+    """The names in the first column of the page's tables, by the namespace that the heading names:
+    those under other headings stand at the top. With a mark, only names that carry it."""
+    names: dict[str, list[str]] = {}
+    for section in re.split(r"^## ", page, flags=re.MULTILINE)[1:]:
+        heading = re.match(r"`(tb\.\w+)`", section)
+        place = TOP if heading is None else heading[1]
+        names.setdefault(place, []).extend(
+            re.findall(rf"^\| `(\w+)`{mark}", section, flags=re.MULTILINE)
+        )
+    return names
+
+
+def public_names() -> dict[str, list[str]]:
+    """What stands at the top and in every namespace, sorted."""
+    values = {name: getattr(tightbound, name) for name in tightbound.__all__}
+    spaces = {name: value for name, value in values.items() if isinstance(value, ModuleType)}
+    return {TOP: sorted(values)} | {
+        f"{TOP}.{name}": sorted(space.__all__) for name, space in spaces.items()
+    }
+
+
+def stubs() -> dict[str, str]:
+    """Every stub of the package: what attaches names to the top, and to the namespaces."""
+    return {
+        str(path.relative_to(PACKAGE).parent): path.read_text() for path in PACKAGE.rglob("*.pyi")
+    }
+
+
+def repeated(stubs: Mapping[str, str], listed: Iterable[str] = ()) -> list[str]:
+    """Names that two lines of stubs attach, or a line and a namespace without a stub, which lists its
+    names. A module may stand in its room and at the top."""
+    names = [
+        alias.asname or alias.name
+        for text in stubs.values()
+        for node in ast.parse(text).body
+        if isinstance(node, ast.ImportFrom) and node.module is not None
+        for alias in node.names
+    ]
+    return sorted(name for name, times in Counter([*names, *listed]).items() if times > 1)
 
 
 def test_every_public_name_has_one_line_in_the_docs():
-    names = documented_names((ROOT / "docs" / "library.md").read_text())
-    assert sorted(names) == sorted(tightbound.__all__)
+    documented = documented_names((ROOT / "docs" / "library.md").read_text())
+    assert {place: sorted(names) for place, names in documented.items() if names} == public_names()
 
 
 def test_a_name_without_a_line_and_a_line_twice_are_found():
     page = (
-        "| name | what |\n|---|---|\n| `elbo` | a bound |\n| `ess` ○ | text |\n| `elbo` | twice |"
+        "## Numbers\n| name | what |\n|---|---|\n| `elbo` | a bound |\n| `ess` ○ | text |\n| `elbo` | twice |\n"
+        "## `tb.stein`\n| `svgd` | points |\n## By path\nMore.\n"
     )
-    assert documented_names(page) == ["elbo", "ess", "elbo"]
+    assert documented_names(page) == {TOP: ["elbo", "ess", "elbo"], "tb.stein": ["svgd"]}
+    assert documented_names(page, mark=" ○") == {TOP: ["ess"], "tb.stein": []}
+
+
+def test_the_top_can_be_read_at_one_sitting():
+    assert len(tightbound.__all__) <= 65
+    assert not set(tightbound.__all__) & set(dir(builtins))
+
+
+def test_no_two_public_things_have_one_name():
+    listed = [*tightbound.kernels.__all__, *tightbound.outputs.__all__]
+    assert set(stubs()) >= {".", "models", "families/stein"}
+    assert repeated(stubs(), listed) == []
+
+
+def test_a_planted_second_class_of_one_name_is_found():
+    """In one stub, in two, and in a namespace that has no stub."""
+    line = "from .mixture import Mixture as Mixture\n"
+    other = "from .law import Mixture as Mixture\n"
+    assert repeated({"models": line + other}) == ["Mixture"]
+    assert repeated({"models": line, "families/stein": other}) == ["Mixture"]
+    assert repeated({"models": line}, ["Mixture"]) == ["Mixture"]
+    assert repeated({"models": line, ".": "from . import models\n"}, ["Linear"]) == []
 
 
 def test_every_public_name_is_what_its_module_defines():
     """Whichever module is imported first: `tightbound.evaluate` is the function, not the module."""
     code = (
-        "import tightbound.train.setup\n"
-        "for name in tightbound.__all__:\n"
-        "    value = getattr(tightbound, name)\n"
-        "    assert value.__name__ == name and value.__module__.startswith('tightbound.'), name\n"
+        "import tightbound.models.mixture, tightbound.train.setup\n"
+        "from types import ModuleType\n"
+        "spaces = [tightbound]\n"
+        "for space in spaces:\n"
+        "    for name in space.__all__:\n"
+        "        value = getattr(space, name)\n"
+        "        if isinstance(value, ModuleType):\n"
+        "            home, own = value.__name__.rsplit('.', 1)\n"
+        "            spaces += [value] if space is tightbound else []\n"
+        "        else:\n"
+        "            home, own = value.__module__, value.__name__\n"
+        "        assert own == name and (home + '.').startswith('tightbound.'), name\n"
+        "assert len(spaces) > 10\n"
     )
     assert run([sys.executable, "-c", code]).stderr == ""
 
 
 def test_names_marked_in_the_docs_need_no_extra():
     page = (ROOT / "docs" / "library.md").read_text()
-    marked = re.findall(r"^\| `(\w+)` ○", page, flags=re.MULTILINE)
-    wanted = "\n".join(f"tightbound.{name}" for name in marked)
+    marked = documented_names(page, mark=" ○")
+    wanted = "\n".join(
+        f"{place.replace(TOP, 'tightbound', 1)}.{name}"
+        for place, names in marked.items()
+        for name in names
+    )
+    assert "tightbound.estimators.ess_fraction" in wanted
     assert imported_by(f"import tightbound\n{wanted}", NEEDS_AN_EXTRA) == []
     assert imported_by("import tightbound; tightbound.weigh", ("jax",)) == ["jax"]

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
-from tightbound.data.batch import images
+from tightbound.data.batch import rows
 from tightbound.data.noising import Dequantise
 from tightbound.errors import UserError
 from tightbound.evaluation import evaluate
@@ -17,7 +17,7 @@ from tightbound.terms import Kind
 
 KEY = jax.random.key(3)
 NOISE = Dequantise(levels=16)
-SPLIT = images("test", np.random.default_rng(0).integers(0, 17, (11, 3)), law="dequantised")
+SPLIT = rows("test", np.random.default_rng(0).integers(0, 17, (11, 3)), law="dequantised")
 
 
 @pytest.fixture(scope="module")

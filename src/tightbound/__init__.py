@@ -1,7 +1,7 @@
 """Trains latent-variable models and tells you why the bound isn't going up.
 
-The public names stand in `__init__.pyi`; each is imported when it is first used, so that
-importing the package costs nothing. `docs/library.md` has a line on every one.
+The public names stand in `__init__.pyi`, here and in the namespaces; each is imported when it is
+first used, so that importing the package costs nothing. `docs/library.md` has a line on every one.
 """
 
 import lazy_loader

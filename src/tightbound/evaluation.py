@@ -90,7 +90,7 @@ def evaluate(
     if not isinstance(split, Split):
         raise UserError(
             f"`evaluate` was given {type(split).__name__} for a split; a `tb.Split` was meant, as "
-            "setup.data['test'] or tb.images('test', array)."
+            "setup.data['test'] or tb.rows('test', array)."
         )
     if num_samples < 1:
         raise UserError(

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
 
-from tightbound.data.batch import chunks, images, rows_of, training_batches
+from tightbound.data.batch import chunks, rows, rows_of, training_batches
 from tightbound.data.sequences import sequence_split
 from tightbound.data.strokes import Strokes
 from tightbound.errors import UserError
@@ -96,6 +96,6 @@ def test_lengths_out_of_order_are_refused(split, lengths):
 
 
 def test_a_split_without_a_time_axis_cannot_be_cut():
-    pictures = images("train", np.zeros((4, 10)))
+    pictures = rows("train", np.zeros((4, 10)))
     with pytest.raises(UserError, match=r"not every array in it begins with the axes \(4, 1\)"):
         replace(pictures, lengths=(5,))

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tightbound.data.batch import chunks, images
+from tightbound.data.batch import chunks, rows
 from tightbound.data.catalogue import DataError
 from tightbound.data.labelled import labelled
 from tightbound.data.noising import AsFloat, Binarise, Dequantise, Rescale, validate_images
@@ -21,7 +21,7 @@ KEY = jax.random.key(20)
 def split():
     """Forty images of six pixels: black, four grey values and full ink, the same in every row."""
     grey = np.tile(np.array([0, 3, 64, 128, 250, 255], np.uint8), (40, 1))
-    return images("train", grey, law="dynamic binarisation", labels=np.arange(40) % 4)
+    return rows("train", grey, law="dynamic binarisation", labels=np.arange(40) % 4)
 
 
 def _mean_z(draws, probability):

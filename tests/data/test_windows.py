@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
-from tightbound.data.batch import epoch_rows, images
+from tightbound.data.batch import epoch_rows, rows
 from tightbound.data.sequences import sequence_split
 from tightbound.data.windows import epochs_of_windows, window_of, windowed_batches
 from tightbound.errors import UserError
@@ -102,6 +102,6 @@ def test_epochs_count_windows(split):
 
 def test_rows_without_steps_have_no_windows():
     """The sentence."""
-    split = images("train", np.zeros((4, 3)))
+    split = rows("train", np.zeros((4, 3)))
     with pytest.raises(UserError, match="rows of the train split are no sequences: they have no"):
         window_of(split, np.arange(2), 0, 1)

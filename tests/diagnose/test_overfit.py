@@ -7,7 +7,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from tightbound.data.batch import images
+from tightbound.data.batch import rows
 from tightbound.diagnose.finding import Verdict
 from tightbound.diagnose.overfit import Fitted, one_batch_is_fitted, overfit
 from tightbound.models.vae import VAE, GaussianProposal
@@ -50,7 +50,7 @@ def thirty_pixels(objective):
         name="thirty pixels",
         model=VAE(30, 2, BernoulliOutput(), hidden_size=16, key=model_key),
         proposal=GaussianProposal(30, 2, hidden_size=16, key=proposal_key),
-        data={"train": images("train", bits), "valid": images("valid", bits)},
+        data={"train": rows("train", bits), "valid": rows("valid", bits)},
         objective=objective,
         optimiser=optax.adam(1e-2),
         run=RunSettings(batch_size=8),

@@ -12,7 +12,6 @@ import pytest
 from numpy.testing import assert_allclose
 
 from tightbound.commands.why import print_explanation
-from tightbound.data.batch import images
 from tightbound.diagnose import why as why_module
 from tightbound.diagnose.why import why
 from tightbound.inference.weigh import weigh
@@ -32,7 +31,7 @@ def split(name, size):
     rng = np.random.default_rng(size)
     labels = rng.integers(0, 3, size)
     shares = np.array([0.2, 0.5, 0.8])[labels]
-    return images(name, (rng.uniform(size=(size, 6)) < shares[:, None]) * 1.0, labels=labels)
+    return rows(name, (rng.uniform(size=(size, 6)) < shares[:, None]) * 1.0, labels=labels)
 
 
 @pytest.fixture(scope="module")

@@ -14,6 +14,8 @@ import nbformat
 import pytest
 from nbclient import NotebookClient
 
+import tightbound
+
 ROOT = Path(__file__).parent.parent.parent
 EXAMPLES = ROOT / "examples"
 
@@ -78,9 +80,22 @@ def test_eight_components_cover_a_ring_that_one_guide_does_not():
     assert 0 < eight < 1 / 3
 
 
-def test_the_readme_shows_the_quickstart_to_the_letter():
+def readme_blocks() -> list[str]:
+    """The README's Python: the quickstart, and how a run is opened."""
     readme = (ROOT / "README.md").read_text()
-    (shown,) = re.findall(r"```python\n(.*?)```", readme, flags=re.DOTALL)
+    return re.findall(r"```python\n(.*?)```", readme, flags=re.DOTALL)
+
+
+def test_the_readme_opens_a_run_in_two_lines(trained):
+    """Oracle: the settings that the run was trained with."""
+    _, shown = readme_blocks()
+    names = {"tb": tightbound}
+    exec(shown.replace("runs/mnist", str(trained)), names)
+    assert names["model"].latent_size == 2
+
+
+def test_the_readme_shows_the_quickstart_to_the_letter():
+    shown, _ = readme_blocks()
     source = (EXAMPLES / "quickstart.py").read_text()
     docstring = ast.get_docstring(ast.parse(source), clean=False)
     assert shown.strip() == source.replace(f'"""{docstring}"""', "").strip()

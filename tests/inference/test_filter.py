@@ -15,7 +15,7 @@ from tightbound.data.batch import Batch
 from tightbound.estimators.bounds import filtering_log_marginal
 from tightbound.families.edits.exact import all_sequences
 from tightbound.inference import filter as filter_module
-from tightbound.inference.filter import filter
+from tightbound.inference.filter import particle_filter
 from tightbound.inference.resampling import SCHEMES
 from tightbound.models.hmm import CategoricalEmission, HiddenMarkovModel
 from tightbound.models.lgssm import LGSSMOptimal, LinearGaussianSSM
@@ -170,7 +170,7 @@ def every_outcome(threshold):
 
     @jax.jit
     def run(ancestors):
-        terms = filter(
+        terms = particle_filter(
             Scripted(),
             make_batch(x),
             num_particles=3,
@@ -238,7 +238,7 @@ def run_many(resampling, threshold):
 
     @jax.jit
     def run(batch):
-        terms = filter(
+        terms = particle_filter(
             Drawn(),
             batch,
             num_particles=4,
@@ -312,7 +312,7 @@ def test_exact_families_are_recovered_in_the_mean(family, request):
 
     @jax.jit
     def run(batch):
-        terms = filter(sequential, batch, num_particles=8, key=jax.random.key(1))
+        terms = particle_filter(sequential, batch, num_particles=8, key=jax.random.key(1))
         return filtering_log_marginal(terms), jax.vmap(model.log_marginal)(
             jax.tree.map(lambda leaf: leaf[:2], batch.x)
         )
@@ -333,7 +333,7 @@ def test_one_particle_gives_the_elbo_whatever_the_rule(hmm):
 
         @jax.jit
         def run(threshold=threshold):
-            terms = filter(
+            terms = particle_filter(
                 sequential, batch, num_particles=1, key=jax.random.key(2), threshold=threshold
             )
             return filtering_log_marginal(terms), terms
@@ -378,7 +378,7 @@ def test_the_carried_state_is_what_a_particles_own_history_gives():
         return jax.random.randint(key, weights.shape, 0, len(weights))
 
     terms = jax.jit(
-        lambda: filter(
+        lambda: particle_filter(
             WithHistory(),
             batch,
             num_particles=num_particles,
@@ -414,7 +414,7 @@ def test_the_carried_state_is_what_a_particles_own_history_gives():
 
 @partial(eqx.filter_jit)
 def bound_of(sequential, batch, key, **rule):
-    terms = filter(sequential, batch, num_particles=6, key=key, threshold=0.8, **rule)
+    terms = particle_filter(sequential, batch, num_particles=6, key=key, threshold=0.8, **rule)
     return filtering_log_marginal(terms), terms
 
 
@@ -505,7 +505,7 @@ def test_an_impossible_step_makes_the_bound_minus_infinity(hmm):
     impossible = eqx.tree_at(lambda s: s.model.emission.logits, sequential, logits)
     mask = jnp.ones((1, 6), bool)
     for threshold in (0.0, 0.5):
-        run = eqx.filter_jit(partial(filter, num_particles=4, threshold=threshold))
+        run = eqx.filter_jit(partial(particle_filter, num_particles=4, threshold=threshold))
         terms = run(impossible, make_batch(Sequence(values[None], mask)), key=jax.random.key(0))
         assert filtering_log_marginal(terms)[0] == -jnp.inf
         assert terms.ess[1, 0] == 0
@@ -523,7 +523,7 @@ def test_many_calls_are_one_trace(unequal):
     @eqx.filter_jit
     @eqx.debug.assert_max_traces(max_traces=1)
     def run(batch, key):
-        return filter(sequential, batch, num_particles=3, key=key).log_increments
+        return particle_filter(sequential, batch, num_particles=3, key=key).log_increments
 
     for index in range(3):
         other = eqx.tree_at(lambda b: b.rows, batch, batch.rows + index)
@@ -545,4 +545,4 @@ def test_many_calls_are_one_trace(unequal):
 def test_calls_that_cannot_be_meant_are_refused(unequal, change, sentence):
     sequential, batch, key, *_ = unequal
     with pytest.raises(ValueError, match=sentence):
-        filter(sequential, batch, **{"num_particles": 2, "key": key} | change)
+        particle_filter(sequential, batch, **{"num_particles": 2, "key": key} | change)

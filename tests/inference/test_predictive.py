@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 
-from tightbound.data.batch import Batch, images
+from tightbound.data.batch import Batch, rows
 from tightbound.data.point_splits import point_splits
 from tightbound.data.points import Points
 from tightbound.families.stein.model_regression import (
@@ -89,7 +89,7 @@ def test_replicates_of_an_observation_have_the_closed_form_of_probabilistic_pca(
     """x* ~ N(W m + b, W C W^T + s^2 I), with p(z | x) = N(m, C). Planted: draws of the mean alone."""
     model = ProbabilisticPCA(3, 1, key=jax.random.key(2))
     x = jnp.array([[0.5, -1.0, 2.0]])
-    batch = images("test", np.asarray(x)).take(np.arange(1))
+    batch = rows("test", np.asarray(x)).take(np.arange(1))
     draw = jax.jit(
         lambda key: predictive_draws(model, ExactPosterior(model), batch, num_samples=NUM, key=key)
     )
@@ -141,7 +141,7 @@ def test_draws_of_the_same_component_and_of_others_differ(regression, data_set):
 def test_a_sequences_draws_come_from_its_row_and_not_from_its_neighbours():
     """Identity, to rounding. Planted: rows told by their place in the batch."""
     model = ProbabilisticPCA(3, 2, key=jax.random.key(7))
-    split = images("test", np.random.default_rng(1).normal(size=(4, 3)))
+    split = rows("test", np.random.default_rng(1).normal(size=(4, 3)))
 
     def draws(batch):
         return posterior_draws(
@@ -185,7 +185,7 @@ class _Fixed:
 
 
 def test_rows_that_are_no_single_data_set_are_refused(regression):
-    batch = images("test", np.zeros((2, 3))).take(np.arange(2))
+    batch = rows("test", np.zeros((2, 3))).take(np.arange(2))
     with pytest.raises(ValueError, match="one data set, but the batch holds 2 sequences"):
         predicted(
             regression, ExactPosterior(regression), batch, jnp.asarray(NEW),

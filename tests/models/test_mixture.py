@@ -13,7 +13,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from scipy.special import logsumexp, softmax
 from scipy.stats import norm
 
-from tightbound.data.batch import Batch, images
+from tightbound.data.batch import Batch, rows
 from tightbound.evaluation import evaluate
 from tightbound.inference.weigh import weigh
 from tightbound.models.deep_vae import DeepProposal, DeepVAE
@@ -141,7 +141,7 @@ def test_a_mixture_of_copies_is_evaluated_as_the_one_that_was_copied(family):
             deep,
         ),
     }[family]
-    split = images("test", np.array([[0.0, 1.0, 1.0], [1.0, 0.0, 1.0]]))
+    split = rows("test", np.array([[0.0, 1.0, 1.0], [1.0, 0.0, 1.0]]))
     single = make(jax.random.key(6))
 
     def log_weights(proposal):

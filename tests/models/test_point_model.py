@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
-from tightbound.data.batch import images
+from tightbound.data.batch import rows
 from tightbound.data.points import Points, PointSet
 from tightbound.families.stein.model_network import BayesianNetwork
 from tightbound.families.stein.model_regression import (
@@ -68,9 +68,9 @@ def test_a_minibatch_has_the_log_likelihood_of_all_points_on_average(name):
     """Enumeration of all 10 minibatches of 2 of the 5 points, as a pooled split cuts them. Planted:
     weights of 1, which give 2 / 5 of it."""
     model, (theta, x) = MODELS[name], drawn(name)
-    split = replace(images("train", jax.tree.map(np.asarray, x.points)), pooled=True)
-    rows = [np.array(pair) for pair in itertools.combinations(range(5), 2)]
-    batches = jax.tree.map(lambda *leaves: np.stack(leaves), *[split.take(r).x for r in rows])
+    split = replace(rows("train", jax.tree.map(np.asarray, x.points)), pooled=True)
+    pairs = [np.array(pair) for pair in itertools.combinations(range(5), 2)]
+    batches = jax.tree.map(lambda *leaves: np.stack(leaves), *[split.take(r).x for r in pairs])
     total = jax.jit(jax.vmap(lambda x: model.score(x, theta)["y"].sum()))
     sets = jax.tree.map(lambda leaf: leaf[:, 0], batches)  # each batch is one sequence
     full = model.score(x, theta)["y"].sum()

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
-from tightbound.data.batch import images
+from tightbound.data.batch import rows
 from tightbound.inference.weigh import weigh
 from tightbound.models.deep_vae import DeepProposal
 from tightbound.models.vae import VAE, GaussianProposal
@@ -48,7 +48,7 @@ def test_noiseless_draws_are_the_mean_whatever_the_key_and_scored_by_the_proposa
 def test_a_noiseless_proposal_can_be_held_constant_under_differentiation(model, path, is_held):
     """Law of `path`: "stop_proposal" leaves the second half of the network, which only log q reads,
     without a gradient; "full" gives each log-scale exactly -1, as d log q(mean) / d log s."""
-    batch = images("train", X[None]).take(np.array([0]))
+    batch = rows("train", X[None]).take(np.array([0]))
 
     @eqx.filter_jit
     def log_q(proposal):

@@ -15,7 +15,6 @@ from jax.scipy.stats import norm
 from jaxtyping import Array, Float
 
 import tightbound as tb
-from tightbound.train.settings import RunSettings
 
 
 class Shifted(tb.AbstractModel):
@@ -55,8 +54,8 @@ class TinyRecipe:
     summary: str = "one number, one latent"
     start: Start = field(default_factory=Start)
     learning_rate: float = 0.05
-    run: RunSettings = field(
-        default_factory=lambda: RunSettings(
+    run: tb.RunSettings = field(
+        default_factory=lambda: tb.RunSettings(
             steps=20, batch_size=16, evaluate_every=10, checkpoint_every=10, evaluate_samples=1
         )
     )
@@ -71,7 +70,7 @@ class TinyRecipe:
             name=self.name,
             model=Shifted(jnp.asarray(self.start.bias + sum(self.start.lags), float)),
             proposal=Linear(weights),
-            data={name: tb.images(name, x[rows]) for name, rows in parts.items()},
+            data={name: tb.rows(name, x[rows]) for name, rows in parts.items()},
             objective=tb.Objective("elbo"),
             optimiser=optax.sgd(self.learning_rate),
             run=self.run,

@@ -21,12 +21,12 @@ class Plain:
 
 
 def pair():
-    model = tb.VAE(6, 2, tb.BernoulliOutput(), hidden_size=4, key=KEY)
+    model = tb.VAE(6, 2, tb.outputs.BernoulliOutput(), hidden_size=4, key=KEY)
     return model, tb.GaussianProposal(6, 2, hidden_size=4, key=KEY)
 
 
 def split(width: int = 6, name: str = "train") -> tb.Split:
-    return tb.images(name, np.zeros((8, width), np.float32))
+    return tb.rows(name, np.zeros((8, width), np.float32))
 
 
 def setup(**changes):

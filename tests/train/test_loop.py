@@ -11,7 +11,7 @@ import optax
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
-from tightbound.data.batch import images, training_batches
+from tightbound.data.batch import rows, training_batches
 from tightbound.data.noising import Binarise
 from tightbound.models.vae import VAE, GaussianProposal
 from tightbound.nn.outputs import BernoulliOutput
@@ -34,7 +34,7 @@ def vae():
     model = VAE(6, 2, BernoulliOutput(), hidden_size=3, key=model_key)
     proposal = GaussianProposal(6, 2, hidden_size=3, key=proposal_key)
     grey = np.random.default_rng(0).integers(0, LEVELS + 1, (9, 6))
-    return model, proposal, images("train", grey).take(np.array([7, 2, 5, 0]))
+    return model, proposal, rows("train", grey).take(np.array([7, 2, 5, 0]))
 
 
 def elbo_by_hand(parameters, static, batch, key):

@@ -8,7 +8,7 @@ import pytest
 from jax.flatten_util import ravel_pytree
 from numpy.testing import assert_allclose
 
-from tightbound.data.batch import images
+from tightbound.data.batch import rows
 from tightbound.estimators.bounds import iwae_bound, renyi_bound
 from tightbound.models.vae import VAE, GaussianProposal
 from tightbound.nn.outputs import BernoulliOutput
@@ -38,7 +38,7 @@ def pair_and_batch():
     model = VAE(6, 2, BernoulliOutput(), hidden_size=3, key=model_key)
     proposal = GaussianProposal(6, 2, hidden_size=3, key=proposal_key)
     bits = np.random.default_rng(0).integers(0, 2, (4, 6)).astype(float)
-    return model, proposal, images("train", bits).take(np.arange(4))
+    return model, proposal, rows("train", bits).take(np.arange(4))
 
 
 @pytest.fixture(scope="module")

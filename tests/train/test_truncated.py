@@ -158,7 +158,7 @@ def test_a_window_as_long_as_the_sequences_is_ordinary_training(name):
 
 
 def drawn_noise(key, row):
-    """The standard normal draws of steps 0 to 5 of a row, from the keys that `filter` documents."""
+    """The standard normal draws of steps 0 to 5 of a row, from the keys that `particle_filter` documents."""
     steps_key = jax.random.split(jax.random.fold_in(key, row))[1]
 
     def at(clock):

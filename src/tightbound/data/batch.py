@@ -97,7 +97,7 @@ def _pooled(split: Split, rows: np.ndarray) -> Batch:
     )
 
 
-def images(name: str, x: Any, *, law: str = "", labels: np.ndarray | None = None) -> Split:
+def rows(name: str, x: Any, *, law: str = "", labels: np.ndarray | None = None) -> Split:
     """A split whose rows have no time axis: each is a sequence of one."""
     num_rows = len(jax.tree.leaves(x)[0])
     return Split(

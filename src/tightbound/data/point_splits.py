@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 from jaxtyping import Float
 
-from tightbound.data.batch import Split, images
+from tightbound.data.batch import Split, rows
 from tightbound.data.points import Points
 
 
@@ -35,7 +35,7 @@ def point_splits(
     groups = groups or {}
     return {
         name: replace(
-            images(name, points, law=law, labels=groups.get(name)),
+            rows(name, points, law=law, labels=groups.get(name)),
             pooled=True,
             given="" if name == "train" else "train",
             group_names=group_names if name in groups else (),

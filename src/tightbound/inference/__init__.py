@@ -1,0 +1,5 @@
+"""A model, a proposal and a batch become scored sites. The public names stand in `__init__.pyi`."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

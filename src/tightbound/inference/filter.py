@@ -16,7 +16,7 @@ from tightbound.models.sequential import AbstractPopulation, AbstractSequential,
 from tightbound.terms import Kind, Site, StepTerms
 
 
-def filter(
+def particle_filter(
     model: AbstractSequential | AbstractPopulation,
     batch: Batch,
     *,
@@ -72,7 +72,7 @@ def filter_particles(
     first_clock: Int[Array, ""] | int = 0,
     skip_padding: bool = True,
 ) -> tuple[StepTerms, Population]:
-    """`filter`, and the particles it ends with.
+    """`particle_filter`, and the particles it ends with.
 
     What `read` makes of the state of one particle is kept after every step, as the history of the
     particles that were there then: `inference.smoothing` follows the lines of descent through it.

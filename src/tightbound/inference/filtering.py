@@ -8,7 +8,7 @@ SchemeName = Literal["systematic", "stratified", "residual", "multinomial"]
 
 @dataclass(frozen=True)
 class Filtering:
-    """How a population of particles is resampled; `inference.filter` says what each means."""
+    """How a population of particles is resampled; `particle_filter` says what each means."""
 
     num_particles: int = 16
     threshold: float | int = 0.5
@@ -20,7 +20,7 @@ class Filtering:
 
     @property
     def arguments(self) -> dict[str, Any]:
-        """The same as keyword arguments of `inference.filter`."""
+        """The same as keyword arguments of `particle_filter`."""
         return asdict(self)
 
     def __post_init__(self):

@@ -12,6 +12,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
+__all__ = ["RBF", "AbstractKernel", "InverseMultiquadric", "KernelMixture", "Linear", "PerSite"]
+
 
 class Pairs(NamedTuple):
     """A kernel at every pair of particles: its values, and what its gradients sum to.

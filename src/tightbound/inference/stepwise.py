@@ -22,7 +22,7 @@ def filter_pair(
     key: PRNGKeyArray,
     path: str = "full",
 ) -> StepTerms:
-    """The filter of a model and its proposal: `inference.filter` of `Guided(model, proposal)`, to be
+    """The filter of a model and its proposal: `particle_filter` of `Guided(model, proposal)`, to be
     differentiated."""
     terms, _ = filter_particles(
         Guided(model, proposal, path),

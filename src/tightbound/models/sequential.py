@@ -16,7 +16,7 @@ StepScores = dict[str, tuple[Any, Any]]
 
 
 class AbstractSequential(eqx.Module):
-    """A family with its proposal, one particle at a time; `inference.filter` adds particles and batch.
+    """A family with its proposal, one particle at a time; `particle_filter` adds particles and batch.
 
     The state is an opaque pytree of arrays: everything that later steps read (the last choice, a
     recurrent state, a cache). When a particle is copied, all of it is copied.
@@ -81,7 +81,7 @@ class AbstractFiltered(AbstractModel):
     """
 
     num_particles: eqx.AbstractVar[int]
-    threshold: eqx.AbstractVar[float]  # of resampling, as `filter` takes it
+    threshold: eqx.AbstractVar[float]  # of resampling, as `particle_filter` takes it
     every: eqx.AbstractVar[int]
 
     @abstractmethod

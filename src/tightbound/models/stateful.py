@@ -235,7 +235,7 @@ class FromPrior(AbstractStepwise):
 
 
 class Guide(eqx.Module):
-    """What a guided particle is given at every step; a batch of them is what `filter` scans."""
+    """What a guided particle is given at every step; a batch of them is what `particle_filter` scans."""
 
     values: PyTree[Array]
     readings: PyTree[Array]

@@ -76,7 +76,7 @@ def require_split(split: Any, name: str) -> None:
     if isinstance(split, Split):
         return
     raise UserError(
-        f"The split {name!r} is {_named(split)}; a `tb.Split` was meant: tb.images({name!r}, array) makes "
+        f"The split {name!r} is {_named(split)}; a `tb.Split` was meant: tb.rows({name!r}, array) makes "
         "one of a table with a row for every datum, tb.sequence_split of sequences."
     )
 

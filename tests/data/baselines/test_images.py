@@ -10,7 +10,7 @@ from numpy.testing import assert_allclose
 from scipy import stats
 
 from tightbound.data.baselines.images import image_baselines
-from tightbound.data.batch import images
+from tightbound.data.batch import rows
 from tightbound.data.formats.idx import load_mnist
 from tightbound.data.labelled import labelled
 from tightbound.data.sets.static_mnist import load_static_mnist
@@ -30,7 +30,7 @@ def splits():
     test = random.integers(0, LEVELS + 1, (7, 3)).astype(np.uint8)
     law = "dynamic binarisation"
     labels = np.zeros(50, np.uint8), np.zeros(7, np.uint8)
-    return images("train", train, law=law, labels=labels[0]), images(
+    return rows("train", train, law=law, labels=labels[0]), rows(
         "test", test, law=law, labels=labels[1]
     )
 
@@ -76,7 +76,7 @@ def test_on_bits_the_expectation_is_the_log_probability_itself():
     train, test = random.integers(0, 2, (20, 5), np.uint8), random.integers(0, 2, (6, 5), np.uint8)
     frequency = (1 + train.sum(0)) / 22
     splits = [
-        images(name, x, law="static binarisation") for name, x in (("train", train), ("test", test))
+        rows(name, x, law="static binarisation") for name, x in (("train", train), ("test", test))
     ]
     found = image_baselines(*splits, "bernoulli", 1)["independent-pixel"]
     assert_allclose(found.value, stats.bernoulli.logpmf(test, frequency).sum(1).mean(), rtol=1e-12)
@@ -97,7 +97,7 @@ def test_independent_gaussians_are_scipys_normal_with_smoothed_moments(splits):
 def test_dequantised_levels_are_scored_in_expectation_over_their_noise(splits):
     """Oracle: Gauss-Legendre quadrature over u (exact: the integrand is quadratic), moments of the
     dequantised variable by the law of total variance."""
-    train, test = (images(split.name, split.x, law="dequantised grey levels") for split in splits)
+    train, test = (rows(split.name, split.x, law="dequantised grey levels") for split in splits)
     node, weight = np.polynomial.legendre.leggauss(4)
     node, weight = (node + 1) / 2, weight / 2
     smoothed = (_smoothed(train.x) * LEVELS + 0.5) / (LEVELS + 1)
@@ -121,7 +121,7 @@ def test_labels_and_the_number_of_rows_at_a_time_change_nothing(splits, likeliho
 
 def test_one_image_has_no_error_over_sequences(splits):
     train, test = splits
-    one = images("test", test.x[:1], law=test.law)
+    one = rows("test", test.x[:1], law=test.law)
     found = image_baselines(train, one, "bernoulli", LEVELS)["independent-pixel"]
     assert found.standard_error is None
     assert found.bound == "exact"

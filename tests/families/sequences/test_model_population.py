@@ -13,7 +13,7 @@ from tightbound.data.batch import Batch
 from tightbound.data.sequences import Sequence
 from tightbound.estimators.bounds import filtering_log_marginal
 from tightbound.families.sequences.model_population import ThetaLogistic, ThetaLogisticOptimal
-from tightbound.inference.filter import filter
+from tightbound.inference.filter import particle_filter
 from tightbound.inference.weigh import weigh
 from tightbound.models.lgssm import LGSSMSmoothing, LinearGaussianSSM
 from tightbound.models.stateful import AbstractStepwise, FromPrior, Guided
@@ -97,7 +97,9 @@ def test_evidence_of_the_filter_averages_to_the_kalman_filters_marginal(exponent
     def log_marginals(model, keys):
         def one(proposal, key):
             return filtering_log_marginal(
-                filter(Guided(model, proposal), BATCH, num_particles=4, key=key, threshold=1)
+                particle_filter(
+                    Guided(model, proposal), BATCH, num_particles=4, key=key, threshold=1
+                )
             )
 
         return [
@@ -174,7 +176,7 @@ def test_padding_leaves_values_and_gradients_alone():
     @eqx.filter_value_and_grad
     def total(model, batch):
         particle = Guided(model, ThetaLogisticOptimal())
-        terms = filter(particle, batch, num_particles=3, key=jax.random.key(3))
+        terms = particle_filter(particle, batch, num_particles=3, key=jax.random.key(3))
         return filtering_log_marginal(terms).sum()
 
     first, second = total(model, BATCH), total(model, other)

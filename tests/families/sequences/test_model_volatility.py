@@ -19,7 +19,7 @@ from tightbound.families.sequences.model_volatility import (
     StochasticVolatility,
     correlation_factor,
 )
-from tightbound.inference.filter import filter
+from tightbound.inference.filter import particle_filter
 from tightbound.models.stateful import FromPrior, Guided
 
 PROPOSALS = [FromPrior(), LinearisedProposal()]
@@ -153,7 +153,9 @@ def relative_evidence(model, proposal, batch, log_p, num_keys, num_particles=8):
     def log_marginals(model, keys):
         def one(key):
             particle = Guided(model, proposal)
-            terms = filter(particle, batch, num_particles=num_particles, key=key, threshold=1)
+            terms = particle_filter(
+                particle, batch, num_particles=num_particles, key=key, threshold=1
+            )
             return filtering_log_marginal(terms)
 
         return jax.lax.map(one, keys, batch_size=500)
@@ -217,7 +219,7 @@ def test_evidence_agrees_with_the_library_particles():
         def log_marginals(model, keys):
             return jax.lax.map(
                 lambda key: filtering_log_marginal(
-                    filter(Guided(model, FromPrior()), batch, num_particles=500, key=key)
+                    particle_filter(Guided(model, FromPrior()), batch, num_particles=500, key=key)
                 )[0],
                 keys,
             )

@@ -11,7 +11,7 @@ from numpy.testing import assert_allclose
 from numpyro.distributions import MultivariateNormal
 from scipy.stats import bernoulli, gamma, multivariate_normal, norm, t
 
-from tightbound.data.batch import images
+from tightbound.data.batch import rows
 from tightbound.data.points import Points, PointSet
 from tightbound.families.edits.exact import quadrature_log_marginal
 from tightbound.families.stein.model_regression import (
@@ -112,7 +112,7 @@ def test_log_marginal_is_the_integral_over_one_latent():
 @pytest.fixture(scope="module")
 def batch():
     """The points as a pooled split gives them: one sequence."""
-    split = replace(images("train", Points(INPUTS, TARGET)), pooled=True)
+    split = replace(rows("train", Points(INPUTS, TARGET)), pooled=True)
     return split.take(np.arange(6))
 
 

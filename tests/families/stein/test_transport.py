@@ -14,7 +14,7 @@ import optax
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
-from tightbound.data.batch import images, training_batches
+from tightbound.data.batch import rows, training_batches
 from tightbound.data.no_data import target_splits
 from tightbound.data.toys.points import linear_points
 from tightbound.evaluation import evaluate
@@ -56,7 +56,7 @@ def test_one_component_is_a_single_guide():
     """Identity: the same draws, the same updates of proposal and model, five times over, to rounding.
     Planted: a guide that follows its density too (the path "full")."""
     model = ProbabilisticPCA(3, 2, key=KEY)
-    split = images("train", np.random.default_rng(0).normal(size=(8, 3)))
+    split = rows("train", np.random.default_rng(0).normal(size=(8, 3)))
 
     def make(key):
         return MeanField(model.sample_prior, key=key)

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import UInt8
 
-from tightbound.data.batch import Split, images
+from tightbound.data.batch import Split, rows
 from tightbound.data.catalogue import DataError, find
 
 MNIST_LEVELS = 255  # the largest grey value
@@ -56,9 +56,9 @@ def load_mnist(
     grey, labels = train
     cut = _cut(path, len(grey), num_valid)
     return {
-        "train": images("train", grey[:cut], law=law, labels=_rows(labels, slice(None, cut))),
-        "valid": images("valid", grey[cut:], law=law, labels=_rows(labels, slice(cut, None))),
-        "test": images("test", test[0], law=law, labels=test[1]),
+        "train": rows("train", grey[:cut], law=law, labels=_rows(labels, slice(None, cut))),
+        "valid": rows("valid", grey[cut:], law=law, labels=_rows(labels, slice(cut, None))),
+        "test": rows("test", test[0], law=law, labels=test[1]),
     }
 
 

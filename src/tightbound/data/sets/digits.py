@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Int
 
-from tightbound.data.batch import Split, images
+from tightbound.data.batch import Split, rows
 from tightbound.data.catalogue import DataError
 
 DIGITS_LEVELS = 16  # the largest grey value
@@ -39,14 +39,14 @@ def load_digits(
             "for testing and some for training. Give more rows, or hold out fewer (at least 1)."
         )
     order = fixed_order(len(grey))
-    rows = {
+    parts = {
         "train": order[:num_train],
         "valid": order[num_train : num_train + num_valid],
         "test": order[num_train + num_valid :],
     }
     return {
-        name: images(name, grey[chosen], law=law, labels=labels[chosen])
-        for name, chosen in rows.items()
+        name: rows(name, grey[chosen], law=law, labels=labels[chosen])
+        for name, chosen in parts.items()
     }
 
 

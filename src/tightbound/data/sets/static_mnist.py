@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tightbound.data.batch import Split, images
+from tightbound.data.batch import Split, rows
 from tightbound.data.catalogue import DataError, find
 from tightbound.data.formats.npz import read_arrays
 
@@ -33,7 +33,7 @@ def load_static_mnist(path: str | os.PathLike[str] | None = None) -> dict[str, S
         (file,) = find("mnist-static", path)
     packed = _read_packed(file)
     return {
-        name: images(name, np.unpackbits(packed[name], axis=1), law="static binarisation")
+        name: rows(name, np.unpackbits(packed[name], axis=1), law="static binarisation")
         for name in _SPLITS
     }
 

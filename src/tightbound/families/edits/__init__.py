@@ -1,5 +1,7 @@
 """Texts written by edits: insert, copy, substitute, end; the edits themselves are latent."""
 
+import lazy_loader
+
 from tightbound.families.family import Family
 
 FAMILY = Family(
@@ -13,3 +15,5 @@ FAMILY = Family(
     samples="samples:EditSamples",
     note="samples:note_trajectory",
 )
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -1,5 +1,7 @@
 """Images: variational auto-encoders with one or two stochastic layers, also given a label."""
 
+import lazy_loader
+
 from tightbound.families.family import Family
 
 FAMILY = Family(
@@ -11,3 +13,5 @@ FAMILY = Family(
     samples="samples:ImageSamples",
     figures="figures:figures",
 )
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -1,5 +1,7 @@
 """Language models: a context, a latent structure that is summed out, an emission."""
 
+import lazy_loader
+
 from tightbound.families.family import Family
 
 FAMILY = Family(
@@ -13,3 +15,5 @@ FAMILY = Family(
     recipes="recipe:RECIPES",
     samples="samples:LanguageSamples",
 )
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

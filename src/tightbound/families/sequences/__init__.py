@@ -1,5 +1,7 @@
 """Sequences with latent states: pen strokes, music, images read by rows, and series."""
 
+import lazy_loader
+
 from tightbound.families.family import Family
 
 FAMILY = Family(
@@ -13,3 +15,5 @@ FAMILY = Family(
     samples="samples:SequenceSamples",
     figures="figures:stroke_figures",
 )
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

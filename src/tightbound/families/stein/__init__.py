@@ -1,5 +1,7 @@
 """Stein mixtures: proposals of several components that repel each other."""
 
+import lazy_loader
+
 from tightbound.families.family import Family
 
 FAMILY = Family(
@@ -11,3 +13,5 @@ FAMILY = Family(
     samples="samples:SteinSamples",
     figures="figures:figures",
 )
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -1,0 +1,3 @@
+from .filtering import FilteringObjective as FilteringObjective
+from .guard import guarded as guarded
+from .loop import TrainState as TrainState
