@@ -10,12 +10,13 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
+from fixtures.reports import write_report
 from tightbound.diagnose.finding import Cause
 from tightbound.errors import UserError
 from tightbound.estimators.estimate import Estimate
 from tightbound.report import html
 from tightbound.report.draw import charts
-from tightbound.report.html import flattened, write_report
+from tightbound.report.html import flattened
 from tightbound.report.panels import MOST_POINTS, thinned
 from tightbound.report.series import bound_range, bound_series
 from tightbound.report.tables import short_form

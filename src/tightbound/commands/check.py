@@ -3,9 +3,10 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from tightbound.commands.options import parse_with_recipe, print_json, use_compilation_cache
+from tightbound.commands.options import parse_with_recipe, print_json
 from tightbound.commands.working import working
 from tightbound.runs.build import build
+from tightbound.runs.compilation import use_compilation_cache
 
 
 @dataclass(frozen=True)

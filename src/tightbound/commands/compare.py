@@ -5,10 +5,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from tightbound.commands.options import RunReference, parse, print_json, show, use_compilation_cache
+from tightbound.commands.options import RunReference, parse, print_json, show
 from tightbound.errors import UserError
 from tightbound.estimators.estimate import number_text
 from tightbound.report.tables import Table, TableFormat
+from tightbound.runs.compilation import use_compilation_cache
 from tightbound.runs.evaluated import Evaluated, sequence_scores, with_shared_draws
 from tightbound.runs.opened import open_run, split_reference
 

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tightbound.commands.options import parse, use_compilation_cache
+from tightbound.commands.options import parse
 from tightbound.runs.build import build
+from tightbound.runs.compilation import use_compilation_cache
 
 if TYPE_CHECKING:
     from tightbound.diagnose.findings import Findings

@@ -54,7 +54,7 @@ def judge_folder(path: Path, *, laws: bool) -> "Findings":
     from tightbound.runs.opened import open_run
 
     if laws:
-        from tightbound.commands.options import use_compilation_cache
+        from tightbound.runs.compilation import use_compilation_cache
 
         use_compilation_cache()
     return open_run(path).judge(laws=laws)

@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tightbound.commands.options import parse, print_json, show, use_compilation_cache
+from tightbound.commands.options import parse, print_json, show
 from tightbound.errors import UserError
 from tightbound.families import FAMILIES
 from tightbound.report.tables import Table, TableFormat
 from tightbound.report.terminal import say
+from tightbound.runs.compilation import use_compilation_cache
 
 if TYPE_CHECKING:
     from tightbound.drill.drill import Row

@@ -2,9 +2,7 @@
 
 import dataclasses
 import json
-import os
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 import tyro
@@ -100,17 +98,6 @@ def _joined(
 def print_json(document: Mapping[str, Any]) -> None:
     """The one JSON document of a command, on stdout, versioned."""
     print(json.dumps({"schema": 1, **document}, indent=1))
-
-
-def use_compilation_cache() -> None:
-    """Keep compiled programs per user, unless the environment already says where."""
-    import jax
-    import platformdirs
-
-    if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
-        folder = Path(platformdirs.user_cache_dir("tightbound")) / "compiled"
-        jax.config.update("jax_compilation_cache_dir", str(folder))
-        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
 
 
 def show(table: Table, table_format: TableFormat) -> None:

@@ -44,7 +44,7 @@ def main(arguments: Sequence[str]) -> int:
             opened.folder.path / "bound.png",
             pooled=opened.stated().get("pooled", False),
         )
-        page = write_report(opened.folder)
+        page = write_report(opened.folder, opened.family)
     if options.json:
         print_json({"report": str(page)})
     else:

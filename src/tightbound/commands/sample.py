@@ -6,16 +6,12 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from tightbound.commands.options import (
-    RunReference,
-    parse_joined,
-    print_json,
-    use_compilation_cache,
-)
+from tightbound.commands.options import RunReference, parse_joined, print_json
 from tightbound.commands.working import working
 from tightbound.errors import UserError
 from tightbound.families import FAMILIES
 from tightbound.families.family import Family
+from tightbound.runs.compilation import use_compilation_cache
 from tightbound.runs.opened import open_run, split_reference
 
 

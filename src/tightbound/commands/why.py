@@ -7,18 +7,13 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
-from tightbound.commands.options import (
-    RunFolderName,
-    parse,
-    print_json,
-    show,
-    use_compilation_cache,
-)
+from tightbound.commands.options import RunFolderName, parse, print_json, show
 from tightbound.commands.working import working
 from tightbound.errors import UserError
 from tightbound.estimators.estimate import number_text
 from tightbound.report.tables import Table, TableFormat
 from tightbound.report.terminal import say
+from tightbound.runs.compilation import use_compilation_cache
 from tightbound.runs.evaluated import chosen_split
 from tightbound.runs.opened import OpenRun, open_run
 

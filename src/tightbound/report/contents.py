@@ -10,7 +10,6 @@ import numpy as np
 from tightbound.diagnose.finding import Finding
 from tightbound.errors import UserError
 from tightbound.estimators.estimate import Estimate
-from tightbound.families.edits.in_words import DrawnTrajectory
 from tightbound.report.series import PER_POINT, in_own_units
 from tightbound.train.folder import RunFolder
 
@@ -28,14 +27,22 @@ class RunContents:
     findings_step: int | None
     evidence: tuple[Path, ...]  # oldest first
     samples: tuple[Path, ...]  # pictures that are drawn from nothing else here
-    trajectories: tuple[DrawnTrajectory, ...]  # of the newest step that has some
-    by_step: dict[str, Any] | None
-    profile: dict[str, Any] | None  # of a few held-out sequences, the newest
-    language: dict[str, Any] | None  # losses and parts of a language model, the newest
-    texts: dict[str, Any] | None  # that it drew, the newest
-    prediction: dict[str, Any] | None  # of points that share their latents, the newest
-    target: dict[str, Any] | None  # a known density beside its proposal, the newest
     why: dict[str, Any] | None
+
+    def newest(self, name: str) -> Any:
+        """The newest document `samples/NAME-*.json`, which a family's samples have left; None without."""
+        path = self.newest_path(name)
+        return None if path is None else RunFolder(self.path).read_json(f"samples/{path.name}")
+
+    def newest_path(self, name: str) -> Path | None:
+        """Where that document is."""
+        found = sorted(RunFolder(self.path).samples.glob(f"{name}-*.json"))
+        return found[-1] if found else None
+
+    def document(self, name: str) -> Any:
+        """The document `samples/NAME.json`; None without."""
+        path = f"samples/{name}.json"
+        return RunFolder(self.path).read_json(path) if (self.path / path).exists() else None
 
 
 def read_contents(folder: RunFolder) -> RunContents:
@@ -44,10 +51,6 @@ def read_contents(folder: RunFolder) -> RunContents:
 
     def document(name: str) -> Any:
         return folder.read_json(name) if (folder.path / name).exists() else None
-
-    def newest(name: str) -> Any:
-        found = sorted(folder.samples.glob(f"{name}-*.json"))[-1:]
-        return next((document(f"samples/{path.name}") for path in found), None)
 
     recipe = folder.read_json("recipe.json")
     pooled = bool(recipe.get("stated", {}).get("pooled"))
@@ -69,35 +72,8 @@ def read_contents(folder: RunFolder) -> RunContents:
             for path in sorted(folder.samples.glob("*.png"))
             if not path.with_suffix(".json").exists()
         ),
-        trajectories=_trajectories(folder),
-        by_step=document("samples/by_step.json"),
-        profile=newest("profile"),
-        language=newest("language-step"),
-        texts=newest("texts-step"),
-        prediction=newest("prediction-step"),
-        target=newest("target-step"),
         why=document("why.json"),
     )
-
-
-def _trajectories(folder: RunFolder) -> tuple[DrawnTrajectory, ...]:
-    """The newest held-out text explained, and the newest texts drawn."""
-    newest = [
-        path
-        for name in ("explained", "trajectories")
-        for path in sorted(folder.samples.glob(f"{name}-step-*.json"))[-1:]
-    ]
-    documents = [folder.read_json(str(path.relative_to(folder.path))) for path in newest]
-    try:
-        return tuple(
-            DrawnTrajectory.from_json(trajectory)
-            for document in documents
-            for trajectory in document["trajectories"]
-        )
-    except (KeyError, TypeError) as error:
-        raise UserError(
-            f"{newest[-1]} is damaged: {error!r}. Delete it, or sample again."
-        ) from error
 
 
 def step_of(evidence: Path) -> int:

@@ -14,16 +14,7 @@ from typing import Any
 from tightbound.diagnose.finding import Finding, Verdict
 from tightbound.diagnose.findings import WORDS, by_verdict, measurement, not_checked, summary
 from tightbound.estimators.estimate import Estimate
-from tightbound.families.edits.drawings import STYLE, lay_out, svg
-from tightbound.families.edits.panels import decision_panels, string_panels
-from tightbound.families.language.panels import (
-    alternatives_table,
-    language_panels,
-    language_tables,
-)
-from tightbound.families.language.token_strips import strip, texts_html
-from tightbound.families.sequences.panels import sequence_panels
-from tightbound.families.stein.panels import component_panels, prediction_panels, target_panels
+from tightbound.families.family import Family
 from tightbound.report.baselines import best_baseline, held_against
 from tightbound.report.contents import RunContents, read_contents
 from tightbound.report.panels import (
@@ -34,12 +25,12 @@ from tightbound.report.panels import (
     weight_panels,
     why_panels,
 )
+from tightbound.report.sections import Sections, charts_section, table_html
 from tightbound.report.series import bound_series
 from tightbound.report.tables import (
     Table,
     estimate_column,
     how_made,
-    is_numeric,
     noun_of,
     short_form,
     unit_and_claim,
@@ -55,16 +46,19 @@ CLASSES = {
 }
 
 
-def write_report(folder: RunFolder) -> Path:
-    """Write `report.html` into the run folder and return its path. UserError where it is no run."""
+def write_report(folder: RunFolder, family: Family | None = None) -> Path:
+    """Write `report.html` into the run folder and return its path; with what the run's family adds.
+    UserError where it is no run."""
     path = folder.path / "report.html"
-    write_whole(path, page(read_contents(folder)))
+    contents = read_contents(folder)
+    panels = None if family is None else family.load("panels")
+    write_whole(path, page(contents, Sections() if panels is None else panels(contents)))
     return path
 
 
-def page(contents: RunContents) -> str:
+def page(contents: RunContents, own: Sections = Sections()) -> str:  # noqa: B008
     """The whole document."""
-    style = Path(__file__).with_name("page.css").read_text() + STYLE
+    style = Path(__file__).with_name("page.css").read_text() + own.style
     script = Path(__file__).with_name("page.js").read_text()
     policy = (
         f"default-src 'none'; img-src data:; style-src {_digest(style)}; "
@@ -74,18 +68,14 @@ def page(contents: RunContents) -> str:
         _header(contents),
         _headline(contents),
         _findings(contents),
-        _decisions(contents),
-        _charts("What each site adds", site_panels(contents), "no records yet"),
-        _charts("Weights", weight_panels(contents), "no records and no evidence yet"),
-        _charts("Latents", latent_panels(contents), "no evidence files with latents"),
-        _mixture(contents),
-        _sequences(contents),
-        _language(contents),
-        _charts("Gradients", gradient_panels(contents), "no evidence files with gradients"),
+        charts_section("What each site adds", site_panels(contents), "no records yet"),
+        charts_section("Weights", weight_panels(contents), "no records and no evidence yet"),
+        charts_section("Latents", latent_panels(contents), "no evidence files with latents"),
+        own.charts,
+        charts_section("Gradients", gradient_panels(contents), "no evidence files with gradients"),
         _why(contents),
-        _trajectories(contents),
-        _texts(contents),
-        _samples(contents),
+        own.drawn,
+        _samples(contents, own),
         _not_checked(contents),
         _settings(contents),
     ]
@@ -98,19 +88,6 @@ def page(contents: RunContents) -> str:
         + "\n".join(section for section in sections if section)
         + f'\n<p id="script-error"></p>\n<script>{script}</script>\n</body>\n</html>\n'
     )
-
-
-def table_html(table: Table) -> str:
-    """A table's rows; numbers stand to the right."""
-    kinds = [' class="number"' if is_numeric(table, c) else "" for c in range(len(table.columns))]
-
-    def line(tag: str, cells: Sequence[str]) -> str:
-        cell = (f"<{tag}{k}>{escape(c)}</{tag}>" for k, c in zip(kinds, cells, strict=True))
-        return f"<tr>{''.join(cell)}</tr>"
-
-    head = line("th", table.columns) if any(table.columns) else ""
-    body = "".join(line("td", row) for row in table.rows)
-    return f'<div class="table"><table><thead>{head}</thead><tbody>{body}</tbody></table></div>'
 
 
 def flattened(settings: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
@@ -227,12 +204,6 @@ def _finding(finding: Finding) -> str:
     )
 
 
-def _charts(title: str, charts: Sequence[str], reason: str) -> str:
-    if not charts:
-        return f'<h2>{escape(title)}</h2><p class="soft">Not drawn: {escape(reason)}.</p>'
-    return f'<h2>{escape(title)}</h2><div class="charts">{"".join(charts)}</div>'
-
-
 def _why(contents: RunContents) -> str:
     if contents.why is None:
         return ""
@@ -258,85 +229,9 @@ def _site_by_module(modules: Mapping[str, Mapping[str, Any]]) -> str:
     return f"<p>By site and module, along the straight line between the two:</p>{table_html(table)}"
 
 
-def _decisions(contents: RunContents) -> str:
-    """Of texts written by edits alone."""
-    charts = [*decision_panels(contents.records), *string_panels(contents.by_step)]
-    return _charts("Decisions", charts, "") if charts else ""
-
-
-def _sequences(contents: RunContents) -> str:
-    """Of models with a state alone."""
-    charts = sequence_panels(contents.profile)
-    return _charts("Sequences, step by step", charts, "") if charts else ""
-
-
-def _mixture(contents: RunContents) -> str:
-    """Of proposals that are mixtures, of points that share their latents, and of known densities alone."""
-    parts = {
-        "Against the target": target_panels(contents.target),
-        "Predictions": prediction_panels(contents.prediction),
-        "Components of the mixture": component_panels(contents.evidence),
-    }
-    return "".join(_charts(title, charts, "") for title, charts in parts.items() if charts)
-
-
-def _language(contents: RunContents) -> str:
-    """Of language models alone."""
-    profile = contents.language
-    if profile is None:
-        return ""
-    strips = "".join(
-        strip(
-            f"held-out row {sentence['row']}",
-            sentence["tokens"],
-            sentence["nats"],
-            num_classes=profile["num_classes"],
-            alternatives=sentence["alternatives"],
-        )
-        for sentence in profile["sentences"]
-    )
-    tables = language_tables(profile)
-    given = " given z ~ q(z | x)," if profile["family"] == "sequence VAE" else ""
-    others = "".join(_folded(alternatives_table(sentence)) for sentence in profile["sentences"])
-    return (
-        f"<h2>Token by token</h2><p>Nats below every token,{given} as strongly coloured as a guess among "
-        f"all {profile['num_classes']:,} symbols where it cost as much. The last text is the one whose tokens "
-        f"cost most.</p>{strips}{others}{_folded(tables[0], is_open=True)}"
-        f'<h2>Language model</h2><div class="charts">{"".join(language_panels(profile))}</div>'
-        f"{''.join(map(_folded, tables[1:]))}"
-    )
-
-
-def _folded(table: Table, *, is_open: bool = False) -> str:
-    state = " open" if is_open else ""
-    return f"<details{state}><summary>{escape(table.title)}</summary>{table_html(table)}</details>"
-
-
-def _texts(contents: RunContents) -> str:
-    """What a language model drew."""
-    if contents.texts is None or contents.language is None:
-        return ""
-    texts = texts_html(contents.texts, contents.language["num_classes"])
-    return f"<h2>Texts</h2><p>At step {contents.texts['step']}, minus log p of each token in nats.</p>{texts}"
-
-
-def _trajectories(contents: RunContents) -> str:
-    if not contents.trajectories:
-        return ""
-    shown = contents.trajectories[:MOST_SAMPLES]
-    drawing = svg(lay_out(shown), "trajectories of edits")
-    return (
-        "<h2>Trajectories</h2><p>How texts were written, from the first string to the last. Every "
-        "decision has its log p in nats below it, less log q where it was drawn by the filter; a "
-        "string's own sum stands at its left.</p>"
-        f'<figure class="drawing">{drawing}</figure>'
-    )
-
-
-def _samples(contents: RunContents) -> str:
+def _samples(contents: RunContents, own: Sections) -> str:
     samples = contents.samples
-    drawn = (contents.trajectories, contents.texts, contents.prediction, contents.target)
-    if not samples and any(drawn):
+    if not samples and (own.drawn or own.charts):
         return ""
     if not samples:
         return (

@@ -9,11 +9,11 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from tightbound.commands.options import use_compilation_cache
 from tightbound.errors import UserError
 from tightbound.families.lookup import find_recipe
 from tightbound.families.settings import with_settings
 from tightbound.report.terminal import say
+from tightbound.runs.compilation import use_compilation_cache
 from tightbound.runs.training import TrainOptions, train
 from tightbound.sweep.folder import SCORES, SweepFolder
 from tightbound.sweep.job import INTERRUPTED, keep_to_cores, listen_to_sweep

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from matplotlib.image import imread
 
+from fixtures.reports import write_report
 from tightbound.errors import UserError
 from tightbound.families.edits import drawings as trajectory_drawings
 from tightbound.families.edits.drawings import DARK, LIGHT, lay_out, svg, svg_file, write_png
 from tightbound.families.edits.in_words import DrawnEdit, DrawnString, DrawnTrajectory
-from tightbound.report.html import write_report
 
 SVG = "{http://www.w3.org/2000/svg}"
 HOSTILE = "</svg><script>alert(1)</script><img src=x onerror=alert(2)>\"'&$x^$\x0b"

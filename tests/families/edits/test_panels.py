@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from fixtures.reports import write_report
 from tightbound.estimators.estimate import Estimate
 from tightbound.families.edits.model import EditModel
 from tightbound.families.edits.panels import (
@@ -16,7 +17,6 @@ from tightbound.families.edits.panels import (
     string_panels,
     together,
 )
-from tightbound.report.html import write_report
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 
+from fixtures.reports import page
 from tightbound.families.language.panels import (
     alternatives_table,
     language_panels,
@@ -16,7 +17,6 @@ from tightbound.families.language.panels import (
 from tightbound.families.language.token_strips import SHADES, in_words, shade, strip, visible
 from tightbound.report.contents import read_contents
 from tightbound.report.draw.heat_map import Facet, heat_map
-from tightbound.report.html import page
 
 HOSTILE = '<script>alert("x")</script>'
 LOWER = [[1.0, 0.0], [0.25, 0.75]]

@@ -9,8 +9,8 @@ import pytest
 
 from tightbound.data.sequences import Sequence
 from tightbound.errors import UserError
-from tightbound.families.language.build import model_and_proposal
 from tightbound.families.language.lower_bound import OnLowerBound
+from tightbound.families.language.pair import model_and_proposal
 from tightbound.families.language.recipe import RECIPES, LanguageRecipe
 from tightbound.families.language.settings import LatentSettings, StructureSettings, TokenData
 from tightbound.terms import Kind

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 
+from fixtures.reports import page
 from tightbound.commands import sample
 from tightbound.data.sentences import BOS, EOS, PAD
 from tightbound.data.sequences import Sequence
@@ -34,7 +35,6 @@ from tightbound.families.lookup import find_recipe
 from tightbound.families.settings import with_settings
 from tightbound.models.wrappers import Noiseless
 from tightbound.report.contents import read_contents
-from tightbound.report.html import page
 from tightbound.runs.training import TrainOptions, begin
 from tightbound.train.folder import RunFolder
 from tightbound.train.run import first_state, run

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from matplotlib.image import imread
 
+from fixtures.reports import write_report
 from tightbound.estimators.estimate import Estimate
 from tightbound.families.sequences.panels import (
     latents_in_use,
@@ -15,7 +16,6 @@ from tightbound.families.sequences.panels import (
     write_profile,
 )
 from tightbound.report.draw.pictures import image_sheet
-from tightbound.report.html import write_report
 
 LENGTHS = (5, 3)
 

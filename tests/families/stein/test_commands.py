@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 
+from fixtures.reports import write_report
 from tightbound.families.lookup import find_recipe
 from tightbound.families.settings import settings_of, with_changes
-from tightbound.report.html import write_report
 from tightbound.train.checkpoint import save_checkpoint
 from tightbound.train.folder import RunFolder
 from tightbound.train.run import first_state

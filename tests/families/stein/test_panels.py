@@ -6,10 +6,10 @@ from html import unescape
 import numpy as np
 import pytest
 
+from fixtures.reports import page
 from tightbound.families.stein.panels import component_panels, prediction_panels, target_panels
 from tightbound.report.contents import read_contents
 from tightbound.report.draw.charts import Curve, line_chart
-from tightbound.report.html import page
 
 HOSTILE = '<script>alert("x")</script>'
 

@@ -6,10 +6,16 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int
 
+from tightbound.errors import UserError
 from tightbound.estimators.estimate import Estimate
+from tightbound.families.edits.drawings import STYLE, lay_out, svg
+from tightbound.families.edits.in_words import DrawnTrajectory
+from tightbound.report.contents import RunContents
 from tightbound.report.draw.charts import line_chart, stacked_chart
 from tightbound.report.draw.scales import padded
+from tightbound.report.html import MOST_SAMPLES
 from tightbound.report.panels import colour_of, thinned
+from tightbound.report.sections import Sections, charts_section
 from tightbound.report.series import LOWEST_SHARE, site_series
 
 DECISIONS: Mapping[str, tuple[str, ...]] = {
@@ -34,6 +40,37 @@ HEADS: Mapping[str, tuple[str, ...]] = {
     "token": ("first token", "token"),
     "index": ("first index", "index"),
 }
+
+
+def sections(contents: RunContents) -> Sections:
+    """The bound by decision and by string; texts with the edits that wrote them."""
+    charts = [*decision_panels(contents.records), *string_panels(contents.document("by_step"))]
+    shown = _trajectories(contents)[:MOST_SAMPLES]
+    drawn = ""
+    if shown:
+        drawing = svg(lay_out(shown), "trajectories of edits")
+        drawn = (
+            "<h2>Trajectories</h2><p>How texts were written, from the first string to the last. Every "
+            "decision has its log p in nats below it, less log q where it was drawn by the filter; a "
+            "string's own sum stands at its left.</p>"
+            f'<figure class="drawing">{drawing}</figure>'
+        )
+    return Sections(charts_section("Decisions", charts, "") if charts else "", drawn, STYLE)
+
+
+def _trajectories(contents: RunContents) -> list[DrawnTrajectory]:
+    """The newest held-out text explained, and the newest texts drawn."""
+    found = []
+    for name in ("explained", "trajectories"):
+        document = contents.newest(f"{name}-step")
+        try:
+            written = () if document is None else document["trajectories"]
+            found += [DrawnTrajectory.from_json(trajectory) for trajectory in written]
+        except (KeyError, TypeError) as error:
+            raise UserError(
+                f"{contents.newest_path(f'{name}-step')} is damaged: {error!r}. Delete it, or sample again."
+            ) from error
+    return found
 
 
 def decision_panels(records: Sequence[dict[str, Any]]) -> list[str]:

@@ -11,6 +11,7 @@ FAMILY = Family(
     laws="laws:laws",
     probe="laws:Probe",
     checks="checks:CHECKS",
+    panels="panels:sections",
     faults="faults:EXAMINATION",
     recipes="recipe:RECIPES",
     samples="samples:LanguageSamples",

@@ -2,20 +2,62 @@
 state follows which, and what training did to its embeddings. Of parts a model has not, nothing."""
 
 from collections.abc import Mapping, Sequence
+from html import escape
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float
 
 from tightbound.estimators.estimate import number_text
-from tightbound.families.language.token_strips import in_words, visible
+from tightbound.families.language.token_strips import in_words, strip, texts_html, visible
+from tightbound.report.contents import RunContents
 from tightbound.report.draw.charts import Curve, Level, column_chart, line_chart
 from tightbound.report.draw.heat_map import Facet, heat_map
 from tightbound.report.panels import colour_of
+from tightbound.report.sections import Sections, folded
 from tightbound.report.tables import Table
 
 _MOST_POSITIONS = 40  # of a heat map
 _MOST_SLOTS = 6
+
+
+def sections(contents: RunContents) -> Sections:
+    """What every token of held-out texts costs, what the parts of the model do, and texts drawn."""
+    profile, drawn = contents.newest("language-step"), contents.newest("texts-step")
+    if profile is None:
+        return Sections()
+    texts = "" if drawn is None else texts_html(drawn, profile["num_classes"])
+    head = (
+        ""
+        if drawn is None
+        else f"At step {escape(str(drawn['step']))}, minus log p of each token in nats."
+    )
+    return Sections(
+        _tokens(profile), f"<h2>Texts</h2><p>{head}</p>{texts}" if drawn is not None else ""
+    )
+
+
+def _tokens(profile: Mapping[str, Any]) -> str:
+    strips = "".join(
+        strip(
+            f"held-out row {sentence['row']}",
+            sentence["tokens"],
+            sentence["nats"],
+            num_classes=profile["num_classes"],
+            alternatives=sentence["alternatives"],
+        )
+        for sentence in profile["sentences"]
+    )
+    tables = language_tables(profile)
+    given = " given z ~ q(z | x)," if profile["family"] == "sequence VAE" else ""
+    others = "".join(folded(alternatives_table(sentence)) for sentence in profile["sentences"])
+    return (
+        f"<h2>Token by token</h2><p>Nats below every token,{given} as strongly coloured as a guess among "
+        f"all {profile['num_classes']:,} symbols where it cost as much. The last text is the one whose tokens "
+        f"cost most.</p>{strips}{others}{folded(tables[0], is_open=True)}"
+        f'<h2>Language model</h2><div class="charts">{"".join(language_panels(profile))}</div>'
+        f"{''.join(map(folded, tables[1:]))}"
+    )
 
 
 def language_panels(profile: Mapping[str, Any]) -> list[str]:

@@ -46,8 +46,8 @@ class LanguageRecipe:
 
         from tightbound.data.baselines.sequences import baseline_estimates
         from tightbound.data.baselines.tokens import token_references
-        from tightbound.families.language.build import model_and_proposal
         from tightbound.families.language.details import Details
+        from tightbound.families.language.pair import model_and_proposal
         from tightbound.families.language.twin import twin_of
         from tightbound.train.run import run_keys
         from tightbound.train.schedules import optimiser

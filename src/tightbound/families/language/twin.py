@@ -38,7 +38,7 @@ def language_twin(settings: LanguageModelSettings, key: "PRNGKeyArray") -> "Twin
 
     from tightbound.data.sentences import EOS, UNKNOWN
     from tightbound.data.sequences import sequence_split
-    from tightbound.families.language.build import model_and_proposal
+    from tightbound.families.language.pair import model_and_proposal
     from tightbound.models.twin import Twin
 
     words = (UNKNOWN, UNKNOWN + 1)

@@ -10,6 +10,7 @@ FAMILY = Family(
     package=__name__,
     laws="laws:laws",
     checks="checks:CHECKS",
+    panels="panels:sections",
     faults="faults:EXAMINATION",
     recipes="recipes:RECIPES",
     samples="samples:SequenceSamples",

@@ -9,8 +9,10 @@ import numpy as np
 from jaxtyping import Float
 
 from tightbound.estimators.estimate import Estimate
+from tightbound.report.contents import RunContents
 from tightbound.report.draw.charts import Curve, column_chart, line_chart
 from tightbound.report.panels import colour_of
+from tightbound.report.sections import Sections, charts_section
 
 IN_USE = 0.01  # nats per step that a latent's KL must reach to be counted as used
 # Of matplotlib, the colours of page.css: --c1, --c2, ...
@@ -25,6 +27,12 @@ class Panel:
     curves: tuple[Curve, ...]
     y_label: str
     note: str
+
+
+def sections(contents: RunContents) -> Sections:
+    """What the proposal and the output do, step by step."""
+    charts = sequence_panels(contents.newest("profile"))
+    return Sections(charts_section("Sequences, step by step", charts, "") if charts else "")
 
 
 def sequence_panels(profile: Mapping[str, Any] | None) -> list[str]:

@@ -8,6 +8,7 @@ FAMILY = Family(
     name="stein",
     rows="Stein mixtures",
     package=__name__,
+    panels="panels:sections",
     faults="faults:EXAMINATION",
     recipes="recipes:RECIPES",
     samples="samples:SteinSamples",

@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from tightbound.report.contents import read_arrays, step_of
+from tightbound.report.contents import RunContents, read_arrays, step_of
 from tightbound.report.draw.charts import Curve, Level, column_chart, line_chart, scatter
 from tightbound.report.draw.heat_map import Facet, heat_map
 from tightbound.report.panels import MOST_FILES, colour_of, evenly_spaced
+from tightbound.report.sections import Sections, charts_section
 
 _FIELDS = (
     *("entropy", "usage", "bound", "gradient_norm"),
@@ -20,6 +21,17 @@ _FIELDS = (
 _NAMED = 5  # curves of components with colours of their own; more are drawn thin, in one
 _MOST_FACETS = 4  # components drawn one by one in two dimensions
 _SECOND = 2  # the colour of what the main curve is held against
+
+
+def sections(contents: RunContents) -> Sections:
+    """The components over training, predictions of points, and a known density beside its proposal."""
+    parts = {
+        "Against the target": target_panels(contents.newest("target-step")),
+        "Predictions": prediction_panels(contents.newest("prediction-step")),
+        "Components of the mixture": component_panels(contents.evidence),
+    }
+    shown = [charts_section(title, charts, "") for title, charts in parts.items() if charts]
+    return Sections("".join(shown))
 
 
 def component_panels(evidence: Sequence[Path]) -> list[str]:
