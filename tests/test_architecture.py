@@ -308,6 +308,23 @@ def test_estimators_reach_no_model(graph):
     assert not [(m, t) for m in estimators for t in reachable(graph, m) if t.startswith("models.")]
 
 
+def test_no_file_outside_the_families_names_one():
+    """But the list of public names, whose namespaces they are. Planted: a general room that asks for one."""
+    files = {
+        path.relative_to(PACKAGE).as_posix(): path.read_text()
+        for path in PACKAGE.rglob("*.py")
+        if "families" not in path.relative_to(PACKAGE).parts
+    }
+    assert len(files) > 100
+    assert naming_a_family(files) == []
+    assert naming_a_family({"a.py": "from tightbound.families import edits"}) == ["a.py"]
+
+
+def naming_a_family(files: Mapping[str, str]) -> list[str]:
+    named = re.compile(rf"families(\.| import .*\b)({'|'.join(NAMES)})\b")
+    return [name for name, text in files.items() if named.search(text)]
+
+
 def test_no_module_is_named_after_nothing():
     vague = {"utils", "util", "helpers", "common", "misc", "manager", "registry"}
     assert not [m for m in package_sources() if vague & set(m.split("."))]

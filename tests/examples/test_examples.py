@@ -4,6 +4,7 @@ Oracle: the examples' own output; the README's text.
 """
 
 import ast
+import json
 import os
 import re
 import subprocess
@@ -15,6 +16,7 @@ import pytest
 from nbclient import NotebookClient
 
 import tightbound
+from tightbound.drill.drill import Case, examine
 
 ROOT = Path(__file__).parent.parent.parent
 EXAMPLES = ROOT / "examples"
@@ -51,12 +53,40 @@ def test_the_page_on_discrete_latents_trains_its_proposal(capsys):
 
 @pytest.mark.slow
 def test_a_family_from_scratch_is_checked_trained_and_explained():
-    out = run("own_family.py")
+    out = run("own_family")
     assert "0 FAULT" in out
     bounds = [float(line.split()[2]) for line in out.splitlines() if line.startswith("step ")]
     assert bounds[-1] > bounds[0]
     assert re.search(r"from step 0 to 1000: \d", out)
     assert "q.network" in out
+
+
+OWN = str(EXAMPLES / "own_family")
+
+
+def test_a_family_from_outside_has_a_check_samples_and_a_panel_of_its_own(tightbound, tmp_path):
+    """Given to the command line by its path: trained, drawn from, reported, judged."""
+    run = tmp_path / "counts"
+    steps = ("--run.steps", "20", "--run.checkpoint-every", "20", "--run.evaluate-every", "20")
+    assert tightbound("train", f"{OWN}:recipe", "--run-dir", run, *steps).code == 0
+    (file,) = tightbound("sample", run, "--num", "50", "--json").document["files"]
+    assert len(json.loads(Path(file).read_text())["drawn"]) == 20
+    assert tightbound("report", run).code == 0
+    assert "Mean counts" in (run / "report.html").read_text()
+    findings = tightbound("doctor", run, "--json").document["findings"]
+    (own,) = [finding for finding in findings if finding["code"] == "OWN101"]
+    assert own["verdict"] == "OK"
+    refused = tightbound("sample", run, "--beam")
+    assert refused.code == 2
+    assert "is one on counts" in refused.err
+
+
+def test_a_fault_of_a_family_from_outside_is_named_by_its_own_check():
+    """Counts drawn at twice the rate that scores them: no general check asks for that of counts."""
+    case = Case("counts_drawn_twice", "poisson-factors", 0, False, family=f"{OWN}:FAMILY")
+    row = examine(case, steps=1)
+    assert row.found_before_training
+    assert row.said[0] == "drawn_at_another_rate"
 
 
 @pytest.mark.slow

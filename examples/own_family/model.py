@@ -1,20 +1,10 @@
-"""A family of your own, from scratch, through `check`, `train` and `why`.
-
-Counts that share hidden causes: z ~ N(0, I), x_d | z ~ Poisson(exp(w_d . z + b_d)). Run it as a
-script, or give it to the command line, which treats it like any built-in recipe:
-
-    tightbound check examples/own_family.py:recipe
-    tightbound train examples/own_family.py:recipe --run.steps 2000
-"""
-
-from dataclasses import dataclass, field
+"""The model of counts with hidden causes, its proposal, made-up data and a twin small enough to sum."""
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 import numpyro.distributions as dist
-import optax
 from jax.scipy.stats import norm
 from jaxtyping import Array, Float, PRNGKeyArray
 
@@ -80,60 +70,3 @@ def twin(key: PRNGKeyArray) -> tb.Twin:
         proposal=LogCountProposal(1, 1, key=proposal_key),
         observations=np.arange(200.0)[:, None],
     )
-
-
-@dataclass(frozen=True)
-class PoissonRecipe:
-    """Poisson counts with hidden causes."""
-
-    name: str = "poisson-factors"
-    summary: str = "counts that share hidden causes"
-    latent_size: int = 2
-    learning_rate: float = 5e-3
-    run: tb.RunSettings = field(
-        default_factory=lambda: tb.RunSettings(
-            steps=1000, batch_size=64, evaluate_every=100, checkpoint_every=250
-        )
-    )
-
-    def build(self, seed: int) -> tb.Setup:
-        model_key, proposal_key = jax.random.split(jax.random.key(seed))
-        data = made_up_counts()
-        return tb.Setup(
-            name=self.name,
-            model=PoissonFactors(20, self.latent_size, key=model_key),
-            proposal=LogCountProposal(20, self.latent_size, key=proposal_key),
-            data=data,
-            objective=tb.Objective("elbo"),
-            optimiser=optax.adam(self.learning_rate),
-            run=self.run,
-            twin=twin,
-            seed=seed,
-        )
-
-
-recipe = PoissonRecipe()
-
-
-def main() -> None:
-    import tempfile
-
-    setup = recipe.build(seed=0)
-    findings = tb.check(setup)
-    print(findings)
-    with tempfile.TemporaryDirectory() as folder:
-        first = tb.first_state(setup)
-        last = first
-        for progress in tb.run(setup, tb.RunFolder(folder)):
-            last = progress.state
-            if progress.logged and "held_out" in progress.logged:
-                bound = tb.Estimate.from_json(progress.logged["held_out"]["bound"])
-                print(f"step {progress.step}: {bound}")
-    explanation = tb.why(setup, tb.first_state(setup), last, key=jax.random.key(1))
-    print(f"from step 0 to {explanation.last_step}: {explanation.change}")
-    for site, parts in explanation.modules.items():
-        print(f"  {site}: " + ", ".join(f"{name} {value:+.2f}" for name, value in parts.items()))
-
-
-if __name__ == "__main__":
-    main()
