@@ -184,8 +184,14 @@ def rooms(graph: Mapping[str, set[str]]) -> dict[str, set[str]]:
     """The graph between rooms: "data", "models", "train.settings", ..."""
     joined: dict[str, set[str]] = {}
     for module, targets in graph.items():
-        joined.setdefault(room_of(module), set()).update(map(room_of, targets))
+        joined.setdefault(folder_of(module), set()).update(map(folder_of, targets))
     return {name: targets - {name} for name, targets in joined.items()}
+
+
+def folder_of(module: str) -> str:
+    """Its room; a referee with arrows of its own stands in the folder of its family."""
+    room = room_of(module)
+    return ".".join(room.split(".")[:2]) if room.startswith("families.") else room
 
 
 def cycle(graph: Mapping[str, set[str]]) -> list[str]:

@@ -44,7 +44,7 @@ def test_a_command_without_its_recipe_says_what_comes_first(tightbound):
     [
         (["--objective.path", "doubly"], "doubly reparameterised"),
         (["--objective.estimator", "vimco"], "at least 2 samples"),
-        (["--optimiser.weight-decay", "0.1"], "adamw"),
+        (["--optimiser.weight-decay", "0.1"], "where `name` is 'adam'"),
         (["--data.law", "static"], "mnist-static"),
         (["--objective.estimator", "iwae", "--objective.num-samples", "0"], "at least"),
         (["--run.batch-size", "100000"], "Lower the batch size"),

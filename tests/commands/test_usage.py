@@ -14,9 +14,9 @@ import pytest
 from rich.console import Console
 
 from tightbound.cli import COMMANDS
-from tightbound.commands.options import flat_settings, settings_of
 from tightbound.families.described import settings_list, type_words
 from tightbound.families.lookup import RECIPES
+from tightbound.families.settings import flat_settings, settings_of
 
 TYPE = re.compile(r"\b(STR|INT|FLOAT|PATH|None)\b")
 FRAME = set("─│╭╮╰╯|+")

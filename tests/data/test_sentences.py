@@ -122,7 +122,14 @@ def test_rearrangements_without_number_are_refused_before_they_are_made():
 
 def test_importing_the_text_data_computes_nothing():
     """Oracle: a JAX without any platform, where the first computation fails."""
-    modules = ("sentences", "vocabulary", "conllu", "english_web", "multi30k", "toys")
+    modules = (
+        "sentences",
+        "vocabulary",
+        "conllu",
+        "sets.english_web",
+        "sets.multi30k",
+        "toys.grammars",
+    )
     code = "; ".join(f"import tightbound.data.{module}" for module in modules)
     environment = {**os.environ, "JAX_PLATFORMS": "none-such"}
     subprocess.run([sys.executable, "-c", code], check=True, env=environment, timeout=60)

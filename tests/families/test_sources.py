@@ -5,9 +5,10 @@ import inspect
 
 import pytest
 
-from tightbound.commands.options import parse_with_recipe, settings_of, with_changes, with_settings
+from tightbound.commands.options import parse_with_recipe
 from tightbound.errors import UserError
 from tightbound.families.lookup import RECIPES, find_recipe
+from tightbound.families.settings import settings_of, with_changes, with_settings
 from tightbound.families.sources import classes_of, of_arguments, sources_of, with_source
 from tightbound.families.stein.recipe_points import CSVData, MadeUpPoints, UCIData
 from tightbound.sweep.settings import changed

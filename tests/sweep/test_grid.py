@@ -51,8 +51,8 @@ def test_an_arm_keeps_its_name_whatever_other_arms_there_are():
     """Its run folders are found again when arms are added."""
     (alone,) = arms("vae/digits", "model.depth=[2]")
     assert arms("vae/digits", "model.depth=[1,2]")[1].name == alone.name
-    assert arms("vae/digits", "model.output_scale=[1.0,-1.0]")[0].name != (
-        arms("vae/digits", "model.output_scale=[1.0,-1.0]")[1].name
+    assert arms("vae/digits", "model.hidden_size=[8,16]")[0].name != (
+        arms("vae/digits", "model.hidden_size=[8,16]")[1].name
     )
 
 

@@ -80,12 +80,13 @@ def test_a_weight_that_is_always_one_is_the_bound_itself():
     assert kl_weight_schedule(ObjectiveSettings(kl_warmup_steps=1)) is not always_one
 
 
-@pytest.mark.parametrize("warmup", [0, 30])
-def test_a_cycle_without_room_for_its_warm_up_is_refused(warmup):
-    """The sentence gives both numbers."""
-    settings = ObjectiveSettings(kl_warmup_steps=warmup, kl_cycle_steps=25)
-    with pytest.raises(ValueError, match=f"is 25 and `kl_warmup_steps` {warmup}, but"):
+def test_a_cycle_without_room_for_its_warm_up_is_refused():
+    """The sentence gives both numbers; without a warm-up nothing reads the cycle."""
+    settings = ObjectiveSettings(kl_warmup_steps=30, kl_cycle_steps=25)
+    with pytest.raises(ValueError, match="is 25 and `kl_warmup_steps` 30, but"):
         kl_weight_schedule(settings)
+    with pytest.raises(ValueError, match="`kl_cycle_steps` was set to 25, but nothing reads it"):
+        ObjectiveSettings(kl_cycle_steps=25)
 
 
 def first_update(gradient, parameters=None, **settings):
@@ -131,7 +132,7 @@ def test_weight_decay_is_decoupled_and_belongs_to_adamw_alone():
     parameters = jnp.array([4.0, -6.0])
     found = first_update(jnp.array([2.0, 2.0]), parameters, name="adamw", weight_decay=0.5)
     assert_allclose(found, -0.1 * (1.0 + 0.5 * parameters), rtol=1e-6)
-    with pytest.raises(ValueError, match=r"`weight_decay` is 0\.5, but .* 'adam', which has none"):
+    with pytest.raises(ValueError, match=r"`weight_decay` was set to 0\.5, but nothing reads it"):
         optimiser(OptimiserSettings(weight_decay=0.5), 100)
 
 
@@ -188,9 +189,7 @@ def updates_of(settings, gradients):
 
 
 def test_what_an_optimiser_has_not_is_refused():
-    with pytest.raises(
-        ValueError, match="`epsilon` or `memory` was set, but the optimiser is 'adam'"
-    ):
+    with pytest.raises(ValueError, match=r"`epsilon` was set to 0\.1, but nothing reads it"):
         optimiser(OptimiserSettings("adam", epsilon=0.1), 10)
     with pytest.raises(ValueError, match=r"`forget_every` is 0, but it counts steps\. Give 1"):
         optimiser(OptimiserSettings("sgd", forget_every=0), 10)

@@ -76,16 +76,6 @@ def optimiser(settings: OptimiserSettings, steps: int) -> optax.GradientTransfor
             rule = _rmsprop(settings, rate)
         case "sgd":
             rule = optax.sgd(rate)
-    if settings.weight_decay > 0 and settings.name != "adamw":
-        raise ValueError(
-            f"`weight_decay` is {settings.weight_decay}, but the optimiser is '{settings.name}', "
-            "which has none. Use 'adamw', or leave weight_decay at 0."
-        )
-    if settings.name != "rmsprop" and (settings.epsilon is not None or settings.memory is not None):
-        raise ValueError(
-            f"`epsilon` or `memory` was set, but the optimiser is '{settings.name}', which has its own "
-            "here. Use 'rmsprop', or leave them out."
-        )
     clips = []
     if settings.forget_every != 1:
         clips.append(_summed_gradients(settings.forget_every))

@@ -13,14 +13,13 @@ from jaxtyping import Array, Float
 from numpy.testing import assert_allclose
 from scipy.stats import norm
 
-from fixtures.examinations import FAULTS, family_of
+from fixtures.examinations import FAULTS, SUBJECTS, TRAPS, family_of
 from tightbound.data.batch import first_rows, training_batches
 from tightbound.diagnose.case import Case
 from tightbound.diagnose.doctor import judge
 from tightbound.diagnose.finding import Verdict
 from tightbound.diagnose.laws import gather as laws
 from tightbound.diagnose.probes import is_probe_step, make_probe, module_names
-from tightbound.drill.drill import SUBJECTS, TRAPS
 from tightbound.inference.weigh import proposal_score
 from tightbound.models.base import AbstractModel, AbstractProposal
 from tightbound.models.ppca import ProbabilisticPCA

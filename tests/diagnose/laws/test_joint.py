@@ -13,8 +13,8 @@ import optax
 import pytest
 from jaxtyping import Array, Float
 from scipy import stats
-from tightbound.drill.subjects import SUBJECTS
 
+from fixtures.examinations import FAULTS, SUBJECTS
 from tightbound.data.batch import Split
 from tightbound.diagnose.case import Case
 from tightbound.diagnose.checks.probability import (
@@ -28,7 +28,6 @@ from tightbound.diagnose.laws import gather as laws
 from tightbound.diagnose.laws.joint import joint
 from tightbound.diagnose.probes import make_probe
 from tightbound.drill import planting
-from tightbound.drill.faults import FAULTS
 from tightbound.models.base import AbstractModel, AbstractProposal
 from tightbound.terms import Kind
 from tightbound.train.objective import Objective

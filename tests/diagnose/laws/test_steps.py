@@ -33,6 +33,7 @@ from tightbound.families.sequences.details import offset_scale_of
 from tightbound.families.sequences.laws import transform
 from tightbound.inference.stepwise import filter_pair
 from tightbound.models.stateful import proposed
+from tightbound.unread import replaced
 
 pytestmark = pytest.mark.usefixtures("compiled_once")
 
@@ -88,7 +89,7 @@ def tiny(name):
     return replace(
         recipe,
         data=replace(recipe.data, **short),
-        model=replace(recipe.model, **sizes),
+        model=replaced(recipe.model, **sizes),
     ).build(0)
 
 

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from fixtures.examinations import SUBJECTS
 from tightbound.data.batch import rows_of
 from tightbound.diagnose.case import Case
 from tightbound.diagnose.checks.evaluation import evaluator_is_plain
@@ -18,7 +19,6 @@ from tightbound.diagnose.doctor import judge
 from tightbound.diagnose.evidence import Evidence
 from tightbound.diagnose.finding import Verdict
 from tightbound.diagnose.laws import gather as laws
-from tightbound.drill.drill import SUBJECTS
 from tightbound.drill.planting import VarianceForScale
 from tightbound.evaluation import evaluate
 

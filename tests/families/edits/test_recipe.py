@@ -20,7 +20,7 @@ from tightbound.families.sources import with_source
 from tightbound.train.loop import compile_step
 from tightbound.train.run import first_state, run_keys
 
-SMALL = EditModelSettings(size=8, hidden_size=8, num_heads=2, num_layers=1, num_particles=2)
+SMALL = EditModelSettings(size=8, hidden_size=8, num_heads=2, num_layers=1)
 TOYS = ("edits/doubling-exchangeable", "edits/prefix-doubling")
 
 needs_data = pytest.mark.skipif(
@@ -76,7 +76,7 @@ def test_a_toy_is_compiled_once_however_many_epochs(name):
         ({"training": EditTraining("exact")}, "do not sum out"),
         ({"training": EditTraining("supervised", num_samples=2)}, "Leave `num_samples` at 1"),
         ({"noising": NoisingSettings("leaf-pruning")}, "no trees"),
-        ({"model": replace(SMALL, num_particles=0)}, "at least one"),
+        ({"model": replace(SMALL, handed_on="particles", num_particles=0)}, "at least one"),
         ({"model": replace(SMALL, temperature=0.0)}, "positive"),
         ({"model": replace(SMALL, handed_on="tokens", temperature=0.5)}, "Leave it at 1"),
         ({"model": replace(SMALL, num_heads=3)}, "give a multiple"),

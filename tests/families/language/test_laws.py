@@ -13,7 +13,6 @@ from numpy.testing import assert_allclose
 from fixtures.examinations import FAULTS, SUBJECTS, family_of
 from tightbound.data.batch import rows_of
 from tightbound.data.sentences import EOS, NUM_MARKS
-from tightbound.diagnose.checks import data as data_checks
 from tightbound.diagnose.checks import steps as step_checks
 from tightbound.diagnose.checks.evaluation import evaluator_is_plain
 from tightbound.diagnose.checks.optimisation import gradients_are_forgotten
@@ -88,7 +87,7 @@ GATHERED = {
     "TB114": (of_steps, step_checks.steps_see_the_one_before),
     "TB213": (lambda s: laws.optimiser(s, (s.model, s.proposal)), gradients_are_forgotten),
     "TB404": (mixtures, components_differ),
-    "TB510": (new_symbols, data_checks.symbols_stand_in_training),
+    "TB510": (new_symbols, symbols_stand_in_training),
     "TB601": (
         lambda s: laws.evaluator(s, (s.model, s.proposal), jax.random.key(4)),
         evaluator_is_plain,

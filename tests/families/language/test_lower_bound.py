@@ -16,6 +16,7 @@ from tightbound.families.language.lower_bound import OnLowerBound
 from tightbound.families.language.model import LanguageModel
 from tightbound.families.language.structure import Direct
 from tightbound.models.no_latents import NoLatents
+from tightbound.models.ppca import ProbabilisticPCA
 from tightbound.train.objective import Claim, Objective
 
 KEYS = jax.random.split(jax.random.key(0), 4)
@@ -74,7 +75,7 @@ def test_it_claims_what_the_inner_objective_claims():
     assert claim.kl_weight(jnp.asarray(3)) == 1.5
 
 
-def test_a_model_without_a_bound_of_its_own_is_refused(make_setup):
+def test_a_model_without_a_bound_of_its_own_is_refused():
     model = make_model(4)
     emission = MixtureEmission(2, model.structure.components, key=KEYS[0])
     direct = eqx.tree_at(lambda m: m.structure, model, Direct(emission))
@@ -82,5 +83,7 @@ def test_a_model_without_a_bound_of_its_own_is_refused(make_setup):
         ValueError, match=r"the structure Direct has none of its own. Raise the obj"
     ):
         OnLowerBound(Objective())(direct, NoLatents(), BATCH, **STEP)
-    with pytest.raises(ValueError, match=r"but Level has none of its own. Raise the objective it"):
-        OnLowerBound(Objective())(make_setup().model, NoLatents(), BATCH, **STEP)
+    with pytest.raises(
+        ValueError, match=r"but ProbabilisticPCA has none of its own. Raise the objective it"
+    ):
+        OnLowerBound(Objective())(ProbabilisticPCA(2, 1, key=KEYS[0]), NoLatents(), BATCH, **STEP)

@@ -35,12 +35,12 @@ from tightbound.families.language.settings import LanguageModelSettings, Structu
 
 SYMBOLS, LENGTH = 7, 4
 X = Sequence(np.array([4, 6, 3, EOS], np.int32), np.ones(LENGTH, bool))
-SIZES = {"size": 4, "num_components": 3}
 
 
 def settings(context, emission="mixture", **choices):
     structure = StructureSettings(**choices.pop("structure", {}))
-    return LanguageModelSettings(context, structure, emission, **SIZES, **choices)
+    sizes = {"size": 4} if emission == "vector" else {"size": 4, "num_components": 3}
+    return LanguageModelSettings(context, structure, emission, **sizes, **choices)
 
 
 TABLE = {

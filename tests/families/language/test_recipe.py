@@ -1,7 +1,5 @@
 """Recipes of language models: the table has every row of the study, and settings make what they name."""
 
-import dataclasses
-
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -14,6 +12,7 @@ from tightbound.families.language.pair import model_and_proposal
 from tightbound.families.language.recipe import RECIPES, LanguageRecipe
 from tightbound.families.language.settings import LatentSettings, StructureSettings, TokenData
 from tightbound.terms import Kind
+from tightbound.unread import replaced
 
 # Of the report: 36 to 39, 42, 48 and 49 do not exist.
 NUMBERS = {*range(1, 36), 40, 41, *range(43, 48), *range(50, 57)}
@@ -24,10 +23,10 @@ LENGTH, SYMBOLS = 5, 7
 
 def small(recipe: LanguageRecipe):
     """The recipe's model with a few numbers in each of its parts."""
-    settings = dataclasses.replace(recipe.model, size=8, num_components=32, num_heads=2)
+    settings = replaced(recipe.model, size=8, num_components=32, num_heads=2)
     if settings.structure.kind != "factorial":
-        settings = dataclasses.replace(settings, num_components=4)
-    settings = dataclasses.replace(settings, latent=dataclasses.replace(settings.latent, size=2))
+        settings = replaced(settings, num_components=4)
+    settings = replaced(settings, latent=replaced(settings.latent, size=2))
     return model_and_proposal(settings, SYMBOLS, LENGTH, True, jax.random.key(0))
 
 
@@ -36,8 +35,8 @@ def changed(**changes):
     recipe = TOY
     for name, value in changes.items():
         group, _, field = name.partition("_")
-        part = dataclasses.replace(getattr(recipe, group), **{field: value})
-        recipe = dataclasses.replace(recipe, **{group: part})
+        part = replaced(getattr(recipe, group), **{field: value})
+        recipe = replaced(recipe, **{group: part})
     return recipe
 
 
@@ -77,10 +76,8 @@ def test_every_row_of_the_table_scores_a_sentence(number):
 
 
 def test_settings_choose_the_objective():
-    factorial = dataclasses.replace(RECIPES["dlm/19"], data=TokenData("toy-grammar"))
-    setup = dataclasses.replace(
-        factorial, model=dataclasses.replace(factorial.model, size=8, num_components=32)
-    ).build(0)
+    factorial = replaced(RECIPES["dlm/19"], data=TokenData("toy-grammar"))
+    setup = replaced(factorial, model=replaced(factorial.model, size=8, num_components=32)).build(0)
     assert isinstance(setup.objective, OnLowerBound)
     setup = changed(model_size=8).build(0)
     assert setup.claim is not None
@@ -100,8 +97,8 @@ def test_a_recipe_without_a_latent_says_nothing_of_one():
 
 
 def test_an_auto_encoder_claims_nothing_and_has_nothing_to_beat():
-    recipe = dataclasses.replace(RECIPES["dlm/53"], data=TokenData("toy-grammar"))
-    setup = dataclasses.replace(recipe, model=dataclasses.replace(recipe.model, size=8)).build(0)
+    recipe = replaced(RECIPES["dlm/53"], data=TokenData("toy-grammar"))
+    setup = replaced(recipe, model=replaced(recipe.model, size=8)).build(0)
     assert not setup.is_bound
     assert setup.baselines == {}
 

@@ -30,6 +30,7 @@ from tightbound.nn.gaussian_outputs import DiagonalGaussianOutput
 from tightbound.train.loop import fit, init_state
 from tightbound.train.objective import Objective
 from tightbound.train.settings import ObjectiveSettings
+from tightbound.unread import replaced
 
 # Two words and their mirror image: 16 strings, all equally likely.
 MIRRORED = [np.array([a, b, b, a, EOS], np.int32) for a in range(3, 7) for b in range(3, 7)]
@@ -265,6 +266,6 @@ def test_discrete_latents_refuse_what_leaves_them_without_gradient_or_value(
     ],
 )
 def test_settings_that_cannot_be_meant_together_are_refused(latent, changes, said):
-    settings = replace(SETTINGS, latent=replace(SETTINGS.latent, **latent), **changes)
+    settings = replaced(SETTINGS, latent=replaced(SETTINGS.latent, **latent), **changes)
     with pytest.raises(UserError, match=said):
         sequence_vae(settings, 7, 5, jax.random.key(0))

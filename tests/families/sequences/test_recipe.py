@@ -1,6 +1,5 @@
 """Recipes of sequences: their settings make the families they name, and what contradicts is refused."""
 
-import dataclasses
 import os
 
 import equinox as eqx
@@ -21,6 +20,7 @@ from tightbound.models.stateful import FromPrior
 from tightbound.terms import Kind
 from tightbound.train.filtering import FilteringObjective
 from tightbound.train.truncated import Truncated
+from tightbound.unread import replaced
 
 needs_data = pytest.mark.skipif(
     "TIGHTBOUND_DATA" not in os.environ, reason="TIGHTBOUND_DATA names no folder of real data"
@@ -31,7 +31,7 @@ BY_FILE = ("vrnn/nottingham", "vrnn/piano-midi")  # built from a small file belo
 
 
 def changed(**model):
-    return dataclasses.replace(DIGITS, model=dataclasses.replace(DIGITS.model, **model))
+    return replaced(DIGITS, model=replaced(DIGITS.model, **model))
 
 
 @pytest.mark.parametrize(
@@ -52,7 +52,7 @@ def test_settings_choose_the_family_and_its_proposal(settings, model, proposal, 
 
 def test_a_filter_is_trained_and_judged_with_the_same_settings():
     objective = StepObjective("fivo", num_samples=4, threshold=0.9, resampling="stratified")
-    setup = dataclasses.replace(DIGITS, objective=objective).build(0)
+    setup = replaced(DIGITS, objective=objective).build(0)
     assert isinstance(setup.objective, FilteringObjective)
     assert setup.filtering == setup.objective.filtering
     assert setup.filtering is not None
@@ -86,9 +86,9 @@ def test_objectives_that_contradict_themselves_are_refused(objective, sentence):
     ("source", "output"), [("digits", "mixture"), ("toy-strokes", "bernoulli")]
 )
 def test_an_output_law_that_does_not_fit_the_data_is_refused(source, output):
-    model = dataclasses.replace(DIGITS.model, output=output)
+    model = replaced(DIGITS.model, output=output)
     with pytest.raises(UserError, match="Strokes are offsets"):
-        dataclasses.replace(with_source(DIGITS, "data", source), model=model).build(0)
+        replaced(with_source(DIGITS, "data", source), model=model).build(0)
 
 
 def own_file(source, folder):
@@ -136,10 +136,10 @@ def test_sequences_of_ones_own_are_built_and_scored(tmp_path, recipe, source):
     if source != "jsb":
         with pytest.raises(UserError, match="path"):
             changed.build(0)
-    data = dataclasses.replace(changed.data, path=str(own_file(source, tmp_path)))
-    model = dataclasses.replace(changed.model, latent_size=2, hidden_size=3, network_size=3)
-    run = dataclasses.replace(changed.run, batch_size=2)
-    setup = dataclasses.replace(changed, data=data, model=model, run=run).build(0)
+    data = replaced(changed.data, path=str(own_file(source, tmp_path)))
+    model = replaced(changed.model, latent_size=2, hidden_size=3, network_size=3)
+    run = replaced(changed.run, batch_size=2)
+    setup = replaced(changed, data=data, model=model, run=run).build(0)
     assert setup.baseline_rows is not None
     assert len(setup.data["train"]) > 0
     for name, rows in setup.baseline_rows(setup.data["valid"]).items():
@@ -153,7 +153,7 @@ def test_every_recipe_on_real_data_can_be_built_and_traced(name):
     """With a few rows where that can be said; baselines are finite, and known row by row."""
     recipe = RECIPES[name]
     if recipe.data.source in ("omniglot", "handwriting"):
-        recipe = dataclasses.replace(recipe, data=dataclasses.replace(recipe.data, max_rows=80))
+        recipe = replaced(recipe, data=replaced(recipe.data, max_rows=80))
     setup = recipe.build(0)
     assert np.isfinite([b.value for b in setup.baselines.values()]).all()
     assert setup.baseline_rows is not None
