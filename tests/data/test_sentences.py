@@ -125,10 +125,10 @@ def test_importing_the_text_data_computes_nothing():
     modules = (
         "sentences",
         "vocabulary",
-        "conllu",
+        "formats.conllu",
         "sets.english_web",
         "sets.multi30k",
-        "toys.grammars",
+        "toys.grammar",
     )
     code = "; ".join(f"import tightbound.data.{module}" for module in modules)
     environment = {**os.environ, "JAX_PLATFORMS": "none-such"}

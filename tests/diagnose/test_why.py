@@ -12,6 +12,7 @@ import pytest
 from numpy.testing import assert_allclose
 
 from tightbound.commands.why import print_explanation
+from tightbound.data.batch import rows
 from tightbound.diagnose import why as why_module
 from tightbound.diagnose.why import why
 from tightbound.inference.weigh import weigh

@@ -75,7 +75,7 @@ def other_values(hint: Any, value: Any) -> list[Any]:
         return [value + 0.125]
     if isinstance(value, tuple):
         return [(*value, 1)]
-    return [1]
+    return [1.0 if float in typing.get_args(hint) else 1]
 
 
 def hint_of(record: Any, path: str) -> Any:

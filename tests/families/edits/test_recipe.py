@@ -76,9 +76,8 @@ def test_a_toy_is_compiled_once_however_many_epochs(name):
         ({"training": EditTraining("exact")}, "do not sum out"),
         ({"training": EditTraining("supervised", num_samples=2)}, "Leave `num_samples` at 1"),
         ({"noising": NoisingSettings("leaf-pruning")}, "no trees"),
-        ({"model": replace(SMALL, handed_on="particles", num_particles=0)}, "at least one"),
+        ({"model": replace(SMALL, handed_on="edits", num_particles=0)}, "at least one"),
         ({"model": replace(SMALL, temperature=0.0)}, "positive"),
-        ({"model": replace(SMALL, handed_on="tokens", temperature=0.5)}, "Leave it at 1"),
         ({"model": replace(SMALL, num_heads=3)}, "give a multiple"),
         ({"noising": NoisingSettings("token-drop", drop=1.5)}, "1.5"),
     ],
@@ -86,6 +85,11 @@ def test_a_toy_is_compiled_once_however_many_epochs(name):
 def test_settings_without_meaning_are_refused_in_a_sentence(changes, part):
     with pytest.raises((UserError, ValueError), match=part):
         replace(RECIPES["edits/doubling"], **changes).build(0)
+
+
+def test_a_temperature_is_refused_where_edits_are_summed_out():
+    with pytest.raises(UserError, match=r"`temperature` was set to 0\.5, but nothing reads it"):
+        replace(SMALL, handed_on="tokens", temperature=0.5)
 
 
 def test_evaluation_under_another_law_says_so():

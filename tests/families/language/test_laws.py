@@ -23,13 +23,14 @@ from tightbound.diagnose.laws.gather import jit_once
 from tightbound.diagnose.laws.steps import lag_changes, steps
 from tightbound.diagnose.watch import source_of_held_out
 from tightbound.families.language import planting as planting_language
-from tightbound.families.language.checks import components_differ
+from tightbound.families.language.checks import components_differ, symbols_stand_in_training
 from tightbound.families.language.details import vocabulary_of
 from tightbound.families.language.laws import (
     component_differences,
     mixtures_on_host,
     new_symbols,
 )
+from tightbound.unread import replaced
 
 pytestmark = pytest.mark.usefixtures("compiled_once")
 
@@ -47,7 +48,7 @@ def tiny(name, **settings):
     return replace(
         recipe,
         data=replace(recipe.data, max_rows=80),
-        model=replace(recipe.model, **sizes),
+        model=replaced(recipe.model, **sizes),
         run=replace(recipe.run, batch_size=2),
     ).build(0)
 

@@ -227,7 +227,7 @@ def test_what_is_written_of_a_run_is_what_the_model_says(setup, language_run, ca
     printed = json.loads(capsys.readouterr().out)
     assert [text["name"] for text in printed["texts"]] == ["drawn", "drawn"]
     contents = read_contents(language_run)
-    profile = contents.language
+    profile = contents.newest("language-step")
     batch = setup.data["valid"].take(np.array([0]))
     log_p = np.asarray(scores(setup.model, jnp.asarray(batch.x.values)))[0]
     shown = profile["sentences"][0]
