@@ -66,7 +66,7 @@ ARROWS: Mapping[str, set[str]] = {
     "diagnose.finding": {"estimators.estimate"},
     "diagnose.findings": {"diagnose.finding"},
     "diagnose.checks": {"diagnose.evidence", "diagnose.finding", *NUMPY_ESTIMATORS},
-    "diagnose.subjects": {"recipes", "train.settings"},
+    "diagnose.subjects": {"recipes", "train.settings", "train.setup", "diagnose.planting"},
     "diagnose.drill": {*TRAINING, "train", "diagnose", "recipes"},
     "report": {
         *("errors", "diagnose.evidence", "diagnose.finding", "diagnose.findings", "train.folder"),
