@@ -9,6 +9,7 @@ import pytest
 
 from tightbound.data.batch import training_batches
 from tightbound.errors import UserError
+from tightbound.families.edits.details import vocabulary_of
 from tightbound.families.edits.recipe import (
     RECIPES,
     DoublingData,
@@ -19,6 +20,7 @@ from tightbound.families.edits.recipe import (
 from tightbound.families.sources import with_source
 from tightbound.train.loop import compile_step
 from tightbound.train.run import first_state, run_keys
+from tightbound.unread import replaced
 
 SMALL = EditModelSettings(size=8, hidden_size=8, num_heads=2, num_layers=1)
 TOYS = ("edits/doubling-exchangeable", "edits/prefix-doubling")
@@ -166,13 +168,13 @@ def test_sentences_of_ones_own_are_read_with_or_without_splits(
         path.write_text(write(rows))
     changed = with_source(RECIPES[recipe], "data", source)
     data = replace(changed.data, path=str(path), min_count=1, max_length=8)
-    noising = replace(changed.noising, min_strings=1)
+    noising = replaced(changed.noising, min_strings=1)
     setup = small(recipe, data=data, noising=noising).build(0)
     sizes = [len(split) for split in setup.data.values()]
     assert sizes == ([14, 3, 3] if split else [16, 2, 2])
     assert setup.notes[0].startswith("Split by the names" if split else "Shuffled into 80 %")
     found = [
-        setup.vocabulary.decode(tokens[:length]).split()
+        vocabulary_of(setup).decode(tokens[:length]).split()
         for part in setup.data.values()
         for tokens, length in zip(part.x.tokens, part.num_units, strict=True)
     ]
