@@ -56,3 +56,10 @@ def test_a_long_line_a_dead_link_and_a_dead_path_are_found():
     assert dead_paths("`src/nowhere.py`, `docs/data.md`, `tests/families/NAME/`") == [
         "src/nowhere.py"
     ]
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_no_page_advises_to_unpickle(path):
+    assert not re.search(
+        r"allow_pickle ?= ?True|pickle\.load|weights_only ?= ?False", path.read_text()
+    )

@@ -17,8 +17,8 @@ _SPLITS = ("train", "valid", "test")
 _ADVICE = (
     "It must be a .npz of numbers of shape (steps, 3), dx, dy and whether the pen is lifted after the "
     "point: `train_points` with `train_lengths` and so on, `points` with `lengths`, or an array for "
-    "each drawing. Files of sketch-rnn are pickles, which are not opened; docs/data.md turns them into "
-    "such a file."
+    "each drawing. A file of sketch-rnn may hold pickles, which are not opened; docs/data.md says how "
+    "drawings are written as plain numbers."
 )
 
 
