@@ -8,6 +8,7 @@ import numpy as np
 
 from own_family.evidence import Counts
 from tightbound.diagnose.laws.asked import Asked
+from tightbound.diagnose.laws.compiled import jit_once
 
 NUM_DRAWS = 512
 
@@ -16,7 +17,7 @@ def laws(asked: Asked) -> dict[str, Any]:
     """The group "counts"."""
     model, _ = asked.pair
 
-    @asked.compile
+    @jit_once
     def excess(model, key):
         def one(key):
             z_key, x_key = jax.random.split(key)

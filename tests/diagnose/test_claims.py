@@ -10,7 +10,8 @@ import pytest
 from fixtures.examinations import FAULTS, SUBJECTS, TRAPS
 from tightbound.diagnose.checks.objective import gradient_is_the_slope, objective_is_its_claim
 from tightbound.diagnose.finding import Verdict
-from tightbound.diagnose.laws import gather as laws
+from tightbound.diagnose.laws import claims as claim_laws
+from tightbound.diagnose.laws import objective as objective_laws
 from tightbound.drill import planting
 from tightbound.drill.altered import Altered
 from tightbound.train.run import first_state
@@ -117,8 +118,8 @@ def tiny():
 def asked(setup):
     """TB201 and TB202 of the setup before training, by the laws."""
     state, key = first_state(setup), jax.random.key(5)
-    held = laws.objective(setup, state, key)
-    redrawn = laws.redrawn(setup, state, held, key)
+    held = objective_laws.objective(setup, state, key)
+    redrawn = claim_laws.redrawn(setup, state, held, key)
     return objective_is_its_claim(held, redrawn), gradient_is_the_slope(held), held
 
 

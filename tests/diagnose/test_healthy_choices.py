@@ -19,7 +19,8 @@ from tightbound.diagnose.checks.optimisation import (
     updates_are_large_enough,
 )
 from tightbound.diagnose.finding import Verdict
-from tightbound.diagnose.laws import gather as laws
+from tightbound.diagnose.laws import data as data_laws
+from tightbound.diagnose.laws import optimiser as optimiser_laws
 from tightbound.diagnose.probes import largest_ahead, make_probe, next_update
 from tightbound.drill import planting
 from tightbound.train.loop import fit
@@ -61,7 +62,7 @@ def test_heavy_tails_are_no_difference_between_splits(gaussian, degrees):
     plain = []
     for seed in range(3):
         setup = with_student_t(gaussian, degrees, seed)
-        assert splits_are_alike(laws.splits(setup, jax.random.key(0))).verdict is OK
+        assert splits_are_alike(data_laws.splits(setup, jax.random.key(0))).verdict is OK
         scale = [split.x.std() for split in setup.data.values()]
         plain.append(max(scale) / min(scale))
     assert max(plain) > 1.5 or degrees == 3
@@ -75,7 +76,7 @@ def test_heavy_tails_are_no_difference_between_splits(gaussian, degrees):
 def test_heavy_tails_hide_no_other_scale(gaussian, change):
     """A test split on another scale than the training split, of data with two degrees of freedom."""
     setup = with_student_t(gaussian, 2, 0, change)
-    finding = splits_are_alike(laws.splits(setup, jax.random.key(0)))
+    finding = splits_are_alike(data_laws.splits(setup, jax.random.key(0)))
     assert (finding.verdict, finding.where) == (FAULT, "the test split")
 
 
@@ -91,7 +92,9 @@ OF_OPTIMISERS = {
 
 def asked(setup, optimiser):
     """What the checks of an optimiser say of it, by code."""
-    found = laws.optimiser(replace(setup, optimiser=optimiser), (setup.model, setup.proposal))
+    found = optimiser_laws.optimiser(
+        replace(setup, optimiser=optimiser), (setup.model, setup.proposal)
+    )
     return {code: check(found).verdict for code, check in OF_OPTIMISERS.items()}, found
 
 

@@ -12,7 +12,7 @@ import pytest
 from fixtures.examinations import SUBJECTS
 from tightbound.diagnose.checks.probability import prior_draws_what_it_scores
 from tightbound.diagnose.finding import Verdict
-from tightbound.diagnose.laws import gather as laws
+from tightbound.diagnose.laws import scores as score_laws
 from tightbound.models.base import AbstractModel
 from tightbound.terms import Kind
 
@@ -69,14 +69,14 @@ def test_a_latent_without_steins_identity_is_left_out(tiny, law, parameters, lef
     """The normal latent beside it is judged as before: drawn twice as wide it is a fault."""
     for scale, verdict in ((1.0, Verdict.OK), (2.0, Verdict.FAULT)):
         model = WithPrior(tiny.model, law, parameters, scale)
-        scores = laws.scores(tiny, (model, tiny.proposal), jax.random.key(1))
+        scores = score_laws.scores(tiny, (model, tiny.proposal), jax.random.key(1))
         assert getattr(scores, f"prior_{left_out}") == 0.5
         assert scores.prior_bounded + scores.prior_discrete == 0.5
         assert prior_draws_what_it_scores(scores).verdict is verdict
 
 
 def test_what_is_left_out_everywhere_is_not_run(tiny):
-    scores = laws.scores(tiny, (tiny.model, tiny.proposal), jax.random.key(1))
+    scores = score_laws.scores(tiny, (tiny.model, tiny.proposal), jax.random.key(1))
     none = replace(scores, prior=scores.prior[:0], prior_bounded=0.5, prior_discrete=0.5)
     finding = prior_draws_what_it_scores(none)
     assert finding.verdict is Verdict.NOT_RUN

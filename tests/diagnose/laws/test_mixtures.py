@@ -14,8 +14,8 @@ from tightbound.diagnose.checks import mixtures as checks
 from tightbound.diagnose.checks import objective as objective_checks
 from tightbound.diagnose.checks import optimisation, probability
 from tightbound.diagnose.evidence import Evidence
-from tightbound.diagnose.laws import gather as laws
-from tightbound.diagnose.laws.gather import jit_once
+from tightbound.diagnose.laws import objective as objective_laws
+from tightbound.diagnose.laws import scores as score_laws
 from tightbound.diagnose.laws.mixtures import (
     distances,
     interaction,
@@ -68,7 +68,7 @@ def pair_of(setup):
 def test_a_repulsion_spreads_components_missing_it_does_not_and_turned_it_gathers(target):
     """Without a gradient. Planted: the force written anew, times 0 and times -1."""
     cosine = {
-        factor: interaction(plant(target), pair_of(target), jit_once).spreading
+        factor: interaction(plant(target), pair_of(target)).spreading
         for factor, plant in {
             1: lambda setup: setup,
             0: planting_stein.with_repulsion_times(0.0),
@@ -82,7 +82,7 @@ def test_a_repulsion_spreads_components_missing_it_does_not_and_turned_it_gather
 
 def test_equal_components_have_no_repulsion_to_speak_of(target):
     equal = planting_stein.equal_at_start(target)
-    assert np.isnan(interaction(equal, pair_of(equal), jit_once).spreading)
+    assert np.isnan(interaction(equal, pair_of(equal)).spreading)
 
 
 def test_norms_and_distances_are_those_of_all_parameters_of_a_component(target):
@@ -102,9 +102,7 @@ def test_ways_to_reduce_over_components_are_computed_from_the_draws_of_weigh(tar
     batch = repeated(probe_batches(target)[0], 3)
     key = jax.random.key(3)
     terms = weigh(*pair_of(target), batch, num_samples=6, key=key)
-    per_datum, over_batch, own, num_components = log_q_candidates(
-        pair_of(target), batch, key, 6, jit_once
-    )
+    per_datum, over_batch, own, num_components = log_q_candidates(pair_of(target), batch, key, 6)
     assert num_components == 3
     assert_allclose(per_datum, terms.log_proposal.mean(), rtol=1e-6)
     mixture = target.proposal.proposal(jnp.asarray(batch.x[0]))
@@ -142,7 +140,7 @@ def test_the_mixture_over_a_minibatch_is_what_its_plant_subtracts(target):
 )
 def test_what_is_wrong_with_the_objective_of_a_mixture_is_named(target, plant, code, cause):
     setup = plant(target)
-    found = laws.objective(setup, first_state(setup), jax.random.key(1))
+    found = objective_laws.objective(setup, first_state(setup), jax.random.key(1))
     findings = [
         checks.mixture_is_per_datum(found),
         objective_checks.objective_is_its_claim(found),
@@ -155,7 +153,7 @@ def test_what_is_wrong_with_the_objective_of_a_mixture_is_named(target, plant, c
 def test_a_missing_minibatch_weight_is_named(line):
     """A point that stands for two in the probe's batch of half the points stands for itself."""
     setup = planting_stein.weight_missing(line)
-    found = laws.objective(setup, first_state(setup), jax.random.key(1))
+    found = objective_laws.objective(setup, first_state(setup), jax.random.key(1))
     assert found.point_weight == 2.0
     finding = objective_checks.objective_is_its_claim(found)
     assert finding.causes[0].name == "minibatch_weight_missing"
@@ -165,7 +163,7 @@ def test_a_constraint_applied_twice_is_found_with_one_row_only(target):
     """Stein's identity of draws of the one row that a target has; that of the right mixture is 0."""
     key = jax.random.key(2)
     right, wrong = (
-        probability.proposal_draws_what_it_scores(laws.scores(setup, pair_of(setup), key))
+        probability.proposal_draws_what_it_scores(score_laws.scores(setup, pair_of(setup), key))
         for setup in (target, planting.with_proposal(planting_stein.constrained_again)(target))
     )
     assert (right.verdict.value, wrong.verdict.value) == ("OK", "FAULT")

@@ -18,7 +18,8 @@ from tightbound.diagnose.checks.probability import proposal_draws_what_it_scores
 from tightbound.diagnose.doctor import judge
 from tightbound.diagnose.evidence import Evidence
 from tightbound.diagnose.finding import Verdict
-from tightbound.diagnose.laws import gather as laws
+from tightbound.diagnose.laws import evaluator as evaluator_laws
+from tightbound.diagnose.laws import scores as score_laws
 from tightbound.drill.planting import VarianceForScale
 from tightbound.evaluation import evaluate
 
@@ -65,8 +66,8 @@ def stale(setup):
 def test_a_stale_evaluator_is_found_once_parameters_have_moved(setup, trained, plant, found):
     """Its first call is right; afterwards it reports the bound of other parameters."""
     planted = plant(setup)
-    first = laws.evaluator(planted, (setup.model, setup.proposal), KEY)
-    again = laws.evaluator(planted, trained, KEY)
+    first = evaluator_laws.evaluator(planted, (setup.model, setup.proposal), KEY)
+    again = evaluator_laws.evaluator(planted, trained, KEY)
     assert evaluator_is_plain(first).verdict is Verdict.OK
     assert (evaluator_is_plain(again).verdict is Verdict.FAULT) == found
 
@@ -76,7 +77,7 @@ def test_draws_with_the_variance_are_found_once_the_scale_has_moved(setup, train
     """A scale of 1 is its own square: only another one tells both apart."""
     wrap = VarianceForScale if found else lambda proposal: proposal
     before, after = (
-        laws.scores(setup, (model, wrap(proposal)), KEY)
+        score_laws.scores(setup, (model, wrap(proposal)), KEY)
         for model, proposal in ((setup.model, setup.proposal), trained)
     )
     assert proposal_draws_what_it_scores(before).verdict is Verdict.OK

@@ -11,7 +11,6 @@ import pytest
 from fixtures.examinations import FAULTS, SUBJECTS
 from tightbound.diagnose.evidence import Evidence
 from tightbound.diagnose.finding import Verdict
-from tightbound.diagnose.laws.gather import jit_once
 from tightbound.families.edits import checks
 from tightbound.families.edits.laws import choices, first_words
 from tightbound.families.edits.recipe import DoublingData, NoisingSettings, PrefixDoublingData
@@ -39,7 +38,7 @@ def tiny(law="halving"):
 
 
 def faults_found(setup):
-    evidence = choices(setup, (setup.model, setup.proposal), jax.random.key(1), jit_once)
+    evidence = choices(setup, (setup.model, setup.proposal), jax.random.key(1))
     verdicts = {code: check(evidence).verdict for code, check in CHECKS.items()}
     return {code for code, verdict in verdicts.items() if verdict is Verdict.FAULT}
 
@@ -113,7 +112,7 @@ def test_embeddings_too_large_for_an_output_layer_are_found_and_the_advice_mends
     subject = replace(subject, model=replace(subject.model, size=64, embedding_scale=1.0))
 
     def judged(setup):
-        words = first_words(setup, (setup.model, setup.proposal), jax.random.key(1), jit_once)
+        words = first_words(setup, (setup.model, setup.proposal), jax.random.key(1))
         return checks.words_start_near_uniform(Evidence(step=0, words=words))
 
     ill = judged(subject.build(0))
@@ -128,4 +127,4 @@ def test_embeddings_too_large_for_an_output_layer_are_found_and_the_advice_mends
 def test_a_model_whose_texts_begin_with_words_that_are_given_is_not_asked():
     """Their first words are chosen by nobody; nor has a model of images any."""
     given = replace(SUBJECTS["edits/doubling"], data=PrefixDoublingData(doublings=2)).build(0)
-    assert first_words(given, (given.model, given.proposal), jax.random.key(1), jit_once) is None
+    assert first_words(given, (given.model, given.proposal), jax.random.key(1)) is None

@@ -1,8 +1,6 @@
 """What the laws of a family are given."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 from jaxtyping import PRNGKeyArray
 
@@ -17,7 +15,4 @@ class Asked:
     setup: Setup
     pair: tuple[AbstractModel, AbstractProposal]
     key: PRNGKeyArray
-    compile: Callable[
-        [Callable[..., Any]], Callable[..., Any]
-    ]  # of programs that run once or twice
     before_training: bool  # what no parameter changes is asked then alone

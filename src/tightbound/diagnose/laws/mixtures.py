@@ -13,6 +13,7 @@ from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from tightbound.data.batch import Batch
 from tightbound.diagnose import evidence as ev
+from tightbound.diagnose.laws.compiled import jit_once
 from tightbound.inference.stein import Interaction, stein_force
 from tightbound.inference.weigh import draws, proposal_score
 from tightbound.models.base import AbstractModel, AbstractProposal
@@ -123,9 +124,7 @@ def components_on_host(
 # --- how they act on each other ------------------------------------------------------------------
 
 
-def interaction(
-    setup: Setup, pair: tuple[AbstractModel, AbstractProposal], jit: Callable[..., Any]
-) -> ev.Spreading | None:
+def interaction(setup: Setup, pair: tuple[AbstractModel, AbstractProposal]) -> ev.Spreading | None:
     """What eight updates without any gradient do to the components, from a fresh optimiser: what is
     left then is their repulsion alone, whatever the optimiser makes of its size."""
     acting = interaction_of(setup)
@@ -133,7 +132,7 @@ def interaction(
         return None
     parameters = eqx.filter(pair, eqx.is_inexact_array)
 
-    @jit
+    @jit_once
     def spreading(parameters):
         nothing = jax.tree.map(jnp.zeros_like, parameters)
 
@@ -176,7 +175,6 @@ def log_q_candidates(
     batch: Batch,
     key: PRNGKeyArray,
     num_samples: int,
-    jit: Callable[..., Any],
 ) -> tuple[float, float, float, int]:
     """Mean log q of the draws that `weigh` makes of this key, in nats per row: log-mean over
     components for every row, the same of sums over the batch, and of the component that drew alone;
@@ -186,7 +184,7 @@ def log_q_candidates(
         return float("nan"), float("nan"), float("nan"), 1
     num_components = mixtures(proposal)[0].num_components
 
-    @jit
+    @jit_once
     def each_log_q(proposal, batch):
         mixture = mixtures(proposal)[0]
 
