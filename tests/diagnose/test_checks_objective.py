@@ -8,7 +8,8 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from scipy.special import logsumexp
 
-from tightbound.diagnose.checks.objective import gradient_is_the_slope, objective_is_its_claim
+from tightbound.diagnose.checks.gradient import gradient_is_the_slope
+from tightbound.diagnose.checks.objective import objective_is_its_claim
 from tightbound.diagnose.finding import Verdict
 
 # What is differentiated, from log p(x | z), log p(z), log q(z | x), the KL weight and a scale.

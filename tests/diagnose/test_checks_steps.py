@@ -8,7 +8,7 @@ import pytest
 
 from tightbound.diagnose.checks.data import rows_have_steps
 from tightbound.diagnose.checks.objective import objective_is_its_claim
-from tightbound.diagnose.checks.optimisation import output_starts_near_the_data
+from tightbound.diagnose.checks.progress import output_starts_near_the_data
 from tightbound.diagnose.checks.steps import (
     padding_counts_for_nothing,
     past_ignores_the_future,

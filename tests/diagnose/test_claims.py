@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from fixtures.examinations import FAULTS, SUBJECTS, TRAPS
-from tightbound.diagnose.checks.objective import gradient_is_the_slope, objective_is_its_claim
+from tightbound.diagnose.checks.gradient import gradient_is_the_slope
+from tightbound.diagnose.checks.objective import objective_is_its_claim
 from tightbound.diagnose.finding import Verdict
 from tightbound.diagnose.laws import claims as claim_laws
 from tightbound.diagnose.laws import objective as objective_laws

@@ -11,13 +11,13 @@ import pytest
 
 from fixtures.examinations import SUBJECTS
 from tightbound.diagnose.checks.data import splits_are_alike
-from tightbound.diagnose.checks.optimisation import (
+from tightbound.diagnose.checks.optimiser import (
     clipping_leaves_sizes,
     every_gradient_counts,
     every_module_moves,
     gradients_are_forgotten,
-    updates_are_large_enough,
 )
+from tightbound.diagnose.checks.updates import updates_are_large_enough
 from tightbound.diagnose.finding import Verdict
 from tightbound.diagnose.laws import data as data_laws
 from tightbound.diagnose.laws import optimiser as optimiser_laws

@@ -15,12 +15,15 @@ from tightbound.diagnose.checks import (
     discrete,
     evaluation,
     filters,
+    gradient,
     latents,
     mixtures,
     objective,
-    optimisation,
+    optimiser,
     probability,
+    progress,
     steps,
+    updates,
     weights,
 )
 from tightbound.errors import UserError
@@ -39,10 +42,13 @@ MODULES = (
     filters,
     latents,
     mixtures,
+    gradient,
     objective,
-    optimisation,
+    optimiser,
     probability,
+    progress,
     steps,
+    updates,
     weights,
 )
 DIAGNOSE = Path(inspect.getfile(finding_module)).parent

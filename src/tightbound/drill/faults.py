@@ -11,11 +11,14 @@ import jax.numpy as jnp
 from tightbound.diagnose.checks import (
     data,
     evaluation,
+    gradient,
     latents,
     objective,
-    optimisation,
+    optimiser,
     probability,
+    progress,
     steps,
+    updates,
 )
 from tightbound.drill import planting
 from tightbound.drill.fault import Fault
@@ -133,7 +136,7 @@ _CATALOGUE = (
         "latent use",
         "A stop_gradient on z: the encoder learns from the KL alone.",
         planting.stop_draw,
-        objective.GRADIENT_STOPPED,
+        gradient.GRADIENT_STOPPED,
         ("TB202",),
     ),
     Fault(
@@ -237,7 +240,7 @@ _CATALOGUE = (
         "optimisation",
         "The learning rate is 30 times too high.",
         planting.with_optimiser(planting.scaled(30.0)),
-        optimisation.RATE_TOO_HIGH,
+        updates.RATE_TOO_HIGH,
         ("TB210",),
     ),
     Fault(
@@ -245,7 +248,7 @@ _CATALOGUE = (
         "optimisation",
         "The learning rate is 30 times too low.",
         planting.with_optimiser(planting.scaled(1 / 30)),
-        optimisation.RATE_TOO_LOW,
+        updates.RATE_TOO_LOW,
         ("TB211",),
     ),
     Fault(
@@ -253,7 +256,7 @@ _CATALOGUE = (
         "optimisation",
         "Gradients add up from step to step.",
         planting.with_optimiser(planting.accumulating),
-        optimisation.NOT_RESET,
+        optimiser.NOT_RESET,
         ("TB213",),
     ),
     Fault(
@@ -261,7 +264,7 @@ _CATALOGUE = (
         "optimisation",
         "Accumulation over four batches keeps the last one only.",
         planting.with_optimiser(planting.dropping),
-        optimisation.BATCHES_DROPPED,
+        optimiser.BATCHES_DROPPED,
         ("TB214",),
     ),
     Fault(
@@ -269,7 +272,7 @@ _CATALOGUE = (
         "optimisation",
         "Entries of the gradient are clipped at 1e-8.",
         planting.with_optimiser(planting.clipping),
-        optimisation.EVERYTHING_CLIPPED,
+        optimiser.EVERYTHING_CLIPPED,
         ("TB215",),
     ),
     Fault(
@@ -277,7 +280,7 @@ _CATALOGUE = (
         "optimisation",
         "The proposal's parameters were never handed to the optimiser.",
         planting.with_optimiser(planting.freezing_proposal),
-        optimisation.MODULE_FROZEN,
+        optimiser.MODULE_FROZEN,
         ("TB212",),
     ),
     Fault(
@@ -285,7 +288,7 @@ _CATALOGUE = (
         "optimisation",
         "Output weights start fifty times too large.",
         planting.large_heads,
-        optimisation.INITIAL_SCALE,
+        progress.INITIAL_SCALE,
         ("TB217",),
     ),
     Fault(
@@ -381,7 +384,7 @@ _CATALOGUE = (
         "optimisation",
         "One letter per step at thirty times the learning rate: each step undoes the others.",
         planting.with_optimiser(planting.scaled(30.0)),
-        optimisation.ROWS_INTERFERE,
+        updates.ROWS_INTERFERE,
         ("TB219", "TB210"),
     ),
     Fault(
@@ -429,7 +432,7 @@ _CATALOGUE = (
         "Stein",
         "The learning rate is a thousand times too high: the guard stops the run.",
         planting.with_optimiser(planting.scaled(1000.0)),
-        optimisation.RATE_TOO_HIGH,
+        updates.RATE_TOO_HIGH,
         ("TB210", "TB216", "TB221"),
     ),
 )

@@ -10,9 +10,9 @@ import pytest
 from numpy.testing import assert_allclose
 from scipy.special import logsumexp
 
+from tightbound.diagnose.checks import gradient, probability, progress
 from tightbound.diagnose.checks import mixtures as checks
 from tightbound.diagnose.checks import objective as objective_checks
-from tightbound.diagnose.checks import optimisation, probability
 from tightbound.diagnose.evidence import Evidence
 from tightbound.diagnose.laws import objective as objective_laws
 from tightbound.diagnose.laws import scores as score_laws
@@ -144,7 +144,7 @@ def test_what_is_wrong_with_the_objective_of_a_mixture_is_named(target, plant, c
     findings = [
         checks.mixture_is_per_datum(found),
         objective_checks.objective_is_its_claim(found),
-        objective_checks.gradient_is_the_slope(found),
+        gradient.gradient_is_the_slope(found),
     ]
     named = {f.code: f.causes[0].name for f in findings if f.causes}
     assert named == ({} if code is None else {code: cause})
@@ -225,6 +225,6 @@ def test_a_refused_step_is_replayed_to_its_points_and_component(line):
     assert guard.rows.tolist() == [13]
     assert dict(zip(guard.names, guard.bad_scores > 0, strict=True)) == {"theta": False, "y": True}
     assert guard.components.tolist() == [0, 1, 2]  # every component has draws at every point
-    finding = optimisation.values_are_finite([Evidence(step=6, guard=guard)])
+    finding = progress.values_are_finite([Evidence(step=6, guard=guard)])
     assert "site y" in finding.where
     assert "training rows 13" in finding.where

@@ -20,7 +20,7 @@ from tightbound.diagnose.evidence import Evidence
 from tightbound.diagnose.finding import Verdict
 from tightbound.diagnose.laws import evaluator as evaluator_laws
 from tightbound.diagnose.laws import scores as score_laws
-from tightbound.drill.planting import VarianceForScale
+from tightbound.drill.planting.models import VarianceForScale
 from tightbound.evaluation import evaluate
 
 pytestmark = pytest.mark.usefixtures("compiled_once")

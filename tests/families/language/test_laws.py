@@ -15,7 +15,7 @@ from tightbound.data.batch import rows_of
 from tightbound.data.sentences import EOS, NUM_MARKS
 from tightbound.diagnose.checks import steps as step_checks
 from tightbound.diagnose.checks.evaluation import evaluator_is_plain
-from tightbound.diagnose.checks.optimisation import gradients_are_forgotten
+from tightbound.diagnose.checks.optimiser import gradients_are_forgotten
 from tightbound.diagnose.checks.probability import likelihood_is_normalised
 from tightbound.diagnose.finding import Verdict
 from tightbound.diagnose.laws import evaluator as evaluator_laws

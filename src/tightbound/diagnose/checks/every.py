@@ -12,12 +12,15 @@ from tightbound.diagnose.checks import (
     discrete,
     evaluation,
     filters,
+    gradient,
     latents,
     mixtures,
     objective,
-    optimisation,
+    optimiser,
     probability,
+    progress,
     steps,
+    updates,
     weights,
 )
 from tightbound.diagnose.finding import Finding
@@ -31,7 +34,7 @@ def _redrawn(case: Case) -> Any:
 def _output_starts_near_the_data(case: Case) -> Finding:
     uniform = case.baselines.get("uniform")
     value = None if uniform is None else uniform.value
-    return optimisation.output_starts_near_the_data(case.history[0], value, per_unit=case.pooled)
+    return progress.output_starts_near_the_data(case.history[0], value, per_unit=case.pooled)
 
 
 def _likelihood_listens(case: Case) -> Finding:
@@ -73,7 +76,7 @@ CHECKS: tuple[Check, ...] = (
         "TB201",
         lambda case: objective.objective_is_its_claim(case.newest("objective"), _redrawn(case)),
     ),
-    Check("TB202", lambda case: objective.gradient_is_the_slope(case.oldest("objective"))),
+    Check("TB202", lambda case: gradient.gradient_is_the_slope(case.oldest("objective"))),
     Check("TB204", lambda case: discrete.gradient_reaches_the_proposal(case.newest("discrete"))),
     Check("TB601", lambda case: evaluation.evaluator_is_plain(case.newest("evaluator"))),
     Check("TB602", lambda case: evaluation.evaluation_leaves_parameters(case.newest("evaluator"))),
@@ -82,19 +85,19 @@ CHECKS: tuple[Check, ...] = (
         "TB604", lambda case: evaluation.evaluated_under_the_trained_law(case.newest("evaluator"))
     ),
     Check("TB220", lambda case: mixtures.components_repel(case.newest("interaction"))),
-    Check("TB212", lambda case: optimisation.every_module_moves(case.newest("optimiser"))),
-    Check("TB214", lambda case: optimisation.every_gradient_counts(case.newest("optimiser"))),
-    Check("TB213", lambda case: optimisation.gradients_are_forgotten(case.newest("optimiser"))),
-    Check("TB215", lambda case: optimisation.clipping_leaves_sizes(case.newest("optimiser"))),
+    Check("TB212", lambda case: optimiser.every_module_moves(case.newest("optimiser"))),
+    Check("TB214", lambda case: optimiser.every_gradient_counts(case.newest("optimiser"))),
+    Check("TB213", lambda case: optimiser.gradients_are_forgotten(case.newest("optimiser"))),
+    Check("TB215", lambda case: optimiser.clipping_leaves_sizes(case.newest("optimiser"))),
     Check("TB217", _output_starts_near_the_data),
-    Check("TB210", lambda case: optimisation.updates_do_not_overshoot(case.history)),
-    Check("TB219", lambda case: optimisation.updates_help_other_rows(case.history)),
-    Check("TB216", lambda case: optimisation.values_are_finite(case.history)),
-    Check("TB221", lambda case: optimisation.bound_does_not_fall(case.history, climbs=case.climbs)),
-    Check("TB223", lambda case: optimisation.updates_have_not_stopped(case.history)),
+    Check("TB210", lambda case: updates.updates_do_not_overshoot(case.history)),
+    Check("TB219", lambda case: updates.updates_help_other_rows(case.history)),
+    Check("TB216", lambda case: progress.values_are_finite(case.history)),
+    Check("TB221", lambda case: progress.bound_does_not_fall(case.history, climbs=case.climbs)),
+    Check("TB223", lambda case: updates.updates_have_not_stopped(case.history)),
     Check(
         "TB211",
-        lambda case: optimisation.updates_are_large_enough(case.history, is_bound=case.is_bound),
+        lambda case: updates.updates_are_large_enough(case.history, is_bound=case.is_bound),
     ),
     Check("TB405", lambda case: mixtures.every_component_is_used(case.history)),
     Check("TB403", lambda case: latents.latents_keep_their_noise(case.history)),

@@ -2,7 +2,13 @@
 
 from typing import Any
 
-from tightbound.diagnose.checks import evaluation, optimisation, probability, steps
+from tightbound.diagnose.checks import (
+    evaluation,
+    optimiser,
+    probability,
+    progress,
+    steps,
+)
 from tightbound.drill.fault import Examination, Fault, Planted, on
 from tightbound.drill.faults import GENERAL
 from tightbound.families.language import checks, planting
@@ -137,7 +143,7 @@ _FAULTS = (
         "optimisation",
         "Gradients are cleared once an epoch: every step is given their sum so far.",
         planting.forgotten_once_an_epoch,
-        optimisation.NOT_RESET,
+        optimiser.NOT_RESET,
         ("TB213",),
     ),
     Fault(
@@ -217,7 +223,7 @@ _FAULTS = (
         "optimisation",
         "Embeddings start fifty times too large.",
         planting.large_embedding,
-        optimisation.INITIAL_SCALE,
+        progress.INITIAL_SCALE,
         ("TB217",),
     ),
 )

@@ -17,7 +17,9 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 from tightbound.data.batch import Split, rows_of
 from tightbound.data.sentences import EOS, NUM_MARKS
 from tightbound.data.sequences import Sequence
-from tightbound.drill.planting import forgetting_every, with_evaluation, with_model
+from tightbound.drill.planting.evaluators import with_evaluation
+from tightbound.drill.planting.models import with_model
+from tightbound.drill.planting.optimisers import forgetting_every
 from tightbound.evaluation import Evaluation, evaluate
 from tightbound.families.language.contexts import AbstractContext
 from tightbound.families.language.emissions import AbstractEmission, MixtureEmission, Table

@@ -7,7 +7,7 @@ from tightbound.drill import altered
 from tightbound.drill.altered import Altered
 from tightbound.drill.fault import Examination, Fault, Planted, on
 from tightbound.drill.faults import GENERAL
-from tightbound.drill.planting import with_split
+from tightbound.drill.planting.splits import with_split
 from tightbound.families.lookup import Recipe
 from tightbound.families.sequences import checks, planting
 from tightbound.families.sequences import recipe as vrnn

@@ -20,7 +20,8 @@ from tightbound.data.batch import Batch, Split
 from tightbound.data.sequences import Sequence
 from tightbound.data.strokes import OffsetScale, Strokes
 from tightbound.diagnose.laws.steps import without_earlier_weights
-from tightbound.drill.planting import all_real, with_model, with_proposal
+from tightbound.drill.planting.models import with_model, with_proposal
+from tightbound.drill.planting.objectives import all_real
 from tightbound.estimators.bounds import filtering_terms
 from tightbound.evaluation import evaluate
 from tightbound.families.sequences.details import Details, offset_scale_of

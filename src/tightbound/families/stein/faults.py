@@ -2,11 +2,12 @@
 
 from typing import Any
 
+from tightbound.diagnose.checks import gradient, objective, probability
 from tightbound.diagnose.checks import mixtures as checks
-from tightbound.diagnose.checks import objective, probability
 from tightbound.drill.fault import Examination, Fault, Planted, on
 from tightbound.drill.faults import GENERAL
-from tightbound.drill.planting import with_optimiser, with_proposal
+from tightbound.drill.planting.models import with_proposal
+from tightbound.drill.planting.optimisers import with_optimiser
 from tightbound.families.lookup import Recipe
 from tightbound.families.stein import planting
 from tightbound.families.stein import recipe_encoders as stein_vae
@@ -187,7 +188,7 @@ _FAULTS = (
         "Stein",
         "The gradient passes through the parameters in log q, which are to be held constant.",
         planting.nothing_held_constant,
-        objective.CONSTANTS_MISSING,
+        gradient.CONSTANTS_MISSING,
         ("TB202",),
     ),
 )

@@ -11,7 +11,7 @@ import optax
 from jaxtyping import Array, Float, Key, PRNGKeyArray, PyTree
 
 from tightbound.diagnose.laws.mixtures import interaction_of, norms
-from tightbound.drill.planting import with_proposal
+from tightbound.drill.planting.models import with_proposal
 from tightbound.inference.stein import stein_force, transported
 from tightbound.inference.weigh import draws
 from tightbound.models.base import AbstractProposal
