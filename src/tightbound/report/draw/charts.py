@@ -5,7 +5,6 @@ A chart is a `<figure>` of text. What a pointer shows is in `data-points`, read 
 Coordinates in the SVG are pixels of a frame WIDTH wide, scaled to the page's column.
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
@@ -22,12 +21,19 @@ from tightbound.report.draw.scales import (
     WIDTH,
     Frame,
     groups_of_near,
-    log_ticks,
     padded,
     span,
-    tick_labels,
-    ticks,
     ticks_at,
+)
+from tightbound.report.draw.svg import (
+    axes,
+    axis_name,
+    empty,
+    figure,
+    legend_of,
+    point,
+    svg,
+    upright_grid,
 )
 
 NUM_COLOURS = 8
@@ -37,7 +43,6 @@ _LABEL_GAP = (
     20.0  # pixels from one level's name to the next: a line of text, on a narrow screen too
 )
 _LABEL_LENGTH = 36  # characters of the names of levels that lie together
-
 # A drawing inside the drawing cuts off what lies outside the frame, without an id to refer to. It is
 # a little wider than the frame, for the dots at its ends.
 _INSIDE = (
@@ -103,7 +108,7 @@ def line_chart(
     ]
     note = " ".join(sentence for sentence in (note, *sentences) if sentence)
     drawing = [
-        _axes(frame, x_label, y_label, across=ticks_at(along)),
+        axes(frame, x_label, y_label, across=ticks_at(along)),
         _INSIDE,
         *(_band(c, frame) for c in curves),
         *(_line(c, frame) for c in curves),
@@ -111,7 +116,7 @@ def line_chart(
         *(_levels(group, frame) for group in together),
     ]
     named = [curve for curve in curves if curve.name]
-    legend = _legend([(c.name, c.colour) for c in named])
+    legend = legend_of([(c.name, c.colour) for c in named])
     return figure(title, note, legend, svg(drawing, _line_points(named, frame, x_label)))
 
 
@@ -140,8 +145,8 @@ def column_chart(
         point(x, None, f"{name}\n{h:.3g}")
         for x, name, h in zip(middles, names, heights, strict=True)
     ]
-    axes = _axes(frame, x_label, y_label, across=())
-    return figure(title, note, "", svg([axes, *bars], points))
+    drawing = [axes(frame, x_label, y_label, across=()), *bars]
+    return figure(title, note, "", svg(drawing, points))
 
 
 def histogram(
@@ -172,7 +177,7 @@ def histogram(
             frame.across((edges[:-1] + edges[1:]) / 2), edges[:-1], edges[1:], counts, strict=True
         )
     ]
-    drawing = [_axes(frame, x_label, "count"), *bars]
+    drawing = [axes(frame, x_label, "count"), *bars]
     if rule is not None:
         [x] = frame.across(np.array([rule.value]))
         drawing.append(
@@ -207,7 +212,7 @@ def scatter(
         point(a, d, f"row {row}\n{x[row]:.3g}, {y[row]:.3g}")
         for a, d, row in zip(across, down, rows, strict=True)
     ]
-    return figure(title, note, "", svg([_axes(frame, x_label, y_label), *dots], points))
+    return figure(title, note, "", svg([axes(frame, x_label, y_label), *dots], points))
 
 
 def change_chart(
@@ -228,7 +233,7 @@ def change_chart(
     bottom = TOP + _ROW * len(names)
     frame = Frame(padded(ends[np.isfinite(ends)]), (0.0, 1.0))
     [zero] = frame.across(np.array([0.0]))
-    drawing, points = [_upright_grid(frame, bottom)], []
+    drawing, points = [upright_grid(frame, bottom)], []
     rows = zip(names, values, whiskers, labels, strict=True)
     for i, (name, value, whisker, label) in enumerate(rows):
         middle = TOP + _ROW * (i + 0.5)
@@ -269,7 +274,7 @@ def stacked_chart(
     ends = np.concatenate([reach.ravel(), totals - whiskers, totals + whiskers])
     frame = Frame(padded(ends), (0.0, 1.0))
     bottom = TOP + _ROW * len(names)
-    drawing, points = [_upright_grid(frame, bottom)], []
+    drawing, points = [upright_grid(frame, bottom)], []
     for i, name in enumerate(names):
         middle, left, right = TOP + _ROW * (i + 0.5), 0.0, 0.0
         for colour, (part, value) in enumerate(zip(parts, values[:, i], strict=True), start=1):
@@ -295,77 +300,8 @@ def stacked_chart(
     drawing.append(f'<line class="axis" x1="{zero:.1f}" x2="{zero:.1f}" y1="{TOP}" y2="{bottom}"/>')
     drawing.append(f'<text class="axis-name" x="4" y="14">{escape(y_label)}</text>')
     drawing.append(axis_name(x_label, bottom + 38))
-    legend = _legend([(part, colour) for colour, part in enumerate(parts, start=1)])
+    legend = legend_of([(part, colour) for colour, part in enumerate(parts, start=1)])
     return figure(title, note, legend, svg(drawing, points, height=bottom + BOTTOM))
-
-
-def figure(title: str, note: str, legend: str, drawing: str) -> str:
-    """A chart as the page has it, under its title."""
-    caption = f"<strong>{escape(title)}</strong>" + (
-        f" <span>{escape(note)}</span>" if note else ""
-    )
-    return f'<figure class="chart"><figcaption>{caption}</figcaption>{legend}{drawing}</figure>'
-
-
-def svg(drawing: Sequence[str], points: Sequence[list], *, height: int = HEIGHT) -> str:
-    """A drawing WIDTH wide; `points` are where a pointer is told something, each a `point`."""
-    data = escape(json.dumps(list(points), ensure_ascii=False, allow_nan=False))
-    pointer = f'<line class="pointer" x1="0" x2="0" y1="{TOP}" y2="{height - BOTTOM}" hidden=""/>'
-    body = "".join(drawing)
-    return (
-        f'<svg viewBox="0 0 {WIDTH} {height}" role="img" data-points="{data}">{body}{pointer}</svg>'
-    )
-
-
-def empty(reason: str) -> str:
-    """What stands in place of a drawing."""
-    return f'<p class="empty">{escape(reason)}</p>'
-
-
-def _legend(entries: Sequence[tuple[str, int]]) -> str:
-    items = (f'<li class="c{colour}">{escape(name)}</li>' for name, colour in entries)
-    return f'<ul class="legend">{"".join(items)}</ul>'
-
-
-def _axes(
-    frame: Frame, x_label: str, y_label: str, *, across: Sequence[float] | None = None
-) -> str:
-    """`across` are the ticks of x, round numbers where there are none."""
-    parts = []
-    across = ticks(*frame.x) if across is None else across
-    up = log_ticks(*frame.y) if frame.log_y else ticks(*frame.y)
-    for y, label in zip(frame.down(np.array(up)), tick_labels(up), strict=True):
-        parts.append(
-            f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>'
-            f'<text x="{LEFT - 8}" y="{y + 4:.1f}" text-anchor="end">{label}</text>'
-        )
-    for x, label in zip(frame.across(np.array(across)), tick_labels(list(across)), strict=True):
-        parts.append(
-            f'<text x="{x:.1f}" y="{HEIGHT - BOTTOM + 18}" text-anchor="middle">{label}</text>'
-        )
-    base = HEIGHT - BOTTOM
-    parts.append(f'<line class="axis" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{base}" y2="{base}"/>')
-    parts.append(f'<text class="axis-name" x="4" y="14">{escape(y_label)}</text>')
-    parts.append(axis_name(x_label, HEIGHT - 8))
-    return "".join(parts)
-
-
-def _upright_grid(frame: Frame, bottom: int) -> str:
-    """The lines and numbers of an x axis below rows."""
-    across = ticks(*frame.x)
-    return "".join(
-        f'<line class="grid" x1="{x:.1f}" x2="{x:.1f}" y1="{TOP}" y2="{bottom}"/>'
-        f'<text x="{x:.1f}" y="{bottom + 18}" text-anchor="middle">{label}</text>'
-        for x, label in zip(frame.across(np.array(across)), tick_labels(across), strict=True)
-    )
-
-
-def axis_name(label: str, y: int) -> str:
-    """What runs along x, at the right below the drawing."""
-    return (
-        f'<text class="axis-name" x="{WIDTH - RIGHT}" y="{y}" text-anchor="end">'
-        f"{escape(label)}</text>"
-    )
 
 
 def _line(curve: Curve, frame: Frame) -> str:
@@ -485,8 +421,3 @@ def _line_points(curves: Sequence[Curve], frame: Frame, x_label: str) -> list[li
         point(at, None, "\n".join([f"{x_label} {x:.15g}", *told[x]]))
         for at, x in zip(across, sorted(told), strict=True)
     ]
-
-
-def point(x: float, y: float | None, text: str) -> list:
-    """What a pointer is told near (x, y), or wherever it is near x."""
-    return [round(float(x), 1), None if y is None else round(float(y), 1), text]
