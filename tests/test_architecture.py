@@ -54,6 +54,7 @@ ARROWS: Mapping[str, set[str]] = {
     "errors": set(),
     "terms": set(),
     "unread": set(),
+    "values": set(),
     "nn": {"data.strokes"},
     "outputs": {"nn"},
     "estimators": {"terms"},
@@ -102,7 +103,7 @@ ARROWS: Mapping[str, set[str]] = {
     "programs": {*TRAINING, "diagnose", "train"},
     "cli": {"commands", "families", "report", "train", "diagnose"},
 }
-EVERYWHERE = {"errors", "unread"}
+EVERYWHERE = {"errors", "unread", "values"}
 
 
 def package_sources() -> dict[str, str]:

@@ -69,6 +69,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
             file=sys.stderr,
         )
         return EXIT_MISUSE
+    except (MemoryError, RuntimeError) as error:  # of NumPy and of XLA
+        if not isinstance(error, MemoryError) and "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        says = str(error).splitlines()[0].removeprefix("RESOURCE_EXHAUSTED: ").rstrip(".")
+        print(
+            f"tightbound {command}: this takes more memory than there is ({says}). Lower the model's sizes, "
+            "the batch size or the draws, and run it again.",
+            file=sys.stderr,
+        )
+        return EXIT_MISUSE
     except ModuleNotFoundError as error:
         missing = _extra_of(error.name or "")
         if missing is None:

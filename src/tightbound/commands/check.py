@@ -7,17 +7,21 @@ from tightbound.commands.options import parse_with_recipe, print_json
 from tightbound.commands.working import working
 from tightbound.runs.build import build
 from tightbound.runs.compilation import use_compilation_cache
+from tightbound.values import Seed, require_meant
 
 
 @dataclass(frozen=True)
 class CheckOptions:
     """What to check."""
 
-    seed: int = 0
+    seed: Seed = 0
     overfit: bool = False
     """Also fit one batch of eight rows and hold the result against its known limit."""
     json: bool = False
     """One JSON document on stdout."""
+
+    def __post_init__(self):
+        require_meant(self)
 
 
 def main(arguments: Sequence[str]) -> int:

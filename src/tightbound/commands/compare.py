@@ -12,6 +12,7 @@ from tightbound.report.tables import Table, TableFormat
 from tightbound.runs.compilation import use_compilation_cache
 from tightbound.runs.evaluated import Evaluated, sequence_scores, with_shared_draws
 from tightbound.runs.opened import open_run, split_reference
+from tightbound.values import Count, Draws, Seed, require_meant
 
 if TYPE_CHECKING:
     from tightbound.estimators.comparison import Comparison, SequenceScores
@@ -27,22 +28,25 @@ class CompareOptions:
     second: RunReference
     """RUN or RUN@STEP, or a baseline of the first run, as "ar1-gaussian"."""
     bound: Literal["elbo", "iwae", "fivo"] = "iwae"
-    num_samples: int | None = None
+    num_samples: Draws | None = None
     """Draws per sequence (of "fivo": filters); by default 1 for "fivo", 100 for the others."""
-    num_particles: int = 128
+    num_particles: Draws = 128
     """fivo: of every filter."""
     unit: Literal["nats per sequence", "nats per unit", "bits per unit", "perplexity"] = (
         "nats per sequence"
     )
     split: Literal["train", "valid", "test"] = "test"
-    max_rows: int | None = None
+    max_rows: Count | None = None
     by_group: bool = False
     """Cluster the error by the split's groups (writers), whose rows are not independent."""
-    seed: int = 0
+    seed: Seed = 0
     format: TableFormat = "text"
     """Of the table by site."""
     json: bool = False
     """One JSON document on stdout."""
+
+    def __post_init__(self):
+        require_meant(self)
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -9,6 +9,7 @@ import tyro
 from tightbound.commands.options import parse, print_json, show
 from tightbound.data import catalogue
 from tightbound.report.tables import Table, TableFormat
+from tightbound.values import Name, require_meant
 
 
 @dataclass(frozen=True)
@@ -23,16 +24,22 @@ class List:
 class Fetch:
     """Download a data set from its origin into the user's cache, checked."""
 
-    name: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="NAME")]
+    name: Annotated[Name, tyro.conf.Positional, tyro.conf.arg(metavar="NAME")]
     json: bool = False
+
+    def __post_init__(self):
+        require_meant(self)
 
 
 @dataclass(frozen=True)
 class Verify:
     """Compare the files of a data set with their checksums."""
 
-    name: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="NAME")]
+    name: Annotated[Name, tyro.conf.Positional, tyro.conf.arg(metavar="NAME")]
     json: bool = False
+
+    def __post_init__(self):
+        require_meant(self)
 
 
 Action = (

@@ -9,6 +9,7 @@ import tyro
 
 from tightbound.commands.options import parse, print_json
 from tightbound.errors import UserError
+from tightbound.values import Name, require_meant
 
 if TYPE_CHECKING:
     from tightbound.diagnose.findings import Findings
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 class DoctorOptions:
     """Judge a run from the evidence in its folder, or log-weights that any framework saved."""
 
-    what: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="RUN|FILE.npz")]
+    what: Annotated[tyro.conf.Positional[Name], tyro.conf.arg(metavar="RUN|FILE.npz")]
     """A run folder, or an .npz with an array `log_weights` of shape (samples, sequences), or one
     written by `LogTerms.save`."""
     laws: bool = False
@@ -26,6 +27,9 @@ class DoctorOptions:
     two. Its evidence is judged with the rest and not kept."""
     json: bool = False
     """One JSON document on stdout."""
+
+    def __post_init__(self):
+        require_meant(self)
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -14,29 +14,35 @@ from tightbound.families import FAMILIES
 from tightbound.report.tables import Table, TableFormat
 from tightbound.report.terminal import say
 from tightbound.runs.compilation import use_compilation_cache
+from tightbound.values import Count, Few, Name, Seed, require_meant
 
 if TYPE_CHECKING:
     from tightbound.drill.drill import Row
+
+_CORES = os.cpu_count() or 2
 
 
 @dataclass(frozen=True)
 class DrillOptions:
     """Plant faults and count. Rows already in `out` are not run again."""
 
-    family: str = "all"
+    family: Name = "all"
     """Whose runs: images, edits, sequences, language, stein, or one of your own as path/to/package:FAMILY."""
-    kinds: tuple[str, ...] = ()
+    kinds: tuple[Name, ...] = ()
     """Only these faults, and the healthy runs; by default all."""
-    seeds: tuple[int, ...] = (0,)
+    seeds: tuple[Seed, ...] = (0,)
     """Every case is run with each."""
-    jobs: int = max(1, (os.cpu_count() or 2))
+    jobs: Few = _CORES
     """Processes at once."""
-    steps: int = 300
-    out: str = "runs/drill.jsonl"
+    steps: Count = 300
+    out: Name = "runs/drill.jsonl"
     """Where rows are kept; a drill that was stopped goes on from them."""
     format: TableFormat = "text"
     json: bool = False
     """One JSON document on stdout."""
+
+    def __post_init__(self):
+        require_meant(self)
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -49,8 +55,6 @@ def main(arguments: Sequence[str]) -> int:
     unknown = [kind for kind in options.kinds if kind not in known]
     if unknown:
         raise UserError(f"There is no fault {unknown[0]!r}. There are: {', '.join(known)}.")
-    if min(options.jobs, options.steps, *options.seeds) < 0 or min(options.jobs, options.steps) < 1:
-        raise UserError("`jobs` and `steps` must be at least 1, and seeds not negative.")
     todo = cases(families, options.seeds, options.kinds or None)
     out = Path(options.out)
     rows = [row for row in saved_rows(out, options.steps) if row.case in todo]

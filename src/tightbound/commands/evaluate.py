@@ -17,6 +17,7 @@ from tightbound.runs.evaluated import (
     what_is_measured,
 )
 from tightbound.runs.opened import open_run, split_reference
+from tightbound.values import Count, Draws, Fraction, Name, Number, Seed, require_meant
 
 if TYPE_CHECKING:
     from tightbound.estimators.estimate import Estimate
@@ -30,30 +31,33 @@ class EvaluateOptions:
     run: RunReference
     """RUN or RUN@STEP; by default the newest checkpoint."""
     bound: EvaluatedBound = "elbo"
-    num_samples: int | None = None
+    num_samples: Draws | None = None
     """Draws per sequence (of "fivo": filters). By default 1 for "fivo" and "elbo" (there one of each
     component of a mixture), 100 for the others and for latents that all points of a data set share."""
-    num_particles: int = 128
+    num_particles: Draws = 128
     """fivo: of every filter."""
-    threshold: float = 0.5
+    threshold: Fraction = 0.5
     """fivo: share of the particles below which the effective sample size makes them resample."""
-    order: float | None = None
+    order: Number | None = None
     """alpha of "renyi", n of "cubo"."""
     unit: EvaluatedUnit = "nats per sequence"
     """The last is the average some papers report: of every sequence's own nats per unit."""
     split: Literal["train", "valid", "test"] = "test"
-    max_rows: int | None = None
+    max_rows: Count | None = None
     """Only the first rows of the split."""
-    set: tuple[str, ...] = ()
+    set: tuple[Name, ...] = ()
     """KEY=VALUE: settings of the run changed for this evaluation, as model.num-particles=16."""
-    seed: int = 0
+    seed: Seed = 0
     """Of the data's noise and of the draws."""
-    save: str | None = None
+    save: Name | None = None
     """Write the log-weights here, as an .npz that `tightbound doctor` reads."""
     format: TableFormat = "text"
     """Of the table by site."""
     json: bool = False
     """One JSON document on stdout."""
+
+    def __post_init__(self):
+        require_meant(self)
 
 
 def main(arguments: Sequence[str]) -> int:

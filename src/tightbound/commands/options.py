@@ -13,13 +13,14 @@ from tightbound.errors import UserError
 from tightbound.families.lookup import Recipe, find_recipe
 from tightbound.families.sources import of_arguments
 from tightbound.report.tables import Table, TableFormat, print_table, render
+from tightbound.values import Name
 
 Options = TypeVar("Options")
 Others = TypeVar("Others")
 
 # A run, named on the command line; with @STEP where a checkpoint may be chosen.
-RunFolderName = Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="RUN")]
-RunReference = Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="RUN[@STEP]")]
+RunFolderName = Annotated[tyro.conf.Positional[Name], tyro.conf.arg(metavar="RUN")]
+RunReference = Annotated[tyro.conf.Positional[Name], tyro.conf.arg(metavar="RUN[@STEP]")]
 
 
 def parse(options: Any, command: str, arguments: Sequence[str]) -> Any:

@@ -9,6 +9,7 @@ from tightbound.commands.working import working
 from tightbound.errors import UserError
 from tightbound.report.terminal import say
 from tightbound.runs.opened import open_run
+from tightbound.values import require_meant
 
 _log = logging.getLogger(__name__)
 
@@ -22,6 +23,9 @@ class ReportOptions:
     """Draw samples first where there are none of the newest checkpoint."""
     json: bool = False
     """One JSON document on stdout."""
+
+    def __post_init__(self):
+        require_meant(self)
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -13,17 +13,21 @@ from tightbound.estimators.estimate import Estimate
 from tightbound.families.settings import flat_settings
 from tightbound.report.tables import Table, TableFormat, short_form
 from tightbound.train.folder import RunFolder
+from tightbound.values import Name, require_meant
 
 
 @dataclass(frozen=True)
 class RunsOptions:
     """List the runs below a folder."""
 
-    folder: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="[FOLDER]")] = "runs"
+    folder: Annotated[Name, tyro.conf.Positional, tyro.conf.arg(metavar="[FOLDER]")] = "runs"
     """Where runs are looked for, at any depth."""
     format: TableFormat = "text"
     json: bool = False
     """One JSON document on stdout."""
+
+    def __post_init__(self):
+        require_meant(self)
 
 
 def main(arguments: Sequence[str]) -> int:

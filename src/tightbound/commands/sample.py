@@ -13,6 +13,7 @@ from tightbound.families import FAMILIES
 from tightbound.families.family import Family
 from tightbound.runs.compilation import use_compilation_cache
 from tightbound.runs.opened import open_run, split_reference
+from tightbound.values import require_meant
 
 
 @dataclass(frozen=True)
@@ -23,6 +24,9 @@ class SampleOptions:
     """RUN or RUN@STEP; by default the newest checkpoint."""
     json: bool = False
     """One JSON document on stdout."""
+
+    def __post_init__(self):
+        require_meant(self)
 
 
 def main(arguments: Sequence[str]) -> int:

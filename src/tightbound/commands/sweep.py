@@ -27,6 +27,7 @@ from tightbound.sweep.grid import Arm, make_arms, parse_variation
 from tightbound.sweep.job import Change, Job, available_cores, last_line, run_environment
 from tightbound.sweep.local import core_groups, run_locally
 from tightbound.sweep.plan import Evaluation, Plan, PlannedArm, PlannedRun
+from tightbound.values import Count, Draws, Few, Name, require_meant
 
 _LOOK_EVERY = 1.0  # seconds between two looks at what runs have recorded
 
@@ -38,26 +39,26 @@ class SweepOptions:
     vary: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ()
     """KEY=[JSON list]: a setting of the recipe, a whole group, or `recipe`, and the values it takes.
     Several give all combinations."""
-    seeds: int = 3
+    seeds: Few = 3
     """Runs of every arm: seeds 0, 1, ..."""
-    sweep_dir: str | None = None
+    sweep_dir: Name | None = None
     """The sweep's folder; by default one under `runs/` named by recipe and settings. The same command
     continues a sweep that was stopped; other values or more seeds are added to it."""
     executor: Literal["local", "ray"] = "local"
     """Processes on this machine, or a Ray cluster: the one RAY_ADDRESS names, or one started here."""
-    threads: int = 1
+    threads: Few = 1
     """Cores for every run."""
-    jobs: int | None = None
+    jobs: Few | None = None
     """local: runs at once; by default as many as there are cores for."""
     split: Literal["valid", "test"] = "test"
     """What finished runs are evaluated on, once."""
     bound: Literal["elbo", "iwae", "fivo"] = "iwae"
-    num_samples: int | None = None
+    num_samples: Draws | None = None
     """Draws per sequence (of "fivo": filters); by default 100 for "iwae" if there is anything to
     draw, else 1."""
-    num_particles: int = 128
+    num_particles: Draws = 128
     """fivo: of every filter."""
-    max_rows: int | None = None
+    max_rows: Count | None = None
     """Only the first rows of the split."""
     by_group: bool = False
     """Cluster the errors by the split's groups (writers), whose rows are not independent."""
@@ -66,6 +67,9 @@ class SweepOptions:
     format: SweepFormat = "text"
     json: bool = False
     """One JSON document on stdout."""
+
+    def __post_init__(self):
+        require_meant(self)
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -99,10 +103,6 @@ def plan_of(name: str, recipe: Recipe, given: Mapping[str, Any], options: SweepO
             f"There is nothing to vary: tightbound sweep {name} --vary 'KEY=[JSON list]'. "
             f"`tightbound train {name} --help` lists the settings."
         )
-    for option in ("seeds", "threads", "jobs", "num_samples", "num_particles", "max_rows"):
-        value = getattr(options, option)
-        if value is not None and value < 1:
-            raise UserError(f"`{option}` is {value}, but it must be at least 1. Raise it.")
     arms = make_arms(name, recipe, given, [parse_variation(text) for text in options.vary])
     return Plan(
         recipe=name,

@@ -16,6 +16,7 @@ from tightbound.report.terminal import say
 from tightbound.runs.compilation import use_compilation_cache
 from tightbound.runs.evaluated import chosen_split
 from tightbound.runs.opened import OpenRun, open_run
+from tightbound.values import Count, Name, Seed, Whole, require_meant
 
 if TYPE_CHECKING:
     from tightbound.diagnose.why import Explanation
@@ -27,22 +28,25 @@ class WhyOptions:
 
     run: RunFolderName
     """The run's folder."""
-    first: Annotated[int | None, tyro.conf.arg(name="from")] = None
+    first: Annotated[Whole | None, tyro.conf.arg(name="from")] = None
     """Step of the earlier checkpoint; by default that of the best evaluation, and the first one where
     no later evaluation is worse."""
-    last: Annotated[int | None, tyro.conf.arg(name="to")] = None
+    last: Annotated[Whole | None, tyro.conf.arg(name="to")] = None
     """Step of the later checkpoint; by default that of the last evaluation."""
     split: Literal["train", "valid", "test"] = "valid"
-    rows: int = 256
+    rows: Count = 256
     """Rows of the split to look at."""
-    set: tuple[str, ...] = ()
+    set: tuple[Name, ...] = ()
     """KEY=VALUE: settings of the run changed for this look, as evaluate-law=token-drop."""
-    seed: int = 0
+    seed: Seed = 0
     """Of the draws."""
     format: TableFormat = "text"
     """Of the tables."""
     json: bool = False
     """One JSON document on stdout."""
+
+    def __post_init__(self):
+        require_meant(self)
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -17,6 +17,7 @@ from tightbound.families.lookup import Recipe
 from tightbound.families.settings import flat_settings, settings_of
 from tightbound.report.terminal import say
 from tightbound.runs.build import build
+from tightbound.values import Amount, Name, Seed, require_meant
 
 if TYPE_CHECKING:
     from tightbound.diagnose.evidence import Evidence
@@ -31,13 +32,13 @@ if TYPE_CHECKING:
 class TrainOptions:
     """Where and how to run."""
 
-    run_dir: str | None = None
+    run_dir: Name | None = None
     """The run's folder; by default one under `runs/` named by recipe and settings. The same command
     continues a run that was stopped."""
-    seed: int = 0
-    init_from: str | None = None
+    seed: Seed = 0
+    init_from: Name | None = None
     """RUN@STEP: start from that checkpoint's parameters, with this run's settings and optimiser."""
-    max_minutes: float | None = None
+    max_minutes: Amount | None = None
     """Save and stop after so many minutes; the same command continues."""
     note: str = ""
     """A line kept with the run and shown by `runs` and `report`."""
@@ -45,10 +46,13 @@ class TrainOptions:
     """Also write scalars and histograms for a tracker."""
     doctor: bool = True
     """Gather evidence while training and judge it."""
-    plant: str | None = None
+    plant: Name | None = None
     """Plant a fault of the catalogue on purpose, to see how it looks; the run says so."""
     json: bool = False
     """One JSON document on stdout: the findings."""
+
+    def __post_init__(self):
+        require_meant(self)
 
 
 _ENDINGS = {

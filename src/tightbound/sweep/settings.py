@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from tightbound.errors import UserError
+from tightbound.families.described import type_words
 from tightbound.families.sources import with_source
 
 
@@ -62,9 +63,8 @@ def _typed(hint: Any, value: Any, key: str) -> Any:
     try:
         return _as(hint, value)
     except TypeError as error:
-        wanted = hint.__name__ if isinstance(hint, type) else str(hint).replace("typing.", "")
         raise UserError(
-            f"The setting {key} cannot be {value!r}: it is declared {wanted}."
+            f"The setting {key} cannot be {value!r}: it is declared {type_words(hint)}."
         ) from error
 
 

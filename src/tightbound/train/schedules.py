@@ -96,11 +96,6 @@ def _rmsprop(settings: OptimiserSettings, rate: optax.Schedule) -> optax.Gradien
 
 def _summed_gradients(forget_every: int) -> optax.GradientTransformation:
     """Every step is given the sum of the gradients since step 0, `forget_every`, 2 `forget_every`, ..."""
-    if forget_every < 1:
-        raise ValueError(
-            f"`forget_every` is {forget_every}, but it counts steps. Give 1, which forgets every "
-            "gradient after its step."
-        )
 
     def init(params):
         return jnp.zeros((), jnp.int32), optax.tree.zeros_like(params)

@@ -110,14 +110,10 @@ def test_an_auto_encoder_claims_nothing_and_has_nothing_to_beat():
         ({"model_context": "gpt", "model_num_starts": 2}, "'gpt', which has no state"),
         ({"model_context": "mgru", "model_mutations": (7,)}, "6"),
         ({"model_context": "single-gate", "model_mutations": (8,)}, "from 0 to 7"),
-        ({"model_context": "window", "model_window": 0}, "A window of 0 words was asked for"),
         (
             {"model_structure": StructureSettings("permutations")},
             "with the context 'lstm', which is none",
         ),
-        ({"model_size": 0}, r"`model\.size` is 0, but it counts something: give at least 1"),
-        ({"model_context": "gpt", "model_num_heads": 0}, r"`model\.num_heads` is 0"),
-        ({"model_context": "gpt", "model_num_layers": -1}, r"`model\.num_layers` is -1"),
         (
             {"data_source": "multi30k", "data_path": __file__},
             r"is a folder of them\. For a text of yours give --data.source file",

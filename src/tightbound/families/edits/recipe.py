@@ -12,6 +12,19 @@ from tightbound.errors import UserError
 from tightbound.families.edits import FAMILY
 from tightbound.train.settings import OptimiserSettings, RunSettings
 from tightbound.unread import refuse_unread
+from tightbound.values import (
+    Count,
+    Doublings,
+    Draws,
+    Few,
+    Fraction,
+    Name,
+    Positive,
+    Rows,
+    Share,
+    Size,
+    require_meant,
+)
 
 if TYPE_CHECKING:  # a recipe is looked up without JAX; only `build` needs it
     from jaxtyping import PRNGKeyArray
@@ -35,8 +48,11 @@ class DoublingData:
     multi30k, text (a text of yours). For instance `--data.source text --help`."""
     held_out_letters: bool = False
     """Valid and test are written with x, y, z; training always with a, b, c."""
-    doublings: int = 3
+    doublings: Doublings = 3
     """A letter is repeated 2 to this power times."""
+
+    def __post_init__(self):
+        require_meant(self)
 
 
 @dataclass(frozen=True)
@@ -47,10 +63,13 @@ class PrefixDoublingData:
     """Others, with settings of their own: doubling, remap; ewt, conllu; multi30k, text."""
     held_out_letters: bool = False
     """Valid and test are written with x, y, z; training always with a, b, c."""
-    doublings: int = 3
+    doublings: Doublings = 3
     """A string is repeated 2 to this power times."""
-    num_strings: int = 64
+    num_strings: Rows = 64
     """In each split."""
+
+    def __post_init__(self):
+        require_meant(self)
 
 
 @dataclass(frozen=True)
@@ -61,8 +80,11 @@ class RemapData:
     """Others, with settings of their own: doubling, prefix-doubling; ewt, conllu; multi30k, text."""
     held_out_letters: bool = False
     """Valid and test are written with x, y, z; training always with a, b, c."""
-    num_strings: int = 64
+    num_strings: Rows = 64
     """In each split."""
+
+    def __post_init__(self):
+        require_meant(self)
 
 
 @dataclass(frozen=True)
@@ -72,19 +94,22 @@ class TreebankData:
     source: Literal["ewt", "conllu"] = "ewt"
     """conllu: a treebank of yours. Others, with settings of their own: doubling, prefix-doubling, remap;
     multi30k, text."""
-    path: str | None = None
+    path: Name | None = None
     """A file in CoNLL-U, or a folder of `.conllu`; ewt: None takes the published files."""
     units: Literal["words", "sub-words"] = "words"
-    min_count: int = 3
+    min_count: Count = 3
     """words: those rarer in the training split are one symbol, unknown."""
-    vocabulary_size: int = 4000
+    vocabulary_size: Count = 4000
     """sub-words: number of symbols."""
-    max_length: int = 24
+    max_length: Count = 24
     """Longer sentences are dropped, and counted."""
-    max_swaps: int = 24
+    max_swaps: Count = 24
     """Sentences whose equal words can be rearranged in more ways are dropped, and counted."""
-    max_rows: int | None = None
+    max_rows: Count | None = None
     """Read only the first sentences of each file."""
+
+    def __post_init__(self):
+        require_meant(self)
 
 
 @dataclass(frozen=True)
@@ -93,18 +118,21 @@ class CaptionData:
 
     source: Literal["multi30k"] = "multi30k"
     """Others, with settings of their own: text; ewt, conllu; doubling, prefix-doubling, remap."""
-    path: str | None = None
+    path: Name | None = None
     """A folder with files of the published names; None takes the published files."""
     language: Literal["en", "de"] = "en"
     units: Literal["words", "sub-words"] = "words"
-    min_count: int = 3
+    min_count: Count = 3
     """words: those rarer in the training split are one symbol, unknown."""
-    vocabulary_size: int = 4000
+    vocabulary_size: Count = 4000
     """sub-words: number of symbols."""
-    max_length: int = 24
+    max_length: Count = 24
     """Longer sentences are dropped, and counted."""
-    max_rows: int | None = None
+    max_rows: Count | None = None
     """Read only the first sentences of each file."""
+
+    def __post_init__(self):
+        require_meant(self)
 
 
 @dataclass(frozen=True)
@@ -113,17 +141,20 @@ class TextFileData:
 
     source: Literal["text"] = "text"
     """Others, with settings of their own: ewt, conllu; multi30k; doubling, prefix-doubling, remap."""
-    path: str | None = None
+    path: Name | None = None
     """A text, plain, `.gz` or `.xz`, or a folder of `.txt`."""
     units: Literal["words", "sub-words"] = "words"
-    min_count: int = 3
+    min_count: Count = 3
     """words: those rarer in the training split are one symbol, unknown."""
-    vocabulary_size: int = 4000
+    vocabulary_size: Count = 4000
     """sub-words: number of symbols."""
-    max_length: int = 24
+    max_length: Count = 24
     """Longer sentences are dropped, and counted."""
-    max_rows: int | None = None
+    max_rows: Count | None = None
     """Read only the first sentences of each file."""
+
+    def __post_init__(self):
+        require_meant(self)
 
 
 Text = TreebankData | CaptionData | TextFileData
@@ -137,23 +168,24 @@ class NoisingSettings:
     law: Literal["halving", "token-drop", "leaf-pruning", "prefix-growth", "remap", "one-step"] = (
         "halving"
     )
-    max_steps: int = 4
+    max_steps: Few = 4
     """Strings of a trajectory at most."""
-    drop: float = 0.5
+    drop: Fraction = 0.5
     """token-drop: probability of every word, in every round."""
-    keep: float = 0.5
+    keep: Fraction = 0.5
     """leaf-pruning: probability with which a leaf stays for another round."""
-    thin: int = 2
+    thin: Count = 2
     """leaf-pruning: every how many rounds a string is kept, counted back from the sentence."""
-    min_strings: int = 3
+    min_strings: Count = 3
     """leaf-pruning: shorter trajectories are not drawn."""
-    chunk: int = 1
+    chunk: Count = 1
     """prefix-growth: words added by each string."""
     collapse: bool = False
     """token-drop, leaf-pruning: leave out rounds that change nothing. With leaf-pruning log q is then
     that of one path, and the bound is none."""
 
     def __post_init__(self):
+        require_meant(self)
         read = {
             "token-drop": ("drop", "collapse"),
             "leaf-pruning": ("keep", "thin", "min_strings", "collapse"),
@@ -171,26 +203,27 @@ class EditModelSettings:
     """Deep; static (Markov in the strings); words alone, where edits sum out exactly."""
     ops: Literal["all", "insert"] = "all"
     """insert: every string is written word by word, as by an autoregressive decoder."""
-    size: int = 64
-    num_heads: int = 4
-    hidden_size: int = 256
-    num_layers: int = 2
+    size: Size = 64
+    num_heads: Few = 4
+    hidden_size: Size = 256
+    num_layers: Few = 2
     condition_on_step: bool = False
     """Tell the encoder which string it reads."""
     norm_place: Literal["pre", "post"] = "pre"
-    dropout: float = 0.0
-    embedding_scale: float | None = None
+    dropout: Share = 0.0
+    embedding_scale: Positive | None = None
     """Standard deviation of the first embeddings; None is size^-1/2, as large as position signals."""
     exchangeable: bool = False
     """Draw the words' embeddings anew for every batch, so that none is known."""
-    num_particles: int = 3
-    threshold: float = 0.5
+    num_particles: Draws = 3
+    threshold: Fraction = 0.5
     """Share of the particles below which the effective sample size makes them resample."""
-    resample_every: int = 1
-    temperature: float = 1.0
+    resample_every: Count = 1
+    temperature: Positive = 1.0
     """Of the proposal of edits; 1 is fully adapted."""
 
     def __post_init__(self):
+        require_meant(self)
         if self.handed_on == "tokens":  # edits are summed out: there is no filter
             refuse_unread(
                 self,
@@ -205,9 +238,12 @@ class EditTraining:
 
     method: Literal["monte-carlo-em", "supervised", "exact"] = "monte-carlo-em"
     """Edits drawn by the filter; edits of a cheapest alignment; edits summed out ("tokens" only)."""
-    num_samples: int = 1
+    num_samples: Draws = 1
     """Trajectories per sentence and step: averaged by monte-carlo-em; with exact, more than one
     raises the importance-weighted bound."""
+
+    def __post_init__(self):
+        require_meant(self)
 
 
 @dataclass(frozen=True)
@@ -224,6 +260,9 @@ class EditRecipe:
     training: EditTraining = field(default_factory=EditTraining)
     optimiser: OptimiserSettings = field(default_factory=OptimiserSettings)
     run: RunSettings = field(default_factory=RunSettings)
+
+    def __post_init__(self):
+        require_meant(self)
 
     def build(self, seed: int) -> "Setup":
         """Load the sentences and make everything the run needs."""

@@ -26,8 +26,9 @@ from tightbound.families.edits.explained import (
 )
 from tightbound.families.edits.in_words import DrawnTrajectory, as_text, in_one_line
 from tightbound.families.edits.model import EditModel
-from tightbound.families.sampling import Checkpoints, Drawn, at_least_one, temperature_of
+from tightbound.families.sampling import Checkpoints, Drawn
 from tightbound.terms import LogTerms
+from tightbound.values import Rows, Seed, Temperature, Whole, require_meant
 
 if TYPE_CHECKING:
     from tightbound.train.folder import RunFolder
@@ -43,9 +44,9 @@ _PICTURED = 12  # trajectories in one picture; the text has all
 class EditSamples:
     """Texts drawn with the edits that wrote them, and a held-out text explained."""
 
-    num: int = 4
+    num: Rows = 4
     """Trajectories."""
-    temperature: float | None = None
+    temperature: Temperature | None = None
     """Of the decisions (1 by default): below 1 the likely ones become likelier."""
     beam: bool = False
     """The likeliest trajectories that a beam of `--num` finds, instead of draws."""
@@ -53,9 +54,12 @@ class EditSamples:
     """The words (or characters) that every text begins with."""
     start: str = ""
     """The first strings of a text, with ` | ` between them; the model goes on from there."""
-    row: int = 0
+    row: Whole = 0
     """The held-out text that is explained."""
-    seed: int = 0
+    seed: Seed = 0
+
+    def __post_init__(self):
+        require_meant(self)
 
     def write(
         self, setup: "Setup", state: "TrainState", folder: Path, checkpoints: Checkpoints
@@ -65,12 +69,11 @@ class EditSamples:
         as `by_step.json`."""
         from tightbound.train.folder import write_whole
 
-        at_least_one(num=self.num)
         if self.temperature is not None and self.beam:
             raise UserError(
                 "--temperature was given with --beam, which draws nothing. Leave one out."
             )
-        temperature = temperature_of(1.0 if self.temperature is None else self.temperature)
+        temperature = 1.0 if self.temperature is None else self.temperature
         model, vocabulary = state.model, vocabulary_of(setup)
         if vocabulary is None or not isinstance(model, EditModel):
             raise UserError(

@@ -2,7 +2,6 @@
 
 from typing import TYPE_CHECKING
 
-from tightbound.errors import UserError
 from tightbound.families.language.build import language_model
 from tightbound.families.language.settings import LanguageModelSettings
 
@@ -20,7 +19,6 @@ def model_and_proposal(
     key: "PRNGKeyArray",
 ) -> "tuple[AbstractModel, AbstractProposal]":
     """The model and its proposal."""
-    _check_sizes(settings)
     if settings.latent.kind == "none":
         from tightbound.models.no_latents import NoLatents
 
@@ -30,11 +28,3 @@ def model_and_proposal(
 
     model, proposal = sequence_vae(settings, num_symbols, num_positions, key)
     return model, proposal if latent_noise else Noiseless(proposal)
-
-
-def _check_sizes(settings: LanguageModelSettings) -> None:
-    """UserError for a model without features. What else is counted, the parts check themselves."""
-    for name in ("size", "num_heads", "num_layers"):
-        value = getattr(settings, name)
-        if value < 1:
-            raise UserError(f"`model.{name}` is {value}, but it counts something: give at least 1.")

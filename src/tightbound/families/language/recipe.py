@@ -19,6 +19,7 @@ from tightbound.families.language.settings import (
 )
 from tightbound.train.settings import ObjectiveSettings, OptimiserSettings, RunSettings
 from tightbound.unread import refuse_unread_of
+from tightbound.values import require_meant
 
 if TYPE_CHECKING:  # a recipe is looked up without JAX; only `build` needs it
     from tightbound.data.batch import Split
@@ -38,6 +39,9 @@ class LanguageRecipe:
     objective: ObjectiveSettings = field(default_factory=ObjectiveSettings)
     optimiser: OptimiserSettings = field(default_factory=OptimiserSettings)
     run: RunSettings = field(default_factory=RunSettings)
+
+    def __post_init__(self):
+        require_meant(self)
 
     def build(self, seed: int) -> "Setup":
         """Load the text and make everything the run needs."""

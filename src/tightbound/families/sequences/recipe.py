@@ -12,6 +12,7 @@ from tightbound.families.sequences import FAMILY
 from tightbound.families.sequences.objective import StepObjective
 from tightbound.train.settings import OptimiserSettings, RunSettings
 from tightbound.unread import refuse_unread, replaced
+from tightbound.values import Count, Few, Name, Positive, Size, require_meant
 
 if TYPE_CHECKING:  # a recipe is looked up without JAX; only `build` needs it
     import numpy as np
@@ -32,18 +33,21 @@ class StrokeData:
     source: Literal["omniglot", "handwriting"] = "omniglot"
     """Others, with settings of their own: strokes (a file of yours), toy-strokes; jsb, muse, nottingham,
     piano-midi, pianorolls, midi; seq-mnist, digits. For instance `--data.source midi --help`."""
-    path: str | None = None
+    path: Name | None = None
     """Your own file of the published one's format; None takes the published one."""
-    max_length: int | None = None
+    max_length: Count | None = None
     """Longer drawings and sentences are cut into windows; None is whole."""
-    max_rows: int | None = None
+    max_rows: Count | None = None
     """Read only so many drawings or sentences of each split."""
-    every: int = 1
+    every: Count = 1
     """Keep every so many-th point."""
-    clip: float | None = None
+    clip: Positive | None = None
     """Largest offset, in the file's units."""
-    lengths: tuple[int, ...] = ()
+    lengths: tuple[Count, ...] = ()
     """Lengths that batches are cut to, ascending; none cuts nothing."""
+
+    def __post_init__(self):
+        require_meant(self)
 
 
 @dataclass(frozen=True)
@@ -53,20 +57,23 @@ class StrokeFile:
     source: Literal["strokes"] = "strokes"
     """Others, with settings of their own: omniglot, handwriting, toy-strokes; jsb, muse, nottingham,
     piano-midi, pianorolls, midi; seq-mnist, digits."""
-    path: str | None = None
+    path: Name | None = None
     """The file; docs/data.md says how the drawings may lie in it."""
     y_grows: Literal["down", "up"] = "down"
     """Which way y grows in the file."""
-    max_length: int | None = None
+    max_length: Count | None = None
     """Longer drawings are cut into windows; None is whole."""
-    max_rows: int | None = None
+    max_rows: Count | None = None
     """Read only so many drawings of each split."""
-    every: int = 1
+    every: Count = 1
     """Keep every so many-th point."""
-    clip: float | None = None
+    clip: Positive | None = None
     """Largest offset, in the file's units."""
-    lengths: tuple[int, ...] = ()
+    lengths: tuple[Count, ...] = ()
     """Lengths that batches are cut to, ascending; none cuts nothing."""
+
+    def __post_init__(self):
+        require_meant(self)
 
 
 @dataclass(frozen=True)
@@ -76,18 +83,21 @@ class MadeUpStrokes:
     source: Literal["toy-strokes"] = "toy-strokes"
     """Others, with settings of their own: omniglot, handwriting, strokes; jsb, muse, nottingham,
     piano-midi, pianorolls, midi; seq-mnist, digits."""
-    num_letters: int = 3
+    num_letters: Few = 3
     """Of the longest words."""
-    max_length: int | None = None
+    max_length: Count | None = None
     """Longer words are cut into windows; None is whole."""
-    max_rows: int | None = None
+    max_rows: Count | None = None
     """Draw only so many words of each split."""
-    every: int = 1
+    every: Count = 1
     """Keep every so many-th point."""
-    clip: float | None = None
+    clip: Positive | None = None
     """Largest offset, in the file's units."""
-    lengths: tuple[int, ...] = ()
+    lengths: tuple[Count, ...] = ()
     """Lengths that batches are cut to, ascending; none cuts nothing."""
+
+    def __post_init__(self):
+        require_meant(self)
 
 
 @dataclass(frozen=True)
@@ -97,12 +107,15 @@ class PianorollData:
     source: Literal["jsb", "muse", "nottingham", "piano-midi", "pianorolls"] = "jsb"
     """nottingham, piano-midi and pianorolls (your own) need a path. Others, with settings of their own:
     midi; omniglot, handwriting, strokes, toy-strokes; seq-mnist, digits."""
-    path: str | None = None
+    path: Name | None = None
     """A `.npz` of rolls; None takes the published one. docs/data.md says how rolls may lie in it."""
-    max_length: int | None = None
+    max_length: Count | None = None
     """Longest roll trained on; what is held out stays whole."""
-    lengths: tuple[int, ...] = ()
+    lengths: tuple[Count, ...] = ()
     """Lengths that batches are cut to, ascending; none cuts nothing."""
+
+    def __post_init__(self):
+        require_meant(self)
 
 
 @dataclass(frozen=True)
@@ -112,14 +125,17 @@ class MIDIData:
     source: Literal["midi"] = "midi"
     """Others, with settings of their own: jsb, muse, nottingham, piano-midi, pianorolls; omniglot,
     handwriting, strokes, toy-strokes; seq-mnist, digits."""
-    path: str | None = None
+    path: Name | None = None
     """The folder; its files are split by their names or folders, or shuffled."""
-    quarters_per_step: float = 1.0
+    quarters_per_step: Positive = 1.0
     """How many quarter notes a step lasts."""
-    max_length: int | None = None
+    max_length: Count | None = None
     """Longest roll trained on; what is held out stays whole."""
-    lengths: tuple[int, ...] = ()
+    lengths: tuple[Count, ...] = ()
     """Lengths that batches are cut to, ascending; none cuts nothing."""
+
+    def __post_init__(self):
+        require_meant(self)
 
 
 @dataclass(frozen=True)
@@ -129,12 +145,15 @@ class SequentialMNIST:
     source: Literal["seq-mnist"] = "seq-mnist"
     """Others, with settings of their own: digits; omniglot, handwriting, strokes, toy-strokes; jsb, muse,
     nottingham, piano-midi, pianorolls, midi."""
-    path: str | None = None
+    path: Name | None = None
     """Your own files of the published ones' format; None takes those."""
     law: Literal["static", "thresholded", "dynamic"] = "static"
     """How grey levels become bits."""
-    lengths: tuple[int, ...] = ()
+    lengths: tuple[Count, ...] = ()
     """Lengths that batches are cut to, ascending; none cuts nothing."""
+
+    def __post_init__(self):
+        require_meant(self)
 
 
 @dataclass(frozen=True)
@@ -144,10 +163,13 @@ class SequentialDigits:
     source: Literal["digits"] = "digits"
     """Others, with settings of their own: seq-mnist; omniglot, handwriting, strokes, toy-strokes; jsb,
     muse, nottingham, piano-midi, pianorolls, midi."""
-    path: str | None = None
+    path: Name | None = None
     """Your own file of the same format; None takes the one that ships with scikit-learn."""
-    lengths: tuple[int, ...] = ()
+    lengths: tuple[Count, ...] = ()
     """Lengths that batches are cut to, ascending; none cuts nothing."""
+
+    def __post_init__(self):
+        require_meant(self)
 
 
 AnyStrokes = StrokeData | StrokeFile | MadeUpStrokes
@@ -174,23 +196,24 @@ class SequenceModel:
     """vrnn: False gives every latent a standard normal prior (VRNN-I)."""
     smoothing: bool = False
     """The proposal reads what follows, backwards, instead of the present step alone."""
-    latent_size: int = 32
-    hidden_size: int = 32
-    network_size: int = 32
+    latent_size: Size = 32
+    hidden_size: Size = 32
+    network_size: Size = 32
     """Of the hidden layers of every network, and of what is read of x and z."""
-    depth: int = 1
+    depth: Few = 1
     """Their number."""
     activation: Literal["relu", "tanh", "elu", "softplus", "gelu"] = "relu"
-    min_scale: float = 0.01
+    min_scale: Positive = 0.01
     """Floor of the scales of prior and proposal."""
     output: Literal["bernoulli", "gaussian", "bivariate", "mixture"] = "bernoulli"
     """Strokes: the law of an offset; the pen is Bernoulli beside it."""
-    num_components: int = 10
+    num_components: Size = 10
     """mixture: of bivariate Gaussians."""
-    min_output_scale: float = 0.05
+    min_output_scale: Positive = 0.05
     """Floor of an offset's scale, in standard deviations of the training data; also the baselines'."""
 
     def __post_init__(self):
+        require_meant(self)
         if self.family == "dmm":
             refuse_unread(self, "family", "cell", "hidden_size", "learned_prior")
         if self.family == "rnn":
@@ -212,6 +235,9 @@ class SequenceRecipe:
     objective: StepObjective = field(default_factory=StepObjective)
     optimiser: OptimiserSettings = field(default_factory=OptimiserSettings)
     run: RunSettings = field(default_factory=RunSettings)
+
+    def __post_init__(self):
+        require_meant(self)
 
     def build(self, seed: int) -> "Setup":
         """Load the sequences and make everything the run needs."""

@@ -19,7 +19,6 @@ from tightbound.errors import UserError
 from tightbound.families.sampling import (
     Checkpoints,
     Drawn,
-    at_least_one,
     refuse_spherical_alone,
 )
 from tightbound.families.sequences.details import offset_scale_of
@@ -43,6 +42,7 @@ from tightbound.families.sequences.stroke_drawings import (
 from tightbound.families.sequences.stroke_drawings import write_png as write_strokes
 from tightbound.inference.stepwise import stepwise_pair
 from tightbound.models.stateful import AbstractStateful, AbstractStepwise
+from tightbound.values import Count, Few, Rows, Seed, Whole, require_meant
 
 if TYPE_CHECKING:
     from tightbound.train.loop import TrainState
@@ -72,22 +72,25 @@ class SequenceSamples:
     """Sequences (strokes, music, images by rows, series) drawn beside held-out ones. Without a prefix and
     without two rows to mix the model runs freely."""
 
-    num: int = 16
+    num: Rows = 16
     """Sequences drawn."""
-    num_steps: int | None = None
+    num_steps: Count | None = None
     """Steps that are drawn; by default as many as the held-out row beside has (left)."""
-    prefix: int | None = None
+    prefix: Count | None = None
     """Steps of held-out rows that are given, after which the model goes on."""
-    row: int | None = None
+    row: Whole | None = None
     """The first of the held-out rows shown; 0 by default."""
-    between: tuple[int, int] | None = None
+    between: tuple[Whole, Whole] | None = None
     """Two held-out rows: z of both is inferred and mixed step by step, and x is drawn along each mixture
     with the same noise."""
     spherical: bool = False
     """With `--between`: mix along the arc from one z to the other instead of the straight line."""
-    columns: int | None = None
+    columns: Few | None = None
     """Pictures in a line of the sheet."""
-    seed: int = 0
+    seed: Seed = 0
+
+    def __post_init__(self):
+        require_meant(self)
 
     @property
     def first_row(self) -> int:
@@ -125,9 +128,6 @@ class SequenceSamples:
         return Drawn([*files, *profiles])
 
     def _refuse_what_cannot_be_meant(self) -> None:
-        at_least_one(
-            num=self.num, num_steps=self.num_steps, prefix=self.prefix, columns=self.columns
-        )
         refuse_spherical_alone(self.spherical, self.between)
         alone = {"prefix": self.prefix, "num-steps": self.num_steps, "row": self.row}
         clashing = [name for name, value in alone.items() if value is not None]

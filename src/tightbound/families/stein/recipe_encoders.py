@@ -12,6 +12,7 @@ from tightbound.families.stein import FAMILY
 from tightbound.families.stein.settings import MixtureSettings, inference, interaction
 from tightbound.models.auto_encoders import VAEModel, make_pair, make_twin
 from tightbound.train.settings import OptimiserSettings, RunSettings
+from tightbound.values import require_meant
 
 if TYPE_CHECKING:  # a recipe is looked up without JAX; only `build` needs it
     from tightbound.train.setup import Setup
@@ -28,6 +29,9 @@ class SteinVAERecipe:
     mixture: MixtureSettings = field(default_factory=MixtureSettings)
     optimiser: OptimiserSettings = field(default_factory=OptimiserSettings)
     run: RunSettings = field(default_factory=RunSettings)
+
+    def __post_init__(self):
+        require_meant(self)
 
     def build(self, seed: int) -> "Setup":
         """Load the data and make everything the run needs."""
