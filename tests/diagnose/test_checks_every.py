@@ -56,7 +56,12 @@ MODULES = (
     weights,
 )
 OF_FAMILIES = [check for family in FAMILIES for check in family.load("checks") or ()]
-UNREAD = ("outputs", "guard", "redrawn")  # by no check of a run in which everything is right
+UNREAD = (
+    "outputs",
+    "guard",
+    "redrawn",
+    "rivals",
+)  # by no check of a run in which everything is right
 GROUPS = [field.name for field in fields(ev.Evidence) if field.name not in ("step", "others")]
 
 

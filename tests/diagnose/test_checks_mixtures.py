@@ -70,14 +70,13 @@ def scored(made, proposed=0.0, counted=0.0, **changes):
     """The finding where the proposal's log q is `proposed` above the components' log-mean, and the
     objective counts it `counted` above its own."""
     right = made.objective(np.random.default_rng(0))
-    return mixtures.mixture_is_per_datum(
-        replace(
-            right,
-            log_proposal=right.log_proposal + proposed,
-            batch_surrogate=right.batch_claimed - counted,
-            **changes,
-        )
+    wrong = replace(
+        right,
+        log_proposal=right.log_proposal + proposed,
+        batch_surrogate=right.batch_claimed - counted,
     )
+    density = made.density(float(right.log_proposal.mean()))
+    return mixtures.mixture_is_per_datum(wrong, replace(density, **changes))
 
 
 @pytest.mark.parametrize("of_proposal", [True, False])
@@ -240,7 +239,7 @@ def test_a_norm_in_the_place_of_the_loss_is_named(made):
         wrong = replace(
             right, surrogate=np.full(len(right.surrogate), value), batch_surrogate=value
         )
-        said = causes(objective.objective_is_its_claim(wrong))
+        said = causes(objective.objective_is_its_claim(wrong, rivals=made.rivals()))
         assert (said[0] == "force_norm_as_loss") is named
 
 

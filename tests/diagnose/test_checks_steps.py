@@ -95,13 +95,14 @@ def test_the_inverse_and_empty_rows(made):
 def test_a_filter_that_forgets_its_weights_and_a_nan_have_causes_of_their_own(made):
     right = made.evidence(0).objective
     dropped = right.claimed + np.linspace(-2.0, 3.0, len(right.claimed))
-    wrong = replace(
-        right, surrogate=dropped, weights_dropped=dropped, batch_surrogate=float(dropped.mean())
-    )
-    assert first_cause(objective_is_its_claim(wrong)) == "earlier_weights_dropped"
-    assert first_cause(objective_is_its_claim(replace(wrong, weights_dropped=right.claimed))) != (
-        "earlier_weights_dropped"
-    )
+    wrong = replace(right, surrogate=dropped, batch_surrogate=float(dropped.mean()))
+    causes = [
+        first_cause(
+            objective_is_its_claim(wrong, rivals=made.rivals(earlier_weights_dropped=[line]))
+        )
+        for line in (dropped, right.claimed)
+    ]
+    assert causes[0] == "earlier_weights_dropped" != causes[1]
     nan = replace(right, surrogate=np.full_like(right.surrogate, np.nan))
     assert first_cause(objective_is_its_claim(nan)) == "objective_not_finite"
 

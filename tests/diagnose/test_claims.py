@@ -47,8 +47,6 @@ def judged(made, redrawn, kl_weight=1.0):
         log_proposal=redrawn.log_proposal[:1],
         batch_surrogate=float(redrawn.surrogate[0].mean()),
         batch_claimed=float(redrawn.claimed[0].mean()),
-        heads_averaged=np.full(len(redrawn.surrogate[0]), np.nan),
-        weights_dropped=np.full(len(redrawn.surrogate[0]), np.nan),
     )
     return objective_is_its_claim(first, redrawn), objective_is_its_claim(first)
 

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 import numpy as np
 from jaxtyping import Bool, Float, Int, Shaped, jaxtyped
 
+from tightbound.diagnose.earlier_evidence import with_tables_of_rivals
 from tightbound.errors import UserError
 
 Group = TypeVar("Group")
@@ -88,8 +89,6 @@ class Objective:
     claimed: Float[np.ndarray, " rows"]
     batch_surrogate: float  # of all rows together
     batch_claimed: float
-    heads_averaged: Float[np.ndarray, " rows"]  # what averaging every head apart would give, or NaN
-    weights_dropped: Float[np.ndarray, " rows"]  # a filter's value without earlier weights, or NaN
     log_likelihood: Float[np.ndarray, "samples rows"]
     log_prior: Float[np.ndarray, "samples rows"]
     log_proposal: Float[np.ndarray, "samples rows"]
@@ -100,19 +99,41 @@ class Objective:
     # holds them and with none held; NaN where the gradients were not compared.
     gradient_change: float
     full_gradient_change: float
-    norms: Float[
-        np.ndarray, " norm"
-    ]  # of the claim's gradient and of forces; none if it is the objective
     point_weight: (
-        float  # what log p of a point is multiplied by, N / n; 1 where rows are not pooled
+        float  # what log p of a point is multiplied by, N / n; 1 of rows that are not pooled
     )
-    # Mean log q of the same draws where q is a mixture, and of what may stand for it; else NaN.
-    log_q_per_datum: float  # log-mean over components of every row's own log q
-    log_q_over_batch: (
-        float  # log-mean over components of their log q summed over the batch, per row
-    )
-    log_q_own: float  # of the component alone that has drawn
-    num_components: int  # 1 where q is no mixture
+
+
+@dataclass(frozen=True)
+class Rivals:
+    """What may stand for the objective by mistake, where it is not its claim: one line for each mistake,
+    under the name of its cause, of the claim's rows and draws, in nats."""
+
+    causes: Shaped[np.ndarray, " rival"]
+    values: Float[
+        np.ndarray, "rival rows"
+    ]  # of each row alone; a number of the batch, at every row
+
+    @property
+    def table(self) -> dict[str, Float[np.ndarray, "some rows"]]:
+        """The lines of every cause."""
+        return {str(cause): self.values[self.causes == cause] for cause in self.causes}
+
+
+@dataclass(frozen=True)
+class MixtureDensity:
+    """log q of the objective's draws where q is a mixture, in nats per row, and what may stand for it by
+    mistake."""
+
+    log_q: float  # log-mean over components of every row's own log q
+    num_components: int
+    causes: Shaped[np.ndarray, " rival"]
+    values: Float[np.ndarray, " rival"]
+
+    @property
+    def rivals(self) -> dict[str, float]:
+        """The value of every cause."""
+        return dict(zip(map(str, self.causes), self.values.tolist(), strict=True))
 
 
 @dataclass(frozen=True)
@@ -402,6 +423,8 @@ class Evidence:
     twin: Twin | None = None
     scores: Scores | None = None
     objective: Objective | None = None
+    rivals: Rivals | None = None
+    density: MixtureDensity | None = None
     redrawn: Redrawn | None = None
     joint: Joint | None = None
     evaluator: Evaluator | None = None
@@ -462,7 +485,7 @@ class Evidence:
     @staticmethod
     def load(path: str | os.PathLike[str]) -> "Evidence":
         """Inverse of `save`; UserError where the file is something else."""
-        arrays = read_npz(path)
+        arrays = with_tables_of_rivals(read_npz(path))
         if str(arrays.get("format")) != _FORMAT:
             raise UserError(
                 f"{path} holds {arrays.get('format', 'no format entry')}, but {_FORMAT} was meant."
@@ -487,6 +510,8 @@ _GROUPS: Mapping[str, type] = {
     "twin": Twin,
     "scores": Scores,
     "objective": Objective,
+    "rivals": Rivals,
+    "density": MixtureDensity,
     "redrawn": Redrawn,
     "joint": Joint,
     "evaluator": Evaluator,

@@ -15,11 +15,12 @@ from tightbound.diagnose.checks import mixtures as checks
 from tightbound.diagnose.checks import objective as objective_checks
 from tightbound.diagnose.evidence import Evidence
 from tightbound.diagnose.laws import objective as objective_laws
+from tightbound.diagnose.laws import rivals as rivals_law
 from tightbound.diagnose.laws import scores as score_laws
+from tightbound.diagnose.laws.density import density, density_of_draws
 from tightbound.diagnose.laws.mixtures import (
     distances,
     interaction,
-    log_q_candidates,
     norms,
     worth_of_components,
 )
@@ -102,9 +103,12 @@ def test_ways_to_reduce_over_components_are_computed_from_the_draws_of_weigh(tar
     batch = repeated(probe_batches(target)[0], 3)
     key = jax.random.key(3)
     terms = weigh(*pair_of(target), batch, num_samples=6, key=key)
-    per_datum, over_batch, own, num_components = log_q_candidates(pair_of(target), batch, key, 6)
-    assert num_components == 3
-    assert_allclose(per_datum, terms.log_proposal.mean(), rtol=1e-6)
+    density = density_of_draws(pair_of(target), batch, key, 6)
+    assert density.num_components == 3
+    assert_allclose(density.log_q, terms.log_proposal.mean(), rtol=1e-6)
+    assert_allclose(
+        density.rivals["log_m_missing"], terms.log_proposal.mean() + np.log(3), rtol=1e-6
+    )
     mixture = target.proposal.proposal(jnp.asarray(batch.x[0]))
 
     def each(row):
@@ -112,11 +116,11 @@ def test_ways_to_reduce_over_components_are_computed_from_the_draws_of_weigh(tar
         return np.asarray(jax.vmap(mixture.component_log_probs)(z))
 
     scores = np.stack([each(row) for row in range(3)])  # rows, samples, components
-    assert_allclose(
-        over_batch, (logsumexp(scores.sum(0), axis=1) - np.log(3)).mean() / 3, rtol=1e-6
-    )
+    over_batch = (logsumexp(scores.sum(0), axis=1) - np.log(3)).mean() / 3
+    assert_allclose(density.rivals["mixture_over_the_minibatch"], over_batch, rtol=1e-6)
     drawn_by = np.arange(6) % 3
-    assert_allclose(own, scores[:, np.arange(6), drawn_by].mean(), rtol=1e-6)
+    own = scores[:, np.arange(6), drawn_by].mean()
+    assert_allclose(density.rivals["own_component_only"], own, rtol=1e-6)
 
 
 def test_the_mixture_over_a_minibatch_is_what_its_plant_subtracts(target):
@@ -140,10 +144,12 @@ def test_the_mixture_over_a_minibatch_is_what_its_plant_subtracts(target):
 )
 def test_what_is_wrong_with_the_objective_of_a_mixture_is_named(target, plant, code, cause):
     setup = plant(target)
-    found = objective_laws.objective(setup, first_state(setup), jax.random.key(1))
+    state, key = first_state(setup), jax.random.key(1)
+    found = objective_laws.objective(setup, state, key)
+    rivals = rivals_law.rivals(setup, state, found, key)
     findings = [
-        checks.mixture_is_per_datum(found),
-        objective_checks.objective_is_its_claim(found),
+        checks.mixture_is_per_datum(found, density(setup, (state.model, state.proposal), key)),
+        objective_checks.objective_is_its_claim(found, rivals=rivals),
         gradient.gradient_is_the_slope(found),
     ]
     named = {f.code: f.causes[0].name for f in findings if f.causes}

@@ -26,9 +26,10 @@ from tightbound.diagnose.checks import (
 from tightbound.diagnose.finding import Finding
 
 
-def _redrawn(case: Case) -> Any:
-    """What many keys say of the newest objective, where they were asked."""
-    return next((e.redrawn for e in reversed(case.history) if e.objective is not None), None)
+def _beside_the_objective(case: Case) -> tuple[Any, Any]:
+    """What many keys say of the newest objective, and what may stand for it, where that was asked."""
+    found = [(e.redrawn, e.rivals) for e in reversed(case.history) if e.objective is not None]
+    return found[0] if found else (None, None)
 
 
 def _output_starts_near_the_data(case: Case) -> Finding:
@@ -61,7 +62,12 @@ CHECKS: tuple[Check, ...] = (
     Check("TB103", lambda case: probability.prior_draws_what_it_scores(case.newest("scores"))),
     Check("TB119", lambda case: probability.weight_is_the_joint(case.newest("joint"))),
     Check("TB115", lambda case: mixtures.components_start_apart(case.history)),
-    Check("TB116", lambda case: mixtures.mixture_is_per_datum(case.newest("objective"))),
+    Check(
+        "TB116",
+        lambda case: mixtures.mixture_is_per_datum(
+            case.newest("objective"), case.newest("density")
+        ),
+    ),
     Check("TB117", lambda case: latents.kl_is_not_negative(case.history, is_bound=case.is_bound)),
     Check("TB402", _likelihood_listens),
     Check("TB105", lambda case: probability.rows_are_scored_alone(case.newest("objective"))),
@@ -74,7 +80,9 @@ CHECKS: tuple[Check, ...] = (
     Check("TB122", lambda case: filters.filter_evidence_is_unbiased(case.newest("filters"))),
     Check(
         "TB201",
-        lambda case: objective.objective_is_its_claim(case.newest("objective"), _redrawn(case)),
+        lambda case: objective.objective_is_its_claim(
+            case.newest("objective"), *_beside_the_objective(case)
+        ),
     ),
     Check("TB202", lambda case: gradient.gradient_is_the_slope(case.oldest("objective"))),
     Check("TB204", lambda case: discrete.gradient_reaches_the_proposal(case.newest("discrete"))),

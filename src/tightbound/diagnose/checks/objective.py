@@ -3,7 +3,7 @@
 import numpy as np
 from jaxtyping import Float
 
-from tightbound.diagnose.evidence import Objective, Redrawn
+from tightbound.diagnose.evidence import Objective, Redrawn, Rivals
 from tightbound.diagnose.finding import Cause, Finding, Verdict, not_run
 
 KL_SIGN_FLIPPED = Cause(
@@ -142,6 +142,7 @@ OBJECTIVE_DIFFERS = Cause(
 def objective_is_its_claim(
     evidence: Objective | None,
     redrawn: Redrawn | None = None,
+    rivals: Rivals | None = None,
     *,
     tolerance: float = 1e-3,
     num_errors: float = 6.0,
@@ -176,7 +177,7 @@ def objective_is_its_claim(
     elif alone <= tolerance:
         causes = (REDUCED_OVER_BATCH, OBJECTIVE_DIFFERS)
     else:
-        causes = _why_it_differs(evidence, tolerance * size)
+        causes = _why_it_differs(evidence, rivals, tolerance * size)
     compared = verdict is Verdict.FAULT and np.isfinite(found).all()
     if compared and redrawn is not None and _differs_in_draws(redrawn, causes):
         return _in_expectation(
@@ -184,7 +185,7 @@ def objective_is_its_claim(
         )
     # several rows tell a combination of terms that happens to be as large as a norm; one row cannot
     unexplained = len(evidence.claimed) == 1 or causes[:1] == (OBJECTIVE_DIFFERS,)
-    if verdict is Verdict.FAULT and unexplained and _is_a_norm(evidence):
+    if verdict is Verdict.FAULT and unexplained and _is_a_norm(evidence, rivals):
         causes = (FORCE_NORM_AS_LOSS, OBJECTIVE_DIFFERS)
     return Finding(
         code,
@@ -317,25 +318,30 @@ def _root_mean_square(values: Float[np.ndarray, " rows"]) -> float:
     return float(np.sqrt(np.mean(values**2)))
 
 
-def _is_a_norm(evidence: Objective) -> bool:
+def _is_a_norm(evidence: Objective, rivals: Rivals | None) -> bool:
     """Whether the value is a length that was measured, with either sign."""
     value = abs(evidence.batch_surrogate)
+    norms = _lines(rivals, FORCE_NORM_AS_LOSS)[:, :1]  # every row has the batch's
     with np.errstate(invalid="ignore"):  # inf - inf
-        off = np.abs(evidence.norms - value)
+        off = np.abs(norms - value)
     return bool(np.isfinite(value) and (off <= 0.01 * value).any())
 
 
-def _why_it_differs(evidence: Objective, tolerance: float) -> tuple[Cause, ...]:
+def _lines(rivals: Rivals | None, cause: Cause) -> Float[np.ndarray, "some rows"]:
+    """What the objective would be by this mistake; no line where that was not computed."""
+    return np.zeros((0, 1)) if rivals is None else rivals.values[rivals.causes == cause.name]
+
+
+def _why_it_differs(
+    evidence: Objective, rivals: Rivals | None, tolerance: float
+) -> tuple[Cause, ...]:
     """What is wrong with every row alone: with the terms, or with the reduction over samples."""
     if not np.isfinite(evidence.surrogate).all():
         return (OBJECTIVE_NOT_FINITE, OBJECTIVE_DIFFERS)
-    with np.errstate(invalid="ignore"):  # inf - inf
-        from_heads = np.abs(evidence.surrogate - evidence.heads_averaged).max()
-        from_steps = np.abs(evidence.surrogate - evidence.weights_dropped).max()
-    if from_heads <= tolerance:
-        return (HEADS_AVERAGED_APART, OBJECTIVE_DIFFERS)
-    if from_steps <= tolerance:
-        return (WEIGHTS_DROPPED, OBJECTIVE_DIFFERS)
+    for cause in (HEADS_AVERAGED_APART, WEIGHTS_DROPPED):
+        for line in _lines(rivals, cause):
+            if np.abs(evidence.surrogate - line).max() <= tolerance:
+                return (cause, OBJECTIVE_DIFFERS)
     parts = (evidence.log_likelihood, evidence.log_prior, evidence.log_proposal, evidence.surrogate)
     if not all(np.isfinite(part).all() for part in parts):
         return (OBJECTIVE_DIFFERS,)

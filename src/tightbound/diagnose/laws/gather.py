@@ -16,6 +16,7 @@ from tightbound.diagnose import evidence as ev
 from tightbound.diagnose.laws.asked import Asked
 from tightbound.diagnose.laws.claims import redrawn
 from tightbound.diagnose.laws.data import data, splits
+from tightbound.diagnose.laws.density import density
 from tightbound.diagnose.laws.discrete import discrete
 from tightbound.diagnose.laws.evaluator import evaluator
 from tightbound.diagnose.laws.filters import filters
@@ -23,6 +24,7 @@ from tightbound.diagnose.laws.joint import joint
 from tightbound.diagnose.laws.mixtures import interaction
 from tightbound.diagnose.laws.objective import objective
 from tightbound.diagnose.laws.optimiser import optimiser
+from tightbound.diagnose.laws.rivals import rivals
 from tightbound.diagnose.laws.rows import rows_of_record
 from tightbound.diagnose.laws.scores import scores
 from tightbound.diagnose.laws.steps import steps
@@ -64,6 +66,8 @@ def laws_of_state(setup: Setup, state: TrainState, *, before_training: bool = Fa
         probe,
         scores=_ask("scores of the draws", scores, setup, pair, keys["scores"]),
         objective=held,
+        rivals=_ask("what stands for the objective", rivals, setup, state, held, keys["objective"]),
+        density=_ask("the density of a mixture", density, setup, pair, keys["objective"]),
         redrawn=_ask("the objective's expectation", redrawn, setup, state, held, keys["objective"]),
         joint=_ask(
             *("the weights of the record", joint, setup, state),

@@ -170,42 +170,6 @@ def _centred(leaf: Array) -> Array:
 # --- their density -------------------------------------------------------------------------------
 
 
-def log_q_candidates(
-    pair: tuple[AbstractModel, AbstractProposal],
-    batch: Batch,
-    key: PRNGKeyArray,
-    num_samples: int,
-) -> tuple[float, float, float, int]:
-    """Mean log q of the draws that `weigh` makes of this key, in nats per row: log-mean over
-    components for every row, the same of sums over the batch, and of the component that drew alone;
-    and how many components there are. NaN where the proposal holds no mixture."""
-    _, proposal = pair
-    if not mixtures(proposal):
-        return float("nan"), float("nan"), float("nan"), 1
-    num_components = mixtures(proposal)[0].num_components
-
-    @jit_once
-    def each_log_q(proposal, batch):
-        mixture = mixtures(proposal)[0]
-
-        def one_row(x, row):
-            keys = jax.random.split(jax.random.fold_in(key, row), num_samples)
-            z = draws(proposal.proposal(x), keys)
-            return jax.vmap(mixture.proposal(x).component_log_probs)(z)
-
-        return jax.vmap(one_row)(batch.x, jnp.asarray(batch.rows))
-
-    each = each_log_q(proposal, batch)  # (rows, samples, components)
-    log_m = jnp.log(num_components)
-    per_datum = jax.nn.logsumexp(each, axis=2) - log_m
-    over_batch = (jax.nn.logsumexp(each.sum(0), axis=1) - log_m) / len(each)
-    own = jnp.nan
-    if num_samples % num_components == 0:
-        which = (jnp.arange(num_samples) % num_components)[None, :, None]
-        own = jnp.take_along_axis(each, which, axis=2).mean()
-    return float(per_datum.mean()), float(over_batch.mean()), float(own), num_components
-
-
 def centred(
     q: Any, unravel: Callable[[Array], PyTree[Array]], first: Float[Array, "draw n"]
 ) -> Callable[[Float[Array, " n"]], Float[Array, " n"]]:

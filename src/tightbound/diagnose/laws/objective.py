@@ -17,21 +17,9 @@ from tightbound.data.batch import Batch
 from tightbound.data.points import PointSet
 from tightbound.diagnose import evidence as ev
 from tightbound.diagnose.laws.compiled import jit_once
-from tightbound.diagnose.laws.mixtures import (
-    interaction_of,
-    log_q_candidates,
-    norms,
-)
 from tightbound.diagnose.laws.rows import batches_of_claim
-from tightbound.diagnose.laws.steps import without_earlier_weights
 from tightbound.diagnose.modules import module_names, module_of
-from tightbound.diagnose.probes import Pair
-from tightbound.inference.stein import stein_force
-from tightbound.inference.stepwise import filter_pair, stepwise_pair
 from tightbound.inference.weigh import weigh
-from tightbound.models.mixture import mixtures
-from tightbound.train.em import MonteCarloEM, Supervised, heads_averaged_apart
-from tightbound.train.filtering import FilteringObjective
 from tightbound.train.loop import TrainState
 from tightbound.train.objective import Objective
 from tightbound.train.setup import Setup
@@ -66,9 +54,6 @@ def objective(setup: Setup, state: TrainState, key: PRNGKeyArray) -> ev.Objectiv
     terms = jit_once(weigh)(*pair, batch, num_samples=claim.num_samples, key=draw_key, path="full")
     neighbour_change = jnp.abs(together[2] - together_mixed[2])[:, :half].max(initial=0.0)
     slopes, slope_modules = _slopes(setup, state, batch, draw_key, direction_key)
-    per_datum, over_batch, own, num_components = log_q_candidates(
-        pair, batch, draw_key, claim.num_samples
-    )
     agrees = abs(float(together[0] - together[1])) <= 1e-3 * max(1.0, abs(float(together[1])))
     same_draws = bool(_differences(alone).max() <= _ROUNDING)
     change, full_change = _gradient_changes(setup, state, batch, draw_key, agrees and same_draws)
@@ -82,19 +67,12 @@ def objective(setup: Setup, state: TrainState, key: PRNGKeyArray) -> ev.Objectiv
         log_likelihood=np.asarray(terms.log_likelihood),
         log_prior=np.asarray(terms.log_prior),
         log_proposal=np.asarray(terms.log_proposal),
-        heads_averaged=_heads_averaged(claim, pair, batch, draw_key, at_step),
-        weights_dropped=_weights_dropped(claim, pair, batch, draw_key),
         neighbour_change=float(neighbour_change),
         slopes=slopes,
         slope_modules=slope_modules,
         gradient_change=change,
         full_gradient_change=full_change,
-        norms=np.zeros(0) if agrees else _norms_of_claim(setup, state, batch, draw_key),
         point_weight=float(batch.x.weight.max()) if isinstance(batch.x, PointSet) else 1.0,
-        log_q_per_datum=per_datum,
-        log_q_over_batch=over_batch,
-        log_q_own=own,
-        num_components=num_components,
     )
 
 
@@ -119,7 +97,7 @@ def _gradient_changes(
     if setup.objective is claim:
         return 0.0, float("nan")
     gradients = [
-        _gradient_of(function, state, batch, key)
+        gradient_of(function, state, batch, key)
         for function in (setup.objective, claim, replace(claim, path="full"))
     ]
     found, claimed, full = (ravel_pytree(gradient)[0] for gradient in gradients)
@@ -130,7 +108,7 @@ def _gradient_changes(
     )
 
 
-def _gradient_of(
+def gradient_of(
     function: Callable[..., Any], state: TrainState, batch: Batch, key: PRNGKeyArray
 ) -> PyTree:
     """The gradient of an objective's value."""
@@ -145,59 +123,6 @@ def _gradient_of(
         return jax.grad(value)(parameters)
 
     return gradient(parameters, batch)
-
-
-def _norms_of_claim(
-    setup: Setup, state: TrainState, batch: Batch, key: PRNGKeyArray
-) -> Float[np.ndarray, " norm"]:
-    """Lengths that have been shown for a bound: of the claim's gradient, of its part in the proposal,
-    and of the Stein force on a mixture's components."""
-    assert setup.claim is not None
-    gradient = _gradient_of(setup.claim, state, batch, key)
-    found = [optax.tree.norm(gradient), optax.tree.norm(gradient[1])]
-    acting = interaction_of(setup)
-    if acting is not None and mixtures(gradient):
-        own = eqx.filter(mixtures(state.proposal)[0].components, eqx.is_inexact_array)
-        force = stein_force(
-            own,
-            mixtures(gradient)[0].components,
-            acting.kernel,
-            repulsion=acting.repulsion,
-            num_rows=acting.num_rows,
-        )
-        total = jax.tree.map(jnp.add, force.attraction, force.repulsion)
-        found.append(jnp.linalg.norm(norms(total)))
-    return np.array([float(norm) for norm in found])
-
-
-def _heads_averaged(
-    claim: Any, pair: Pair, batch: Batch, key: PRNGKeyArray, step: Array
-) -> Float[np.ndarray, " rows"]:
-    """What the claim would be if every head's loss were averaged over its own decisions, row by row;
-    NaN for an objective that is no total of scores."""
-    if not isinstance(claim, MonteCarloEM | Supervised):
-        return np.full(len(batch.rows), np.nan)
-    averaged = replace(claim, total=heads_averaged_apart)
-    model, proposal = pair
-    value = jit_once(lambda m, q, row: averaged(m, q, row, key=key, step=step)[0])
-    rows = [jax.tree.map(lambda leaf, r=r: leaf[r : r + 1], batch) for r in range(len(batch.rows))]
-    return np.array([float(value(model, proposal, row)) for row in rows])
-
-
-def _weights_dropped(
-    claim: Any, pair: Pair, batch: Batch, key: PRNGKeyArray
-) -> Float[np.ndarray, " rows"]:
-    """What a filter's claim would be if every step added log mean w_t, resampled or not, row by row;
-    NaN for an objective that is no filter's."""
-    if not isinstance(claim, FilteringObjective):
-        return np.full(len(batch.rows), np.nan)
-
-    @jit_once
-    def value(model, proposal):
-        terms = filter_pair(*stepwise_pair(model, proposal), batch, claim.filtering, key=key)
-        return without_earlier_weights(terms)
-
-    return np.asarray(value(*pair))
 
 
 def _slopes(
