@@ -13,7 +13,7 @@ from tightbound.diagnose.evidence import Evidence
 from tightbound.diagnose.finding import Verdict
 from tightbound.families.edits import checks
 from tightbound.families.edits.laws import choices, first_words
-from tightbound.families.edits.recipe import DoublingData, NoisingSettings, PrefixDoublingData
+from tightbound.families.edits.settings import DoublingData, NoisingSettings, PrefixDoublingData
 
 CHECKS = {
     "TB106": checks.particles_score_as_training_does,

@@ -10,8 +10,8 @@ import pytest
 from tightbound.data.batch import training_batches
 from tightbound.errors import UserError
 from tightbound.families.edits.details import vocabulary_of
-from tightbound.families.edits.recipe import (
-    RECIPES,
+from tightbound.families.edits.recipe import RECIPES
+from tightbound.families.edits.settings import (
     DoublingData,
     EditModelSettings,
     EditTraining,

@@ -7,7 +7,8 @@ from tightbound.drill.fault import Examination, Fault, Planted, on
 from tightbound.drill.faults import GENERAL
 from tightbound.families.edits import checks, planting
 from tightbound.families.edits import recipe as edits
-from tightbound.families.edits.recipe import DoublingData, EditRecipe, EditTraining, NoisingSettings
+from tightbound.families.edits.recipe import EditRecipe
+from tightbound.families.edits.settings import DoublingData, EditTraining, NoisingSettings
 from tightbound.families.lookup import Recipe
 from tightbound.train.settings import OptimiserSettings
 from tightbound.unread import replaced
