@@ -16,6 +16,7 @@ from types import ModuleType
 import pytest
 
 import tightbound
+from tightbound.cli import COMMANDS
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "src" / "tightbound"
@@ -100,8 +101,12 @@ ARROWS: Mapping[str, set[str]] = {
     },
     "runs": {*TRAINING, "train", "diagnose", "drill", "families", "report"},
     "sweep": {*("runs", "train", "families", "report", "evaluation"), *NUMPY_ESTIMATORS},
-    "commands": {*TRAINING, "train", "diagnose", "report", "families", "sweep", "runs", "drill"},
-    "commands.demo": {"cli", "commands.options", "diagnose", "families", "runs", "train"},
+    "command_line": {"families.lookup", "families.sources", "report"},
+    "commands": {
+        *(*TRAINING, "train", "diagnose", "report", "families", "sweep", "runs", "drill"),
+        "command_line",
+    },
+    "commands.demo": {"cli", "command_line", "diagnose", "families", "runs", "train"},
     "programs": {*TRAINING, "diagnose", "train"},
     "cli": {"commands", "families", "report", "train", "diagnose"},
 }
@@ -294,6 +299,26 @@ def test_a_planted_circle_is_found():
     assert set(cycle(rooms(running))) == {"data", "models"}
     assert set(cycle(running)) == {"data.batch", "models.base"}
     assert cycle({name: running[name] for name in ("nn.a", "nn.b")}) == []
+
+
+def test_no_command_imports_another(graph):
+    assert commands_that_import_commands(graph) == []
+    planted = {"commands.why": {"commands.doctor"}, "commands.doctor": set(), "cli": set()}
+    assert commands_that_import_commands(planted) == ["commands.why"]
+
+
+def commands_that_import_commands(graph: Mapping[str, set[str]]) -> list[str]:
+    return [
+        module
+        for module, targets in sorted(graph.items())
+        if is_in(module, "commands") and any(is_in(target, "commands") for target in targets)
+    ]
+
+
+def test_the_commands_are_the_files_of_their_room():
+    """Nothing else stands there: what several commands share is in `command_line`."""
+    files = {path.stem for path in (PACKAGE / "commands").glob("*.py")} - {"__init__"}
+    assert files == set(COMMANDS)
 
 
 def test_the_referee_shares_no_code_with_what_it_judges(graph):

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from tightbound.commands.options import parse_with_recipe, print_json
-from tightbound.commands.working import working
+from tightbound.command_line.options import parse_with_recipe, print_json
+from tightbound.command_line.working import working
 from tightbound.runs.build import build
 from tightbound.runs.compilation import use_compilation_cache
 from tightbound.values import Seed, require_meant

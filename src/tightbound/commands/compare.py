@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from tightbound.commands.options import RunReference, parse, print_json, show
+from tightbound.command_line.options import RunReference, parse, print_json, show
 from tightbound.errors import UserError
 from tightbound.estimators.estimate import number_text
 from tightbound.report.tables import Table, TableFormat

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import tyro
 
-from tightbound.commands.options import parse, print_json, show
+from tightbound.command_line.options import parse, print_json, show
 from tightbound.data import catalogue
 from tightbound.report.tables import Table, TableFormat
 from tightbound.values import Name, require_meant

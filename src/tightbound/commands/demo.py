@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tightbound.commands.options import parse
+from tightbound.command_line.options import parse
 from tightbound.runs.build import build
 from tightbound.runs.compilation import use_compilation_cache
 from tightbound.values import Name, require_meant

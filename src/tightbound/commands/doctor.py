@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
-from tightbound.commands.options import parse, print_json
+from tightbound.command_line.options import parse, print_json
 from tightbound.errors import UserError
 from tightbound.values import Name, require_meant
 

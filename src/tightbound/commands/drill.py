@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tightbound.commands.options import parse, print_json, show
+from tightbound.command_line.options import parse, print_json, show
 from tightbound.errors import UserError
 from tightbound.families import FAMILIES
 from tightbound.report.tables import Table, TableFormat

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from tightbound.commands.options import RunReference, parse, print_json, show
-from tightbound.commands.working import working
+from tightbound.command_line.options import RunReference, parse, print_json, show
+from tightbound.command_line.working import working
 from tightbound.report.tables import Table, TableFormat, short_form
 from tightbound.report.terminal import say
 from tightbound.runs.compilation import use_compilation_cache

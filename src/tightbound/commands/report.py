@@ -4,8 +4,8 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from tightbound.commands.options import RunFolderName, parse, print_json
-from tightbound.commands.working import working
+from tightbound.command_line.options import RunFolderName, parse, print_json
+from tightbound.command_line.working import working
 from tightbound.errors import UserError
 from tightbound.report.terminal import say
 from tightbound.runs.opened import open_run

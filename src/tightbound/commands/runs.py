@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import tyro
 
-from tightbound.commands.options import parse, print_json, show
+from tightbound.command_line.options import parse, print_json, show
 from tightbound.errors import UserError
 from tightbound.estimators.estimate import Estimate
 from tightbound.families.settings import flat_settings

@@ -6,8 +6,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from tightbound.commands.options import RunReference, parse_joined, print_json
-from tightbound.commands.working import working
+from tightbound.command_line.options import RunReference, parse_joined, print_json
+from tightbound.command_line.working import working
 from tightbound.errors import UserError
 from tightbound.families import FAMILIES
 from tightbound.families.family import Family

@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
-from tightbound.commands.options import parse_with_recipe, print_json
+from tightbound.command_line.options import parse_with_recipe, print_json
 from tightbound.errors import UserError
 from tightbound.families.lookup import Recipe
 from tightbound.families.settings import flat_settings, settings_of

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from tightbound.commands.options import parse_with_recipe, print_json
+from tightbound.command_line.options import parse_with_recipe, print_json
 from tightbound.report.terminal import say
 from tightbound.runs.compilation import use_compilation_cache
 from tightbound.runs.training import TrainOptions, default_folder, train

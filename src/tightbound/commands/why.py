@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
-from tightbound.commands.options import RunFolderName, parse, print_json, show
-from tightbound.commands.working import working
+from tightbound.command_line.options import RunFolderName, parse, print_json, show
+from tightbound.command_line.working import working
 from tightbound.errors import UserError
 from tightbound.estimators.estimate import number_text
 from tightbound.report.tables import Table, TableFormat

@@ -8,7 +8,7 @@ from typing import Annotated, Any, TypeVar
 import tyro
 from rich.console import Console
 
-from tightbound.commands.usage_errors import parse_arguments
+from tightbound.command_line.usage_errors import parse_arguments
 from tightbound.errors import UserError
 from tightbound.families.lookup import Recipe, find_recipe
 from tightbound.families.sources import of_arguments
