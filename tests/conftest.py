@@ -5,6 +5,7 @@ import os
 import shutil
 import sys
 import tempfile
+from pathlib import Path
 
 import pytest
 
@@ -32,9 +33,24 @@ def pytest_unconfigure():
         shutil.rmtree(_COMPILED, ignore_errors=True)
 
 
+def pytest_collection_modifyitems(items):
+    """Files with slow tests come first: the last file to be given out holds up the other process."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
+
+
+_MOST_MAPPINGS = 30_000  # of the 65,530 that Linux allows a process
+
+
 @pytest.fixture(autouse=True, scope="module")
 def _forget_compiled_programs():
-    """A process may hold only so many pieces of memory, and every compiled program takes some."""
+    """A process may hold only so many pieces of memory, and every compiled program takes some.
+    Until there are many, programs are kept: the next file of tests may need them too."""
     yield
-    if "jax" in sys.modules:
+    if "jax" in sys.modules and _num_mappings() > _MOST_MAPPINGS:
         sys.modules["jax"].clear_caches()
+
+
+def _num_mappings() -> int:
+    maps = Path("/proc/self/maps")
+    return maps.read_text().count("\n") if maps.exists() else _MOST_MAPPINGS + 1

@@ -40,27 +40,53 @@ def laws(asked: Asked) -> dict[str, Any]:
 
 def choices(setup: Setup, pair: Pair, key: PRNGKeyArray) -> ev.Choices | None:
     """Everything asked of a filtered model; None of any other."""
-    model, proposal = pair
-    if not isinstance(model, AbstractFiltered):
+    if not isinstance(pair[0], AbstractFiltered):
         return None
-    replay_key, resample_key, estimate_key = jax.random.split(key, 3)
-    valid = setup.data["valid"]
-    batch = valid.take(np.arange(min(_NUM_ROWS, len(valid))))
-    difference = jit_once(_replay)(model, proposal, batch, replay_key)
+    answers = [question(setup, pair, key) for question in QUESTIONS]
+    return ev.Choices(**{name: value for answer in answers for name, value in answer.items()})
+
+
+def replayed(setup: Setup, pair: Pair, key: PRNGKeyArray) -> dict[str, Any]:
+    """What one particle made of its edits against a teacher-forced pass of them."""
+    difference = jit_once(_replay)(*pair, _few_rows(setup), jax.random.split(key, 3)[0])
     names = list(difference)
     by_site = np.stack([np.asarray(difference[name]) for name in names])  # sites rows strings
     ends = by_site[[name == "end" for name in names]]
-    ratios, num_paths, num_possible = _tiny_estimates(model, valid.x, estimate_key)
-    return ev.Choices(
-        names=np.array(names),
-        replayed=np.abs(by_site).max(1),
-        after_resampling=_after_resampling(model, proposal, batch, resample_key),
-        end_difference=float(ends.mean()) if ends.size else 0.0,
-        relative_estimate=ratios,
-        num_paths=num_paths,
-        num_possible=num_possible,
-        proposal_mass=_proposal_mass(proposal),
+    return {
+        "names": np.array(names),
+        "replayed": np.abs(by_site).max(1),
+        "end_difference": float(ends.mean()) if ends.size else 0.0,
+    }
+
+
+def resampled(setup: Setup, pair: Pair, key: PRNGKeyArray) -> dict[str, Any]:
+    """The same for particles that were copied from others."""
+    change = _after_resampling(*pair, _few_rows(setup), jax.random.split(key, 3)[1])
+    return {"after_resampling": change}
+
+
+def estimated(setup: Setup, pair: Pair, key: PRNGKeyArray) -> dict[str, Any]:
+    """The filter's estimate of a tiny sentence against an enumeration."""
+    asked = (pair[0], setup.data["valid"].x, jax.random.split(key, 3)[2])
+    return dict(
+        zip(
+            ("relative_estimate", "num_paths", "num_possible"), _tiny_estimates(*asked), strict=True
+        )
     )
+
+
+def summed_proposal(setup: Setup, pair: Pair, key: PRNGKeyArray) -> dict[str, Any]:
+    """q(z | x) summed over all z of a tiny sentence."""
+    return {"proposal_mass": _proposal_mass(pair[1])}
+
+
+QUESTIONS = (replayed, resampled, estimated, summed_proposal)
+"""Each answers with fields of `evidence.Choices`."""
+
+
+def _few_rows(setup: Setup) -> Batch:
+    valid = setup.data["valid"]
+    return valid.take(np.arange(min(_NUM_ROWS, len(valid))))
 
 
 def first_words(setup: Setup, pair: Pair, key: PRNGKeyArray) -> ev.Words | None:
