@@ -26,7 +26,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import particles
-from blocks import first_call, interleaved, row, table
+from blocks import Row, finish, first_call, interleaved, table
 from jaxtyping import Array, Float
 from particles.state_space_models import Bootstrap, StochVol
 
@@ -114,7 +114,7 @@ def require_agreement(ours, peer, *, runs: int = 20) -> str:
     return f"log p-hat(x): ours {a.mean():.2f}, peer {b.mean():.2f}, error {error:.2f} nats"
 
 
-def main() -> None:
+def main() -> list[Row]:
     x = simulate()
     np.random.seed(0)  # `particles` draws from NumPy's global generator  # noqa: NPY002
     key = jax.random.key(1)
@@ -126,13 +126,14 @@ def main() -> None:
         first_call(peer)  # Numba compiles
         print(f"N = {num_particles}: {require_agreement(ours, peer)}")
         ratio = interleaved(programs, blocks=21)
-        rows.append(row(f"bootstrap filter, N = {num_particles}", ratio, target, compilation))
+        rows.append(Row(f"bootstrap filter, N = {num_particles}", ratio, target, compilation))
     print(f"\nours: JAX {jax.__version__}, float32; peer: particles, float64, NumPy and Numba")
     print(
         f"one process, one core, XLA_FLAGS={os.environ['XLA_FLAGS']}; ratio = peer's time / ours\n"
     )
     print(table(rows))
+    return rows
 
 
 if __name__ == "__main__":
-    main()
+    finish(main())
