@@ -58,7 +58,7 @@ def causality() -> dict[str, Any]:
 
     from tightbound.diagnose.checks.steps import past_ignores_the_future
     from tightbound.diagnose.finding import Verdict
-    from tightbound.diagnose.laws.gather import jit_once
+    from tightbound.diagnose.laws.compiled import jit_once
     from tightbound.diagnose.laws.steps import steps
     from tightbound.diagnose.probes import probe_batches
     from tightbound.diagnose.watch import check
