@@ -10,7 +10,7 @@ import tyro
 from tightbound.command_line.options import parse, print_json, show
 from tightbound.errors import UserError
 from tightbound.estimators.estimate import Estimate
-from tightbound.families.settings import flat_settings
+from tightbound.families.settings import saved_settings
 from tightbound.report.tables import Table, TableFormat, short_form
 from tightbound.train.folder import RunFolder
 from tightbound.values import Name, require_meant
@@ -79,7 +79,7 @@ def describe(folder: RunFolder) -> dict[str, Any]:
         "step": steps[-1]["step"] if steps else 0,
         "bound": bounds[-1] if bounds else None,
         "faults": [finding["code"] for finding in findings if finding["verdict"] == "FAULT"],
-        "settings": flat_settings(document["settings"]),
+        "settings": saved_settings(document),
         "note": document["note"],
         "started": document["started"],
     }

@@ -1,5 +1,6 @@
 """The settings of a recipe as plain documents: written down, read back, changed one by one, laid flat."""
 
+import contextlib
 import dataclasses
 import difflib
 import json
@@ -7,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tightbound.errors import UserError
-from tightbound.families.lookup import Recipe
+from tightbound.families.lookup import RECIPES, Recipe
 from tightbound.families.sources import settings_of_others, with_source
 from tightbound.unread import replaced
 
@@ -37,6 +38,16 @@ def with_settings(recipe: Any, settings: Mapping[str, Any], where: str = "") -> 
             value = tuple(value)
         changes[name] = value
     return replaced(recipe, **changes)  # versions before this one saved settings that nothing reads
+
+
+def saved_settings(document: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of a `recipe.json`, laid flat, as this version would write them: what an older one saved
+    of settings that nothing reads is left out. As they stand where the recipe is a user's own or is gone."""
+    settings = document["settings"]
+    if document["recipe"] in RECIPES:
+        with contextlib.suppress(UserError, TypeError):
+            settings = settings_of(with_settings(RECIPES[document["recipe"]], settings))
+    return flat_settings(json.loads(json.dumps(settings)))
 
 
 def with_changes(recipe: Any, changes: Sequence[str]) -> Any:

@@ -1,5 +1,6 @@
 """Training in a run folder: begun or continued, with the doctor riding along, and judged at the end."""
 
+import contextlib
 import dataclasses
 import hashlib
 import json
@@ -7,14 +8,13 @@ import re
 import signal
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from tightbound.errors import UserError
 from tightbound.families.lookup import Recipe
-from tightbound.families.settings import flat_settings, settings_of
+from tightbound.families.settings import saved_settings, settings_of
 from tightbound.report.terminal import say
 from tightbound.runs.build import build
 from tightbound.values import Amount, Name, Seed, require_meant
@@ -65,11 +65,31 @@ _ENDINGS = {
 
 
 def default_folder(name: str, recipe: Recipe, options: TrainOptions) -> Path:
-    """`runs/vae-digits-1a2b3c`: the same settings, seed and start give the same folder."""
+    """`runs/vae-digits-1a2b3c`: the same settings, seed and start give the same folder, also where an
+    older version named it by settings that nothing reads."""
     identity = [settings_of(recipe), options.seed, options.init_from, options.plant]
     digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:6]
     slug = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
-    return Path("runs") / f"{slug}-{digest}"
+    folder = Path("runs") / f"{slug}-{digest}"
+    if folder.exists():
+        return folder
+    asked = decided(name, recipe, options)
+    for document in sorted(folder.parent.glob(f"{slug}-{'?' * len(digest)}/recipe.json")):
+        with contextlib.suppress(UserError, OSError, KeyError, TypeError, ValueError):
+            if not changed_settings(json.loads(document.read_text()), asked):
+                return document.parent
+    return folder
+
+
+def decided(name: str, recipe: Recipe, options: TrainOptions) -> dict[str, Any]:
+    """What decides a run's bits, as `recipe.json` has it."""
+    return {
+        "recipe": name,
+        "seed": options.seed,
+        "settings": settings_of(recipe),
+        "init_from": options.init_from,
+        "plant": options.plant,
+    }
 
 
 def train(
@@ -144,12 +164,8 @@ def begin(
 
     document = {
         "name": folder.path.name,
-        "recipe": name,
-        "seed": options.seed,
-        "settings": settings_of(recipe),
+        **decided(name, recipe, options),
         "note": options.note,
-        "init_from": options.init_from,
-        "plant": options.plant,
         "stated": stated(setup),
         "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
     }
@@ -170,10 +186,11 @@ def begin(
 
 
 def changed_settings(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
-    """ "train.steps was 100, is 200" for everything that decides a run's bits."""
+    """ "run.steps was 100, is 200" for everything that decides a run's bits. What an older version saved
+    of settings that nothing reads decides none."""
     old, new = ({k: d[k] for k in ("recipe", "seed", "init_from", "plant")} for d in (before, now))
-    old |= flat_settings(before["settings"])
-    new |= flat_settings(json.loads(json.dumps(now["settings"])))
+    old |= saved_settings(before)
+    new |= saved_settings(now)
     return [
         f"{k} was {old.get(k)}, is {new.get(k)}" for k in {**old, **new} if old.get(k) != new.get(k)
     ]
@@ -257,7 +274,7 @@ def judge_run(setup: "Setup", folder: "RunFolder", *, finished: bool) -> "Findin
     return findings
 
 
-@contextmanager
+@contextlib.contextmanager
 def stop_signals() -> Iterator[Callable[[], bool]]:
     """SIGINT and SIGTERM ask for a clean stop; a second one ends at once."""
     asked = False
@@ -277,7 +294,7 @@ def stop_signals() -> Iterator[Callable[[], bool]]:
             signal.signal(number, handler)
 
 
-@contextmanager
+@contextlib.contextmanager
 def tracker(
     name: str, folder: "RunFolder"
 ) -> "Iterator[Callable[[dict[str, Any], Evidence | None], None]]":

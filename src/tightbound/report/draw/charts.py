@@ -203,7 +203,7 @@ def scatter(
         return figure(title, note, "", empty("no finite value was recorded"))
     frame = Frame(padded(x[finite]), padded(y[finite]))
     rows = np.flatnonzero(finite)
-    across, down = frame.across(x[finite]), frame.down(y[finite])
+    across, down = frame.across(x[finite]).tolist(), frame.down(y[finite]).tolist()
     dots = [
         f'<circle class="dot c1" cx="{a:.1f}" cy="{d:.1f}" r="3.2"/>'
         for a, d in zip(across, down, strict=True)
