@@ -39,6 +39,7 @@ BASE_MODULES = (
     *("diagnose.evidence", "diagnose.finding", "train.settings", "train.folder"),
     *("estimators.estimate", "estimators.units", "estimators.weights", "estimators.comparison"),
     *("diagnose.doctor", "report.terminal", "commands.doctor", "commands.explain"),
+    *("diagnose.examined", "estimators.host"),
 )
 
 # A module belongs to the longest room that its name starts with. It may import its own room and

@@ -22,14 +22,16 @@ from tightbound.diagnose.checks import (
     mixtures,
     objective,
     optimiser,
+    populations,
     probability,
     progress,
+    saved,
     steps,
     updates,
     weights,
 )
 from tightbound.diagnose.checks.every import CHECKS
-from tightbound.diagnose.doctor import judge, judge_weights, ranked
+from tightbound.diagnose.doctor import judge, ranked
 from tightbound.diagnose.finding import Cause, Finding, Verdict
 from tightbound.families import FAMILIES
 from tightbound.families.edits import checks as choices
@@ -49,9 +51,11 @@ MODULES = (
     objective,
     gradient,
     optimiser,
+    populations,
     progress,
     updates,
     probability,
+    saved,
     steps,
     weights,
 )
@@ -204,8 +208,9 @@ def codes_in(module):
 
 
 def test_every_code_is_an_entry_once():
-    """Codes are read off the source of the checks."""
-    codes = set().union(*map(codes_in, MODULES))
+    """Codes are read off the source of the checks; those of files are no entries of a run."""
+    of_runs = [module for module in MODULES if module not in (populations, saved)]
+    codes = set().union(*map(codes_in, of_runs))
     entries = [check.code for check in joined(CHECKS, OF_FAMILIES)]
     assert sorted(entries) == sorted(codes)
 
@@ -273,9 +278,9 @@ def test_a_cause_has_one_meaning():
 def test_log_weights_alone_are_judged_in_any_state(made):
     """No weights, weights of one draw, and of no row: nothing passes by being absent."""
     for nothing in (None, np.zeros((0, 3)), np.zeros((3, 0))):
-        assert {f.verdict for f in judge_weights(nothing)} == {Verdict.NOT_RUN}
-    verdicts = [f.verdict for f in judge_weights(np.array([[-3.0, -4.0]]))]
-    assert verdicts == [Verdict.NOT_RUN, Verdict.NOT_RUN, Verdict.NOT_RUN, Verdict.OK]
+        assert {f.verdict for f in weights.of_draws(nothing)} == {Verdict.NOT_RUN}
+    verdicts = [f.verdict for f in weights.of_draws(np.array([[-3.0, -4.0]]))]
+    assert verdicts == [Verdict.OK, Verdict.NOT_RUN, Verdict.NOT_RUN, Verdict.NOT_RUN]
 
 
 def test_judging_needs_no_jax():
@@ -290,12 +295,13 @@ class Blocked(importlib.abc.MetaPathFinder):
 
 sys.meta_path.insert(0, Blocked())
 import numpy as np
-from tightbound.diagnose.doctor import judge, judge_weights, ranked
+from tightbound.diagnose.doctor import judge, ranked
+from tightbound.diagnose.examined import judge_weights
 from tightbound.diagnose.case import Case
 from tightbound.diagnose.evidence import Evidence
 from tightbound.families import FAMILIES
 own = [check for family in FAMILIES for check in family.load("checks") or ()]
 assert judge(Case([Evidence(step=0)]), own)
-assert len(ranked(judge_weights(np.random.default_rng(0).normal(size=(50, 4))))) == 4
+assert len(ranked(judge_weights(np.random.default_rng(0).normal(size=(50, 4))))) == 12
 """
     subprocess.run([sys.executable, "-c", program], check=True, capture_output=True)

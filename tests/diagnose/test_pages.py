@@ -20,8 +20,10 @@ from tightbound.diagnose.checks import (
     mixtures,
     objective,
     optimiser,
+    populations,
     probability,
     progress,
+    saved,
     steps,
     updates,
     weights,
@@ -45,8 +47,10 @@ MODULES = (
     gradient,
     objective,
     optimiser,
+    populations,
     probability,
     progress,
+    saved,
     steps,
     updates,
     weights,
@@ -63,7 +67,7 @@ SECTIONS = [
 
 
 # A page says what its check assumes: all of optimisation, weights, latents and data.
-ASSUMES = re.compile(r"TB(21\d|22[0-2]|30[1-4]|40[1-5]|50[1-9]|510)")
+ASSUMES = re.compile(r"TB(21\d|22[0-2]|30[1-8]|40[1-5]|50[1-9]|510)")
 
 
 def sources():
@@ -115,7 +119,7 @@ def section(page, title):
 
 
 def test_every_check_has_a_page_and_every_page_a_check():
-    assert len(CHECKS) == 70
+    assert len(CHECKS) == 74
     assert set(PAGES) == set(CHECKS)
 
 
@@ -174,7 +178,7 @@ def test_the_table_of_findings_has_every_code_with_its_title():
 def test_explain_lists_the_titles_and_prints_a_page(capsys):
     assert main([]) == 0
     listed = capsys.readouterr().out.splitlines()
-    assert len(listed) == 70
+    assert len(listed) == 74
     assert "TB201  The objective is not what it claims to be" in listed
     assert main(["tb201"]) == 0
     assert capsys.readouterr().out == PAGES["TB201"]

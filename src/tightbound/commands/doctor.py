@@ -12,7 +12,9 @@ from tightbound.errors import UserError
 from tightbound.values import Name, require_meant
 
 if TYPE_CHECKING:
+    from tightbound.diagnose.examined import Examined
     from tightbound.diagnose.findings import Findings
+    from tightbound.estimators.estimate import Estimate
 
 
 @dataclass(frozen=True)
@@ -20,8 +22,9 @@ class DoctorOptions:
     """Judge a run from the evidence in its folder, or log-weights that any framework saved."""
 
     what: Annotated[tyro.conf.Positional[Name], tyro.conf.arg(metavar="RUN|FILE.npz")]
-    """A run folder, or an .npz with an array `log_weights` of shape (samples, sequences), or one
-    written by `LogTerms.save`."""
+    """A run folder; or an .npz with an array `log_weights` of shape (samples, sequences), and beside it, if
+    there are any, `log_p_x`, `log_p_z`, `log_q`, `num_units` and `levels`; or one that `LogTerms.save` or
+    `StepTerms.save` has written."""
     laws: bool = False
     """Ask the laws again, of the run's newest checkpoint: builds the run anew, which takes a minute or
     two. Its evidence is judged with the rest and not kept."""
@@ -44,12 +47,28 @@ def main(arguments: Sequence[str]) -> int:
             f"--laws asks a run's model, but {path} is no run folder. Give the folder of a run, or leave "
             "--laws out: log-weights are judged without a model."
         )
-    findings = judge_folder(path, laws=options.laws) if path.is_dir() else judge_file(path)
+    document = {}
+    if path.is_dir():
+        findings = judge_folder(path, laws=options.laws)
+    else:
+        examined, notes = examine_file(path)
+        findings = examined.findings
+        estimates = [estimate.to_json() for estimate in examined.estimates]
+        document = {"estimates": estimates, "notes": notes}
+        if not options.json:
+            print_estimates(examined.estimates, notes)
     if options.json:
-        print_json({"findings": [finding.to_json() for finding in findings]})
+        print_json({**document, "findings": [finding.to_json() for finding in findings]})
     else:
         print_findings(findings, Console())
     return 1 if findings.faults else 0
+
+
+def print_estimates(estimates: "Sequence[Estimate]", notes: Sequence[str]) -> None:
+    """A line for each number, with its unit and what it claims, and one for each note."""
+    for estimate in estimates:
+        print(f"{estimate.estimator}: {estimate}")
+    print("".join(f"\n{note}\n" for note in notes))
 
 
 def judge_folder(path: Path, *, laws: bool) -> "Findings":
@@ -64,29 +83,35 @@ def judge_folder(path: Path, *, laws: bool) -> "Findings":
     return open_run(path).judge(laws=laws)
 
 
-def judge_file(path: Path) -> "Findings":
-    """The findings that log-weights alone can show."""
-    import numpy as np
-
-    from tightbound.diagnose.doctor import judge_weights
+def examine_file(path: Path) -> "tuple[Examined, list[str]]":
+    """The numbers and findings that saved arrays alone can show, and a sentence on each that was not read.
+    Of a filter the arrays of `StepTerms`, of draws the log-weights with what stands beside them."""
     from tightbound.diagnose.evidence import read_npz
+    from tightbound.diagnose.examined import of_steps, of_weights
+    from tightbound.diagnose.saved import (
+        STEP_NAMES,
+        WEIGHT_NAMES,
+        steps_from,
+        unread,
+        weights_from,
+        weights_of_terms,
+    )
 
     _refuse_other_formats(path)
     arrays = read_npz(path)
-    if "log_weights" not in arrays:
+    place = f" in {path}"
+    if "log_increments" in arrays and "log_weights" in arrays:
         raise UserError(
-            f"{path} has no array `log_weights` (it has: {', '.join(arrays) or 'nothing'}). Save "
-            "log p(x, z) - log q(z | x) with shape (samples, sequences) under that name."
+            f"{path} has both `log_weights`, of independent draws, and `log_increments`, of a filter. Save "
+            "each in a file of its own."
         )
-    log_weights = arrays["log_weights"]
-    if log_weights.ndim != 2 or not np.issubdtype(log_weights.dtype, np.floating):
-        raise UserError(
-            f"`log_weights` in {path} is {log_weights.dtype} of shape {log_weights.shape}, but "
-            "numbers of shape (samples, sequences) were meant."
-        )
-    if log_weights.size == 0:
-        raise UserError(f"`log_weights` in {path} is empty: {log_weights.shape}.")
-    return judge_weights(np.asarray(log_weights, np.float64))
+    if "log_increments" in arrays:
+        steps = steps_from({n: a for n, a in arrays.items() if n in STEP_NAMES}, place)
+        return of_steps(steps, split=path.name), unread(arrays)
+    if str(arrays.get("format")) == "tightbound.LogTerms/1":
+        return of_weights(weights_of_terms(arrays, place), split=path.name), unread(arrays)
+    kept = weights_from({n: a for n, a in arrays.items() if n in WEIGHT_NAMES}, place)
+    return of_weights(kept, split=path.name), unread(arrays)
 
 
 def _refuse_other_formats(path: Path) -> None:

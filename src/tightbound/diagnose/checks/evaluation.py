@@ -309,12 +309,18 @@ def bound_beats_the_baselines(
 
 
 def bound_is_possible(
-    bound: Estimate | None, source: Estimate | None, *, num_errors: float = 4.0
+    bound: Estimate | None,
+    source: Estimate | None,
+    *,
+    num_errors: float = 4.0,
+    where: str = "held out, against the source of the data",
+    limit: str = "the source itself has",
+    causes: tuple[Cause, ...] = (FUTURE_READ, OVERLAP),
 ) -> Finding:
     """TB605. Is the held-out bound at most what the source of the data itself would reach?
 
     `source` is the mean log p(x) of held-out rows under the law that drew them, minus its entropy:
-    no model is better on average. Fault beyond `num_errors` standard errors of both, finished or not.
+    no model is better on average; of discrete data whose source is not known, 0. Fault beyond `num_errors` standard errors of both, finished or not.
     Undecided where the bound or its error is not known.
     """
     code, check = "TB605", "bound_is_possible"
@@ -336,8 +342,7 @@ def bound_is_possible(
         bound.value,
         source.value + margin,
         bound.unit,
-        "held out, against the source of the data",
-        f"The held-out bound is {bound.value:.5g} nats per sequence; the source itself has "
-        f"{source.value:.5g}.",
-        (FUTURE_READ, OVERLAP) if verdict is Verdict.FAULT else (),
+        where,
+        f"The bound is {bound.value:.5g} nats per sequence; {limit} {source.value:.5g}.",
+        causes if verdict is Verdict.FAULT else (),
     )

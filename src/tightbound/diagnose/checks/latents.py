@@ -43,6 +43,7 @@ def kl_is_not_negative(
     tolerance: float = 0.01,
     num_errors: float = 6.0,
     is_bound: bool = True,
+    where: str = "",
 ) -> Finding:
     """TB117. Is E[log q(z | x) - log p(z)], the KL of held-out rows, at least 0?  Oracle: Gibbs' inequality.
 
@@ -79,7 +80,7 @@ def kl_is_not_negative(
         mean,
         -max(tolerance, num_errors * error),
         "nats per sequence",
-        f"step {history[-1].step}, held-out rows",
+        where or f"step {history[-1].step}, held-out rows",
         f"E[log q(z | x) - log p(z)] is {mean:.3g} ± {error:.2g} nats per sequence; a KL is never below 0.",
         (NO_KL,) if verdict is Verdict.FAULT else (),
     )
@@ -101,6 +102,7 @@ def latents_are_used(
     num_errors: float = 3.0,
     first_step: int = 200,
     asked_for: bool = False,
+    where: str = "",
 ) -> Finding:
     """TB401. Does the proposal ignore x?  Reads KL(q(z | x) || p(z)) of held-out rows, in nats.
 
@@ -148,7 +150,7 @@ def latents_are_used(
         float(kl.mean()),
         threshold,
         "nats per sequence",
-        f"step {last.step}, held-out rows",
+        where or f"step {last.step}, held-out rows",
         f"KL(q(z | x) || p(z)) is {kl.mean():.3g} nats per sequence."
         + (" The settings ask for it." if asked_for and high < threshold else ""),
         ()

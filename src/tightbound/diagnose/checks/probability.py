@@ -1,5 +1,7 @@
 """TB1xx: is this a probability model, and does every law draw what it scores?"""
 
+from dataclasses import replace
+
 import numpy as np
 from scipy.special import logsumexp
 
@@ -21,6 +23,12 @@ NOT_NORMALISED = Cause(
     "p(x | z) does not sum to 1 over x: weights added instead of log-weights, a missing change of "
     "variables, or a factor without its normaliser.",
     "Sum or integrate the density on a small x and correct it until the result is 1.",
+)
+DENSITY_OF_LEVELS = Cause(
+    "density_of_levels",
+    "A density of levels rescaled to [0, 1] stands for their probability: between two of them lies "
+    "1 / (levels - 1), and a density may be above 1.",
+    "Subtract log(levels - 1) for every number that was rescaled, or score the level itself.",
 )
 SCALES_DIFFER = Cause(
     "sampled_and_scored_scales_differ",
@@ -240,7 +248,13 @@ def rows_are_scored_alone(objective: Objective | None, *, tolerance: float = 1e-
     )
 
 
-def discrete_probability_is_at_most_one(joint: Joint | None, *, tolerance: float = 0.01) -> Finding:
+def discrete_probability_is_at_most_one(
+    joint: Joint | None,
+    *,
+    tolerance: float = 0.01,
+    rows: str = "training rows",
+    causes: tuple[Cause, ...] = (CONSTANT_IN_DENSITY, NOT_NORMALISED),
+) -> Finding:
     """TB118. Is log p(x | z) of discrete data at most 0?  Oracle: a probability is at most 1.
 
     Measured: the largest log p of an observed site whose data, and whose draws from the model, are whole
@@ -262,14 +276,26 @@ def discrete_probability_is_at_most_one(joint: Joint | None, *, tolerance: float
         measured,
         tolerance,
         "nats per sequence",
-        f"training rows, site {names[worst]}",
+        f"{rows}, site {names[worst]}",
         f"The largest log p of {names[worst]}, which is discrete, is {measured:.3g} nats: "
         "it must not be above 0.",
-        (CONSTANT_IN_DENSITY, NOT_NORMALISED) if tolerance < measured < np.inf else (),
+        causes if tolerance < measured < np.inf else (),
     )
 
 
-def weight_is_the_joint(joint: Joint | None, *, tolerance: float = 0.01) -> Finding:
+def causes_of_levels(levels: int) -> tuple[Cause, ...]:
+    """What explains a log p above 0 of discrete data with so many levels, of which nothing else is known."""
+    scale = np.log(levels - 1)
+    advice = (
+        f"Subtract log({levels - 1}) = {scale:.4g} nats for every number that was rescaled from levels to "
+        "[0, 1], or score the level itself."
+    )
+    return (replace(DENSITY_OF_LEVELS, advice=advice), CONSTANT_IN_DENSITY, NOT_NORMALISED)
+
+
+def weight_is_the_joint(
+    joint: Joint | None, *, tolerance: float = 0.01, rows: str = "weights of training rows"
+) -> Finding:
     """TB119. Is the weight of the record log p(x, z) - log q(z | x)?  Oracle: `model.score` and
     `q.log_prob` of the same draws, summed over real positions.
 
@@ -294,7 +320,7 @@ def weight_is_the_joint(joint: Joint | None, *, tolerance: float = 0.01) -> Find
         measured,
         tolerance,
         "relative",
-        "weights of training rows",
+        rows,
         f"A weight of the record is {joint.record[worst]:.5g} nats where log p(x, z) - log q(z | x) of the "
         f"same draw is {joint.asked[worst]:.5g}.",
         (RECORD_DIFFERS,) if tolerance < measured < np.inf else (),
