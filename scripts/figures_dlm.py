@@ -180,7 +180,7 @@ def reconstruction(tightbound: Command, reference: str) -> dict[str, float]:
 
 
 def train(tightbound: Command, recipe: str, folder: Path, *changes: str) -> None:
-    tightbound("train", recipe, "--run-dir", str(folder), "--no-doctor", *changes)
+    tightbound("train", recipe, "--run-dir", str(folder), "--no-doctor", "--keep-all", *changes)
 
 
 def test_figure(tightbound: Command, reference: str, unit: str) -> dict[str, float]:

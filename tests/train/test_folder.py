@@ -1,10 +1,13 @@
 """A run folder belongs to one process, and its records are never lost, doubled or half there."""
 
+import contextlib
 import json
+import shutil
 import signal
 import subprocess
 import sys
 
+import jax
 import numpy as np
 import pytest
 
@@ -50,6 +53,24 @@ def test_a_folder_is_free_again_after_its_holder_leaves_it(folder):
         pass
     with folder.locked():
         pass
+
+
+@pytest.mark.parametrize("ending", ["deleted", "replaced", "lock deleted", "lock of another"])
+def test_a_folder_that_was_deleted_while_it_was_held_is_written_to_no_more(folder, ending):
+    """Deleting it frees the lock: a second process may hold what stands there by now, and does here.
+    Oracle: the file system; the second writer finds nothing of the first."""
+    with folder.locked():
+        folder.require_held()
+        if ending.startswith("lock"):
+            (folder.path / "lock").unlink()
+        else:
+            shutil.rmtree(folder.path)
+        second = RunFolder(folder.path)
+        with contextlib.nullcontext() if ending in ("deleted", "lock deleted") else second.locked():
+            with pytest.raises(UserError, match="was deleted or replaced while this process"):
+                folder.require_held()
+            assert ending != "deleted" or not folder.path.exists()
+    folder.require_held()  # held by nobody, it may be written to
 
 
 def test_a_line_that_a_kill_cut_off_is_left_out(folder):
@@ -124,6 +145,38 @@ def test_the_environment_says_what_changed_since():
         f"processors was 64, is {now['processors']}",
         f"version of jax was 0.0.1, is {now['versions']['jax']}",
     ]
+
+
+@pytest.mark.parametrize(
+    ("flag", "value"),
+    [
+        ("jax_threefry_partitionable", False),
+        ("jax_default_prng_impl", "rbg"),
+        ("jax_default_matmul_precision", "float32"),
+    ],
+)
+def test_a_flag_that_draws_or_products_depend_on_is_noticed(flag, value):
+    """Oracle: JAX's own configuration, which the variable of that name sets."""
+    before = environment()
+    found = getattr(jax.config, flag)
+    jax.config.update(flag, value)
+    try:
+        [change] = environment_changes(before, environment())
+    finally:
+        jax.config.update(flag, found)
+    assert change == f"{flag.removeprefix('jax_')} was {found}, is {value}"
+
+
+def test_the_newest_records_are_read_from_the_end(folder):
+    """What a display and a list of runs need: the last record, the last evaluation, the first two."""
+    folder.path.mkdir()
+    assert folder.newest_record() is None
+    assert folder.standing() == []
+    for step in range(10):
+        folder.append_step({"step": step, **({"held_out": step} if step in (0, 6) else {})})
+    assert folder.newest_record()["step"] == 9
+    assert folder.newest_record(having="held_out")["step"] == 6
+    assert [record["step"] for record in folder.standing()] == [0, 1, 6, 7, 8, 9]
 
 
 def test_a_run_folder_names_its_parts(tmp_path):

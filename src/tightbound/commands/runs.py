@@ -67,8 +67,7 @@ def main(arguments: Sequence[str]) -> int:
 def describe(folder: RunFolder) -> dict[str, Any]:
     """What one row of the list says of a run."""
     document = folder.read_json("recipe.json")
-    steps = folder.read_steps()
-    bounds = [record["held_out"]["bound"] for record in steps if "held_out" in record]
+    newest, evaluated = folder.newest_record(), folder.newest_record(having="held_out")
     findings = []
     if (folder.path / "findings.json").exists():
         findings = folder.read_json("findings.json")["findings"]
@@ -76,8 +75,8 @@ def describe(folder: RunFolder) -> dict[str, Any]:
         "run": str(folder.path),
         "recipe": document["recipe"],
         "seed": document["seed"],
-        "step": steps[-1]["step"] if steps else 0,
-        "bound": bounds[-1] if bounds else None,
+        "step": 0 if newest is None else newest["step"],
+        "bound": None if evaluated is None else evaluated["held_out"]["bound"],
         "faults": [finding["code"] for finding in findings if finding["verdict"] == "FAULT"],
         "settings": saved_settings(document),
         "note": document["note"],

@@ -184,7 +184,7 @@ def run_all(folder: SweepFolder, plan: Plan, options: SweepOptions) -> tuple[dic
             elif time.monotonic() - looked > _LOOK_EVERY:
                 looked = time.monotonic()
                 for name in running:
-                    display.observe(name, folder.run(name).read_steps())
+                    display.observe(name, folder.run(name).standing())
         return failed, should_stop()
 
 

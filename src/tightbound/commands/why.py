@@ -89,8 +89,8 @@ def steps_to_explain(opened: OpenRun, first: int | None, last: int | None) -> tu
     steps = opened.steps()
     bounds = {
         record["step"]: float(record["held_out"]["bound"]["value"])
-        for record in opened.folder.read_steps()
-        if "held_out" in record and (last is None or record["step"] <= last)
+        for record in opened.folder.stream_steps(having="held_out")
+        if last is None or record["step"] <= last
     }
     finite = {step: bound for step, bound in bounds.items() if math.isfinite(bound)}
     saved = {step: bound for step, bound in finite.items() if step in steps}

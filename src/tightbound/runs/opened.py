@@ -109,8 +109,8 @@ class OpenRun:
         """Whether training came to its own end (its last step, or a plateau)."""
         if (self.folder.path / "findings.json").exists():
             return bool(self.folder.read_json("findings.json").get("finished", False))
-        steps = self.folder.read_steps()
-        return bool(steps) and steps[-1]["step"] >= self.recipe.run.steps
+        newest = self.folder.newest_record()
+        return newest is not None and newest["step"] >= self.recipe.run.steps
 
     def evaluate(
         self,
@@ -170,10 +170,8 @@ class OpenRun:
 
     def newest_bound(self) -> Estimate | None:
         """The held-out bound last recorded."""
-        for record in reversed(self.folder.read_steps()):
-            if "held_out" in record:
-                return Estimate.from_json(record["held_out"]["bound"])
-        return None
+        newest = self.folder.newest_record(having="held_out")
+        return None if newest is None else Estimate.from_json(newest["held_out"]["bound"])
 
 
 def open_run(path: str | Path) -> OpenRun:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from tightbound.train.folder import RunFolder
     from tightbound.train.loop import TrainState
     from tightbound.train.run import Progress
+    from tightbound.train.settings import OptimiserSettings
     from tightbound.train.setup import Setup
 
 
@@ -46,6 +47,9 @@ class TrainOptions:
     """Also write scalars and histograms for a tracker."""
     doctor: bool = True
     """Gather evidence while training and judge it."""
+    keep_all: bool = False
+    """Keep every checkpoint and all evidence; by default a long run keeps those that
+    docs/file-formats.md names."""
     plant: Name | None = None
     """Plant a fault of the catalogue on purpose, to see how it looks; the run says so."""
     json: bool = False
@@ -126,7 +130,7 @@ def train(
     if valid and valid[-1].step >= setup.run.steps:
         say(f"This run has all its {setup.run.steps} steps already.")
         return judge_run(setup, folder, finished=True), "finished"
-    status, noted = "running", ""
+    status, noted, not_finite = "running", "", None
     note = None if setup.family is None else setup.family.load("note")
     with (
         stop_signals() as should_stop,
@@ -139,19 +143,23 @@ def train(
             start=start,
             should_stop=should_stop,
             max_seconds=None if options.max_minutes is None else 60 * options.max_minutes,
+            keep_all=options.keep_all,
         )
-        watch = bedside(setup, folder) if options.doctor else None
+        watch = bedside(setup, folder, options.keep_all) if options.doctor else None
         for progress in progress_of_run:
             evidence = None if watch is None else watch(progress)
             if progress.logged is not None:
                 display.show(progress.logged)
                 track(progress.logged, evidence)
+                not_finite = progress.logged.get("not_finite")
                 if "held_out" in progress.logged:
                     noted = note(setup, progress, folder) if note else noted
             status = progress.status
     if noted:
         say(noted)
     say(_ENDINGS[status])
+    if not_finite is not None:
+        say(what_is_not_finite(not_finite, getattr(recipe, "optimiser", None)))
     return judge_run(setup, folder, finished=status in ("finished", "plateau")), status
 
 
@@ -159,6 +167,7 @@ def begin(
     recipe: Recipe, name: str, folder: "RunFolder", options: TrainOptions, setup: "Setup"
 ) -> None:
     """Write down what is run and where; or, when continuing, see that both are the same."""
+    from tightbound.data.checksum import checksum
     from tightbound.diagnose.watch import stated
     from tightbound.train.folder import environment, environment_changes
 
@@ -169,7 +178,7 @@ def begin(
         "stated": stated(setup),
         "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
     }
-    now = environment()
+    now = environment() | {"data": {name: checksum(split) for name, split in setup.data.items()}}
     if not folder.exists():
         folder.write_json("environment.json", now)
         folder.write_json("recipe.json", document)
@@ -181,7 +190,14 @@ def begin(
             f"The run folder {folder.path} was started with other settings: {'; '.join(different)}. "
             "Give the same settings to continue it, or another --run-dir."
         )
-    for change in environment_changes(folder.read_json("environment.json"), now):
+    then = folder.read_json("environment.json")
+    for name, found in then.get("data", {}).items():
+        if found != now["data"].get(name):
+            say(
+                f"Warning: the {name} split is not the one this run began with (its checksum was {found[:12]}, "
+                f"is {now['data'].get(name, 'none')[:12]}): the run goes on with other data."
+            )
+    for change in environment_changes(then, now):
         say(f"Warning: {change}; the continued run may differ in its last bits.")
 
 
@@ -212,18 +228,47 @@ def start_from(reference: str, first: "TrainState") -> "TrainState":
     return eqx.tree_at(lambda s: (s.model, s.proposal), first, (loaded.model, loaded.proposal))
 
 
-def bedside(setup: "Setup", folder: "RunFolder") -> "Callable[[Progress], Evidence | None]":
+def what_is_not_finite(found: dict[str, Any], optimiser: "OptimiserSettings | None") -> str:
+    """The entry `not_finite` of a record as advice: which rows, or which setting."""
+    rate = "the learning rate"
+    if optimiser is not None:
+        rate = f"--optimiser.learning-rate (it is {optimiser.learning_rate:g})"
+    mend = (
+        f"Unless the doctor names another cause, lower {rate}, or bound the gradient with "
+        "--optimiser.clip-norm."
+    )
+    if found["num_rows"] == 0:
+        return f"Every row of the batch is finite, but its gradient is not. {mend}"
+    sites = " and ".join(found["sites"])
+    if found["num_rows"] == found["of"]:
+        return (
+            f"Log p or log q of {sites} is not finite in all {found['of']} rows of {found['split']}: the parameters "
+            f"themselves have run away. {mend}"
+        )
+    rows = ", ".join(map(str, found["rows"]))
+    more = ", ..." if found["num_rows"] > len(found["rows"]) else ""
+    return (
+        f"Log p or log q of {sites} is not finite in {found['num_rows']} of {found['of']} rows of {found['split']}: "
+        f"rows {rows}{more}. Look at these rows first. {mend}"
+    )
+
+
+def bedside(
+    setup: "Setup", folder: "RunFolder", keep_all: bool = False
+) -> "Callable[[Progress], Evidence | None]":
     """Gather evidence: the laws before the first update and again of the trained state, a probe at every
     probe step, one with more draws where a run is interrupted. None at other steps, and where an
-    interrupted run has gathered it already."""
+    interrupted run has gathered it already. Of a long run's, those files stay that `kept_evidence` names;
+    with `keep_all`, all."""
     from tightbound.diagnose.laws.gather import gather_laws, laws_of_state
     from tightbound.diagnose.laws.reports import reported
     from tightbound.diagnose.probes import FEW, MANY, is_probe_step, make_probe
+    from tightbound.train.run import writing
 
     probe = make_probe(setup)
 
     def watch(progress: "Progress") -> "Evidence | None":
-        path = folder.evidence / f"step-{progress.step:08d}.npz"
+        path = folder.evidence_path(progress.step)
         last = progress.status not in ("running", "rollback")
         if path.exists() or not (last or is_probe_step(progress.step)):
             return None
@@ -237,7 +282,10 @@ def bedside(setup: "Setup", folder: "RunFolder") -> "Callable[[Progress], Eviden
                 evidence = dataclasses.replace(evidence, reported=report)
         else:
             evidence = probe(progress.state, num_samples=MANY if last else FEW)
-        evidence.save(path)
+        with writing(folder):
+            evidence.save(path)
+            if not keep_all:
+                folder.thin_evidence()
         return evidence
 
     return watch
@@ -255,11 +303,11 @@ def judge_run(setup: "Setup", folder: "RunFolder", *, finished: bool) -> "Findin
     ]
     if not history:
         return Findings()
-    bounds = [r["held_out"]["bound"] for r in folder.read_steps() if "held_out" in r]
+    newest = folder.newest_record(having="held_out")
     findings = verdict(
         setup,
         history,
-        bound=Estimate.from_json(bounds[-1]) if bounds else None,
+        bound=None if newest is None else Estimate.from_json(newest["held_out"]["bound"]),
         finished=finished,
     )
     folder.write_json(
@@ -276,17 +324,23 @@ def judge_run(setup: "Setup", folder: "RunFolder", *, finished: bool) -> "Findin
 
 @contextlib.contextmanager
 def stop_signals() -> Iterator[Callable[[], bool]]:
-    """SIGINT and SIGTERM ask for a clean stop; a second one ends at once."""
+    """SIGINT and SIGTERM ask for a clean stop; a second one ends at once. So does a terminal that is closed
+    (SIGHUP), but for the second one: a shell and the kernel may both say so. Under `nohup` it is not heard."""
     asked = False
 
     def ask(number, frame):
         nonlocal asked
-        if asked:
+        if asked and number != signal.SIGHUP:
             raise KeyboardInterrupt
         asked = True
-        say("Stopping after this step; once more to stop at once.")
+        why = "The terminal is gone: stopping" if number == signal.SIGHUP else "Stopping"
+        with contextlib.suppress(RuntimeError):  # it came in the middle of a line
+            say(f"{why} after this step, and saving; once more to stop at once.")
 
-    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    numbers = [signal.SIGINT, signal.SIGTERM]
+    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
+        numbers.append(signal.SIGHUP)
+    before = {number: signal.signal(number, ask) for number in numbers}
     try:
         yield lambda: asked
     finally:

@@ -84,8 +84,10 @@ def scores_of(folder: "RunFolder", evaluation: Evaluation) -> "SequenceScores":
 def draws(folder: "RunFolder") -> bool:
     """Whether the run's model is evaluated with draws from a proposal: some site has a log q. Where
     all choices are summed out, one sample is exact and more would only repeat it."""
-    held_out = [record["held_out"] for record in folder.read_steps() if "held_out" in record]
-    return any("log_q" in site for record in held_out for site in record["sites"].values())
+    newest = folder.newest_record(having="held_out")
+    return newest is not None and any(
+        "log_q" in site for site in newest["held_out"]["sites"].values()
+    )
 
 
 if __name__ == "__main__":

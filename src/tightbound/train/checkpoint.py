@@ -5,6 +5,7 @@ import hashlib
 import json
 import os
 import shutil
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -77,6 +78,20 @@ def checkpoints(folder: Path) -> tuple[list[Checkpoint], list[str]]:
         except UserError as error:
             problems.append(str(error))
     return valid, problems
+
+
+def checkpoint_steps(folder: Path) -> list[int]:
+    """The steps of the checkpoints, by their names alone: whether they are whole is not looked at."""
+    names = [path.name.removeprefix("step-") for path in folder.glob("step-*")]
+    return sorted(int(name) for name in names if name.isdecimal())
+
+
+def delete_checkpoints(folder: Path, steps: Collection[int]) -> None:
+    """Delete these; a process killed at any point leaves each whole, or as something cut off."""
+    for step in steps:
+        partial = folder / f".partial-{step:08d}"
+        os.rename(folder / f"step-{step:08d}", partial)
+        shutil.rmtree(partial, ignore_errors=True)
 
 
 def find_checkpoint(folder: Path, step: int) -> Checkpoint:

@@ -9,17 +9,21 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from tightbound.errors import UserError
+from tightbound.train.records import cut_back, newest_first, read_records, replace_newest
+from tightbound.train.retention import kept_evidence
 
 
 class RunFolder:
-    """Paths and records of one run. Holds no state of its own: everything is on the disk."""
+    """Paths and records of one run. What it says is on the disk; it remembers only the lock it holds."""
 
     def __init__(self, path: str | os.PathLike[str]):
         self.path = Path(path)
+        self._lock: int | None = None  # descriptor, while this process holds the folder
 
     @property
     def checkpoints(self) -> Path:
@@ -79,51 +83,101 @@ class RunFolder:
             file.truncate(0)
             file.write(f"process {os.getpid()} on {platform.node()}")
             file.flush()
+            self._lock = file.fileno()
             try:
+                self.require_held()  # somebody may have deleted it between our opening and our locking
                 yield
             finally:
-                if is_new and [entry.name for entry in self.path.iterdir()] == ["lock"]:
+                self._lock = None
+                if is_new and self.path.is_dir() and os.listdir(self.path) == ["lock"]:
                     shutil.rmtree(self.path)
+
+    def require_held(self) -> None:
+        """UserError where this process locked the folder and it was deleted, moved or replaced since: by now
+        another process may hold what stands at its path."""
+        if self._lock is None:
+            return
+        own = os.fstat(self._lock)
+        try:
+            found = os.stat(self.path / "lock")
+        except OSError:
+            found = None
+        if found is None or (found.st_dev, found.st_ino) != (own.st_dev, own.st_ino):
+            raise UserError(
+                f"The run folder {self.path} was deleted or replaced while this process worked in it, so nothing "
+                "more is written there. Run the same command again, or give another folder with --run-dir."
+            )
 
     def append_step(self, record: dict[str, Any]) -> None:
         """Add a record to `steps.jsonl`, where others can read it at once."""
-        with open(self.path / "steps.jsonl", "a") as file:
+        with open(self._steps, "a") as file:
             file.write(json.dumps(record) + "\n")
 
     def replace_step(self, record: dict[str, Any]) -> None:
         """Write a fuller record in place of the newest, which is of the same step: whole or not at all."""
-        *earlier, newest = self.read_steps()
-        assert newest["step"] == record["step"], (newest["step"], record["step"])
-        self._write_steps([*earlier, record])
+        replace_newest(self._steps, record)
 
     def sync_steps(self) -> None:
         """Wait until the records are on the disk: no checkpoint is newer than its records."""
-        with open(self.path / "steps.jsonl", "a") as file:
+        with open(self._steps, "a") as file:
             os.fsync(file.fileno())
 
     def read_steps(self) -> list[dict[str, Any]]:
         """The records, oldest first; a line cut off by a kill is left out."""
-        path = self.path / "steps.jsonl"
-        if not path.exists():
-            return []
-        records = []
-        for line in path.read_text(errors="replace").splitlines():
-            try:
-                records.append(json.loads(line))
-            except json.JSONDecodeError:
+        return list(self.stream_steps())
+
+    def stream_steps(self, having: str | None = None) -> Iterator[dict[str, Any]]:
+        """The same one by one, for a run of many steps; with `having`, those that have such an entry."""
+        return read_records(self._steps, having)
+
+    def newest_record(self, having: str | None = None) -> dict[str, Any] | None:
+        """The newest record, or the newest that has such an entry; None without. Reads from the end."""
+        found = (
+            record for record in newest_first(self._steps) if having is None or having in record
+        )
+        return next(found, None)
+
+    def standing(self) -> list[dict[str, Any]]:
+        """What a display needs of a run that goes on: the first two records, and the newest back to the newest
+        evaluation, oldest first."""
+        first = list(islice(self.stream_steps(), 2))
+        after = first[-1]["step"] if first else -1
+        newest = []
+        for record in newest_first(self._steps):
+            if record["step"] <= after:
                 break
-        return records
+            newest.append(record)
+            if "held_out" in record:
+                break
+        return [*first, *reversed(newest)]
 
     def cut_back(self, step: int) -> None:
         """Forget everything after `step`: records, and evidence files that probes left behind."""
-        self._write_steps([record for record in self.read_steps() if record["step"] <= step])
-        for file in self.evidence.glob("step-*.npz"):
-            if int(file.stem.removeprefix("step-")) > step:
-                file.unlink()
+        cut_back(self._steps, step)
+        for found in self.evidence_steps():
+            if found > step:
+                self.evidence_path(found).unlink(missing_ok=True)
 
-    def _write_steps(self, records: list[dict[str, Any]]) -> None:
-        lines = "".join(json.dumps(record) + "\n" for record in records)
-        write_whole(self.path / "steps.jsonl", lines)
+    def evidence_path(self, step: int) -> Path:
+        """Where the evidence of a step is kept."""
+        return self.evidence / f"step-{step:08d}.npz"
+
+    def evidence_steps(self) -> list[int]:
+        """The steps of which there is evidence, ascending."""
+        names = [path.stem.removeprefix("step-") for path in self.evidence.glob("step-*.npz")]
+        return sorted(int(name) for name in names if name.isdecimal())
+
+    def thin_evidence(self) -> None:
+        """Delete the evidence that `kept_evidence` does not name."""
+        steps = self.evidence_steps()
+        kept = kept_evidence(steps)
+        for step in steps:
+            if step not in kept:
+                self.evidence_path(step).unlink(missing_ok=True)
+
+    @property
+    def _steps(self) -> Path:
+        return self.path / "steps.jsonl"
 
 
 def write_whole(path: Path, text: str) -> None:
@@ -151,6 +205,10 @@ def sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
+# Settings of JAX on which draws and products depend, by the names of their variables without JAX_.
+_FLAGS = ("default_prng_impl", "threefry_partitionable", "default_matmul_precision")
+
+
 def environment() -> dict[str, Any]:
     """What the bits of a run depend on: versions, threads, device and flags."""
     import jax
@@ -168,6 +226,7 @@ def environment() -> dict[str, Any]:
         "device": f"{device.platform}: {device.device_kind}",
         "num_devices": jax.device_count(),
         "x64": bool(jax.config.read("jax_enable_x64")),
+        **{name: getattr(jax.config, f"jax_{name}") for name in _FLAGS},
         "xla_flags": os.environ.get("XLA_FLAGS", ""),
         "versions": {name: _version(name) for name in names},
     }

@@ -1,0 +1,164 @@
+"""`steps.jsonl`, one record a line: read in a stream, from either end, and cut back in place.
+
+A line without an end was cut off by a kill: it is no record. Any other line that cannot be read is said on
+the logger, with its number, and the records around it are read.
+"""
+
+import json
+import logging
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, BinaryIO
+
+MOST_BYTES = 1 << 20  # of a line; a record has some hundreds
+_BLOCK = 1 << 16  # read at once from the end
+
+_log = logging.getLogger(__name__)
+
+
+def read_records(path: Path, having: str | None = None) -> Iterator[dict[str, Any]]:
+    """The records, oldest first; with `having`, only those that have such an entry."""
+    for _, record in _places(path, having):
+        yield record
+
+
+def newest_first(path: Path) -> Iterator[dict[str, Any]]:
+    """The records, newest first: whoever needs few of them reads little."""
+    try:
+        file = open(path, "rb")  # noqa: SIM115 (closed below)
+    except FileNotFoundError:
+        return
+    with file:
+        for line in _lines_backwards(file):
+            try:
+                yield _record(line)
+            except ValueError:
+                continue  # said, with its number, by whoever reads them all
+
+
+def cut_back(path: Path, step: int) -> None:
+    """Take away every record after `step`, and what a kill cut off, and wait until the disk has it. What
+    stays is the same to the byte, damaged lines among it."""
+    if not path.exists():
+        return
+    end = next((place for place, record in _places(path) if record["step"] > step), None)
+    with open(path, "r+b") as file:
+        file.truncate(_end_of_last_line(file) if end is None else end)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def replace_newest(path: Path, record: dict[str, Any]) -> None:
+    """Write a fuller record in place of the newest, which is of the same step: whole or not at all."""
+    newest = next(newest_first(path), None)
+    assert newest is not None, path
+    assert newest["step"] == record["step"], (newest["step"], record["step"])
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        with open(path, "rb") as old, open(partial, "wb") as new:
+            left = _start_of_last_line(old)
+            old.seek(0)
+            while left > 0 and (block := old.read(min(left, 1 << 20))):
+                new.write(block)
+                left -= len(block)
+            new.write(json.dumps(record).encode() + b"\n")
+            new.flush()
+            os.fsync(new.fileno())
+        shutil.copymode(path, partial)
+        os.replace(partial, path)
+    except OSError:
+        partial.unlink(missing_ok=True)
+        raise
+
+
+def _places(path: Path, having: str | None = None) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Where each record begins, in bytes, and the record."""
+    try:
+        file = open(path, "rb")  # noqa: SIM115 (closed below)
+    except FileNotFoundError:
+        return
+    entry = None if having is None else f'"{having}"'.encode()
+    with file:
+        place = 0
+        for number, line in enumerate(_lines(file), start=1):
+            if entry is None or entry in line:
+                try:
+                    record = _record(line)
+                    if having is None or having in record:
+                        yield place, record
+                except ValueError as error:
+                    _log.warning(
+                        "Line %d of %s is no record (%s); it is left out, and the others are read.",
+                        *(number, path, error),
+                    )
+            place = file.tell()
+
+
+def _lines(file: BinaryIO) -> Iterator[bytes]:
+    """Whole lines without their ends; of one that is too long, so much that it can be told."""
+    while line := file.readline(MOST_BYTES + 1):
+        rest = line
+        while not rest.endswith(b"\n"):
+            rest = file.readline(MOST_BYTES)
+            if not rest:
+                return  # cut off
+        yield line.removesuffix(b"\n")
+
+
+def _lines_backwards(file: BinaryIO) -> Iterator[bytes]:
+    end, tail, is_newest = file.seek(0, os.SEEK_END), b"", True
+    while end > 0:
+        start = max(0, end - _BLOCK)
+        file.seek(start)
+        tail, *lines = (file.read(end - start) + tail).split(b"\n")
+        end = start
+        if is_newest and lines:
+            lines, is_newest = lines[:-1], False  # what stands behind the last end was cut off
+        yield from reversed(lines)
+        tail = tail[-(MOST_BYTES + 1) :]
+    if not is_newest:
+        yield tail
+
+
+def _end_of_last_line(file: BinaryIO) -> int:
+    """Where the last whole line ends, in bytes."""
+    end = file.seek(0, os.SEEK_END)
+    while end > 0:
+        start = max(0, end - _BLOCK)
+        file.seek(start)
+        found = file.read(end - start).rfind(b"\n")
+        if found >= 0:
+            return start + found + 1
+        end = start
+    return 0
+
+
+def _start_of_last_line(file: BinaryIO) -> int:
+    """Where the last whole line begins."""
+    end = max(0, _end_of_last_line(file) - 1)
+    while end > 0:
+        start = max(0, end - _BLOCK)
+        file.seek(start)
+        found = file.read(end - start).rfind(b"\n")
+        if found >= 0:
+            return start + found + 1
+        end = start
+    return 0
+
+
+def _record(line: bytes) -> dict[str, Any]:
+    """The record of a line. ValueError where it is none."""
+    if len(line) > MOST_BYTES:
+        raise ValueError(f"it is longer than {MOST_BYTES} bytes")
+    try:
+        record = json.loads(line)
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
+    if not isinstance(record, dict):
+        raise ValueError("it is no JSON object")
+    step = record.get("step")
+    if not isinstance(step, int) or isinstance(step, bool) or step < 0:
+        raise ValueError(f"its `step` is {step!r}")
+    return record
