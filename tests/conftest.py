@@ -15,7 +15,9 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 # Small programs that run once or twice: compiling them costs more than running them.
 os.environ.setdefault(
     "XLA_FLAGS",
-    "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false",
+    "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false"
+    " --xla_llvm_disable_expensive_passes=true"
+    " --xla_cpu_enable_concurrency_optimized_scheduler=false",
 )
 # Programs compiled once serve all processes of a test session, and no other session.
 _COMPILED = None

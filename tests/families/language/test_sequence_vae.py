@@ -299,5 +299,7 @@ def test_a_sequence_longer_than_the_encoder_is_refused():
 
 
 def test_a_word_dropout_beyond_one_is_refused():
-    with pytest.raises(ValueError, match=r"word dropout is 1\.5, but it is a probability"):
+    with pytest.raises(
+        ValueError, match=r"`word_dropout` is 1\.5, but it must be a number from 0 to 1"
+    ):
         pair_of(word_dropout=1.5)
