@@ -72,6 +72,22 @@ def test_a_stale_evaluator_is_found_once_parameters_have_moved(setup, trained, p
     assert (evaluator_is_plain(again).verdict is Verdict.FAULT) == found
 
 
+@pytest.mark.parametrize("changes", [False, True])
+def test_parameters_that_are_not_finite_are_left_as_they_are(setup, trained, changes):
+    """A run that has diverged: NaN is not equal to itself, and was not changed by the evaluation. Planted:
+    an evaluator that writes into a bias."""
+    where = lambda pair: pair[0].decoder.layers[-1].bias  # noqa: E731
+    pair = eqx.tree_at(where, trained, np.full(where(trained).shape, np.nan))
+
+    def evaluator(model, proposal, split, **settings):
+        where((model, proposal))[:] = 0.5
+        return evaluate(model, proposal, split, **settings)
+
+    planted = replace(setup, evaluator=evaluator) if changes else setup
+    found = evaluator_laws.evaluator(planted, pair, KEY)
+    assert found.parameters_changed == changes
+
+
 @pytest.mark.parametrize("found", [False, True])
 def test_draws_with_the_variance_are_found_once_the_scale_has_moved(setup, trained, found):
     """A scale of 1 is its own square: only another one tells both apart."""

@@ -111,7 +111,7 @@ def proposal_draws_what_it_scores(
 
     Measured: mean of (z - c) d log q / dz + 1, which is 1 - (drawn scale / scored scale)^2 for a
     Gaussian. Fault beyond `tolerance` and `num_errors` standard errors over rows; undecided where
-    one standard error is larger than `tolerance`. Assumes independent draws of a law that is real,
+    one standard error is larger than `tolerance`, or a slope is not finite (TB216). Assumes independent draws of a law that is real,
     unbounded and differentiable: coordinates whose draws take few values, or end where the density does not
     vanish, are left out, and it is not run where none is left.
     """
@@ -173,7 +173,7 @@ def _stein(
         )
     with np.errstate(invalid="ignore"):  # inf - inf, where a slope is not finite
         mean, error = float(values.mean()), float(values.std(ddof=1) / np.sqrt(len(values)))
-    fault = not np.isfinite(mean) or (abs(mean) > tolerance and abs(mean) > num_errors * error)
+    fault = np.isfinite(mean) and abs(mean) > max(tolerance, num_errors * error)
     undecided = not fault and not error <= tolerance
     verdict = Verdict.FAULT if fault else Verdict.UNDECIDED if undecided else Verdict.OK
     return Finding(

@@ -45,13 +45,15 @@ def evaluator(setup: Setup, pair: Pair, key: PRNGKeyArray) -> ev.Evaluator:
     under_trained = expected if used is trained else rows_and_units(evaluate, few, trained)[0]
     extreme = _saturated(few)
     after = [np.array(leaf) for leaf in jax.tree.leaves(eqx.filter(pair, eqx.is_array))]
+    # bytes, since NaN is not equal to itself
+    unchanged = all(a.tobytes() == b.tobytes() for a, b in zip(before, after, strict=True))
     return ev.Evaluator(
         names=np.array(list(model.kinds)),
         reported=reported,
         expected=expected,
         reported_saturated=rows_and_units(setup.evaluator, extreme)[0],
         expected_saturated=rows_and_units(evaluate, extreme)[0],
-        parameters_changed=not all(map(np.array_equal, before, after)),
+        parameters_changed=not unchanged,
         num_particles=_num_particles(setup),
         trained_law=_law_of(trained),
         evaluated_law=_law_of(used),
