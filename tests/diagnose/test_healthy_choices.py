@@ -177,10 +177,11 @@ def test_the_optimiser_says_what_its_schedule_has_ahead(optimiser, gradients):
         np.testing.assert_allclose(ask(done), max(ahead) / now, rtol=1e-6)
 
 
-def test_a_warm_up_longer_than_the_probed_steps_is_not_too_small():
-    """128 steps of a warm-up of 10,000 to the usual rate. Without what the optimiser says of its schedule
-    the same probes are named."""
-    rate = optax.linear_schedule(0.0, 1e-3, 10_000)
+@pytest.mark.parametrize("num_steps", [512, 10_000])
+def test_a_warm_up_longer_than_the_probed_steps_is_not_too_small(num_steps):
+    """128 steps of a warm-up to the usual rate. Without what the optimiser says of its schedule the same
+    probes are named."""
+    rate = optax.linear_schedule(0.0, 1e-3, num_steps)
     setup = small("vae/digits", run=RunSettings(steps=20_000, batch_size=64))
     setup = replace(setup, optimiser=optax.adam(rate))
     arguments = (first_state(setup), batches_of(setup), setup.objective, setup.optimiser)
