@@ -252,6 +252,22 @@ _CATALOGUE = (
         ("TB211",),
     ),
     Fault(
+        "rate_a_hundred_times_too_high",
+        "optimisation",
+        "The learning rate is 100 times too high.",
+        planting.with_optimiser(planting.scaled(100.0)),
+        updates.RATE_TOO_HIGH,
+        ("TB210",),
+    ),
+    Fault(
+        "rate_ends_early",
+        "optimisation",
+        "The learning rate has fallen to 0 after 50 steps: its schedule was given epochs for steps.",
+        planting.with_optimiser(planting.stopping_after(50)),
+        updates.UPDATES_STOPPED,
+        ("TB223",),
+    ),
+    Fault(
         "gradient_not_reset",
         "optimisation",
         "Gradients add up from step to step.",
@@ -370,6 +386,14 @@ _CATALOGUE = (
         planting.with_evaluation(planting.without_kl),
         evaluation.EVALUATED_SITE,
         ("TB601",),
+    ),
+    Fault(
+        "last_batch_dropped",
+        "leakage and mode",
+        "Evaluation leaves out the held-out rows that fill no whole batch.",
+        planting.whole_batches_alone,
+        evaluation.REPORT_IS_NOT_THE_BOUND,
+        ("TB610",),
     ),
     Fault(
         "normaliser_discarded",

@@ -229,7 +229,7 @@ def _log(
         status = "not finite"
         logged["not_finite"] = not_finite_in_step(evidence)
     elif step % settings.evaluate_every == 0 or status == "finished":
-        evaluation = _held_out(setup, record.state)
+        evaluation = held_out(setup, record.state)
         logged["held_out"] = held_out_report(evaluation, setup.is_bound)
         plateau = observe(plateau, float(evaluation.log_weights.mean()), step)
         if np.isnan(evaluation.log_weights).any():
@@ -249,7 +249,7 @@ def _log(
             if not keep_all:
                 _prune(setup, folder, plateau)
     if status in ("interrupted", "out of time") and "held_out" not in logged:
-        logged["held_out"] = held_out_report(_held_out(setup, record.state), setup.is_bound)
+        logged["held_out"] = held_out_report(held_out(setup, record.state), setup.is_bound)
         with writing(folder):
             folder.replace_step(logged)
     return Progress(step, record, plateau, logged, status)
@@ -278,7 +278,7 @@ def writing(folder: RunFolder) -> Iterator[None]:
         ) from error
 
 
-def _held_out(setup: Setup, state: TrainState) -> Evaluation:
+def held_out(setup: Setup, state: TrainState) -> Evaluation:
     """The whole held-out split, with the same draws at every step of the run."""
     _, _, evaluation_key = run_keys(setup.seed)
     return setup.evaluator(
@@ -391,7 +391,7 @@ def _begin(setup: Setup, folder: RunFolder, state: TrainState, plateau: Plateau)
         "step": step,
         "epoch": _epochs(setup, step),
         "seconds": 0.0,
-        "held_out": held_out_report(_held_out(setup, state), setup.is_bound),
+        "held_out": held_out_report(held_out(setup, state), setup.is_bound),
     }
     with writing(folder):
         folder.path.mkdir(parents=True, exist_ok=True)

@@ -9,6 +9,7 @@ from tightbound.drill.planting.evaluators import evaluated_with_dropout as evalu
 from tightbound.drill.planting.evaluators import mean_over_pixels as mean_over_pixels
 from tightbound.drill.planting.evaluators import normaliser_discarded as normaliser_discarded
 from tightbound.drill.planting.evaluators import thresholded as thresholded
+from tightbound.drill.planting.evaluators import whole_batches_alone as whole_batches_alone
 from tightbound.drill.planting.evaluators import with_evaluation as with_evaluation
 from tightbound.drill.planting.evaluators import without_kl as without_kl
 from tightbound.drill.planting.models import Changed as Changed
@@ -36,6 +37,7 @@ from tightbound.drill.planting.optimisers import dropping as dropping
 from tightbound.drill.planting.optimisers import forgetting_every as forgetting_every
 from tightbound.drill.planting.optimisers import freezing_proposal as freezing_proposal
 from tightbound.drill.planting.optimisers import scaled as scaled
+from tightbound.drill.planting.optimisers import stopping_after as stopping_after
 from tightbound.drill.planting.optimisers import with_optimiser as with_optimiser
 from tightbound.drill.planting.splits import (
     held_out_sequences_in_training as held_out_sequences_in_training,

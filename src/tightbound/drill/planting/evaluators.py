@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import PRNGKeyArray
 
-from tightbound.data.batch import Batch
+from tightbound.data.batch import Batch, rows_of
 from tightbound.data.labelled import image_of
 from tightbound.evaluation import Evaluation, evaluate
 from tightbound.train.setup import Setup
@@ -53,6 +53,17 @@ def evaluated_with_dropout(setup: Setup) -> Setup:
 
     def wrong(model, proposal, split, **settings):
         return evaluate(dropped(model), proposal, split, **settings)
+
+    return replace(setup, evaluator=wrong)
+
+
+def whole_batches_alone(setup: Setup) -> Setup:
+    """Evaluation leaves out the rows that fill no whole batch of 64."""
+    inner = setup.evaluator
+
+    def wrong(model, proposal, split, **settings):
+        whole = rows_of(split, np.arange(len(split) // 64 * 64))
+        return inner(model, proposal, whole, **settings)
 
     return replace(setup, evaluator=wrong)
 

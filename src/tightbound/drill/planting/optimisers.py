@@ -20,6 +20,12 @@ def scaled(factor: float):
     return lambda inner: optax.chain(inner, optax.scale(factor))
 
 
+def stopping_after(num_steps: int):
+    """A schedule that has come to its end: updates after so many steps are nothing."""
+    left = optax.piecewise_constant_schedule(1.0, {num_steps: 0.0})
+    return lambda inner: optax.chain(inner, optax.scale_by_schedule(left))
+
+
 def accumulating(inner: optax.GradientTransformation) -> optax.GradientTransformation:
     """Gradients add up and are never cleared."""
     return forgetting_every(None)(inner)

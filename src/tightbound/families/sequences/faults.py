@@ -270,6 +270,7 @@ PLANTED: tuple[Planted, ...] = (
     *on(
         ("vrnn/digits",),
         GENERAL["kl_summed_over_batch"],
+        GENERAL["rate_a_hundred_times_too_high"],
         GENERAL["batches_dropped"],
         GENERAL["proposal_frozen"],
         _OWN["grey_rows_for_bits"],
