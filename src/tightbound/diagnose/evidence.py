@@ -184,7 +184,8 @@ def _load_group(
     values = {}
     with jaxtyped("context"):  # named axes must agree within a group
         for part, entry in entries.items():
-            if entry not in arrays and part.default is not MISSING:
+            has_default = (part.default, part.default_factory) != (MISSING, MISSING)
+            if entry not in arrays and has_default:
                 continue  # what files of earlier runs do not say
             if entry not in arrays:
                 raise UserError(

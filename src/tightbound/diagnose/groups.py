@@ -1,6 +1,6 @@
 """The groups of evidence: what one law or probe finds, as NumPy arrays with named axes."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from jaxtyping import Bool, Float, Int, Shaped
@@ -65,6 +65,9 @@ class Scores:
     prior_discrete: float = 0.0
     proposal_bounded: float = 0.0
     prior_bounded: float = 0.0  # an end at which the density does not vanish
+    # Of laws with such ends: a histogram of their draws over their density, which is 1 in the mean.
+    proposal_ratio: Float[np.ndarray, "some draws"] = field(default_factory=lambda: np.zeros((0, 0)))
+    prior_ratio: Float[np.ndarray, "one draws"] = field(default_factory=lambda: np.zeros((0, 0)))
 
 
 @dataclass(frozen=True)
