@@ -66,7 +66,9 @@ class Scores:
     proposal_bounded: float = 0.0
     prior_bounded: float = 0.0  # an end at which the density does not vanish
     # Of laws with such ends: a histogram of their draws over their density, which is 1 in the mean.
-    proposal_ratio: Float[np.ndarray, "some draws"] = field(default_factory=lambda: np.zeros((0, 0)))
+    proposal_ratio: Float[np.ndarray, "some draws"] = field(
+        default_factory=lambda: np.zeros((0, 0))
+    )
     prior_ratio: Float[np.ndarray, "one draws"] = field(default_factory=lambda: np.zeros((0, 0)))
 
 
