@@ -116,3 +116,43 @@ def test_a_trained_state_is_judged_by_its_own_laws(made):
     assert verdicts(right, bare, wrong)["TB102"] is Verdict.FAULT
     assert verdicts(replace(right, scores=wide), bare, last)["TB102"] is Verdict.OK
     assert verdicts(right, bare, wrong)["TB202"] is Verdict.OK
+
+
+def test_a_state_that_has_diverged_is_no_witness(made):
+    """Scores that are not finite at the end: what the laws said before stands, in whatever order the two come.
+    Planted: a prior of another scale, which the diverged state cannot show."""
+    right, last = made.evidence(0), made.evidence(300)
+    wide = replace(right, scores=replace(right.scores, prior=right.scores.prior + 0.5))
+    nowhere = replace(last.scores, prior=last.scores.prior * np.nan)
+    log_p = np.full_like(last.sites.log_p, np.nan)
+    gone = replace(last, scores=nowhere, sites=replace(last.sites, log_p=log_p))
+
+    def verdicts(*history: Evidence):
+        return {finding.code: finding.verdict for finding in judge(Case(history))}
+
+    assert verdicts(wide, gone)["TB103"] is Verdict.FAULT
+    assert verdicts(right, gone)["TB103"] is Verdict.OK
+    assert verdicts(right, gone)["TB216"] is Verdict.FAULT
+    assert verdicts(gone)["TB103"] is Verdict.UNDECIDED
+
+
+def test_a_mistake_that_training_hides_is_named_by_an_older_state(made):
+    """The factor 1/2 of a KL in closed form: once the KL is nearly nothing, no form of it is told from another.
+    Planted: the same evidence whose differences are no known form's."""
+    right = made.evidence(0)
+    surrogate = right.objective.surrogate - 3.0
+    wrong = replace(right.objective, surrogate=surrogate, batch_surrogate=surrogate.mean())
+    early = replace(right, objective=wrong, redrawn=None)
+    noise = np.random.default_rng(0).normal(0.0, 9.0, surrogate.shape)
+    unclear = replace(
+        wrong, surrogate=surrogate + noise, batch_surrogate=(surrogate + noise).mean()
+    )
+    late = replace(made.evidence(300), objective=unclear, redrawn=None)
+
+    def first_cause(*history: Evidence):
+        finding = next(f for f in judge(Case(history)) if f.code == "TB201")
+        assert finding.verdict is Verdict.FAULT
+        return finding.causes[0].name
+
+    assert first_cause(late) == "objective_differs"
+    assert first_cause(early, late) == first_cause(early) == "constant_in_objective"

@@ -4,7 +4,7 @@ Numbers that are none spoil everything, then what is predicted from itself, then
 is none spoils every number; a step comes after its gradient.
 """
 
-from typing import Any
+from dataclasses import replace
 
 from tightbound.diagnose.case import Case, Check
 from tightbound.diagnose.checks import (
@@ -26,10 +26,16 @@ from tightbound.diagnose.checks import (
 from tightbound.diagnose.finding import Finding
 
 
-def _beside_the_objective(case: Case) -> tuple[Any, Any]:
-    """What many keys say of the newest objective, and what may stand for it, where that was asked."""
-    found = [(e.redrawn, e.rivals) for e in reversed(case.history) if e.objective is not None]
-    return found[0] if found else (None, None)
+def _objective_is_its_claim(case: Case) -> Finding:
+    """Of the newest state. Where training has made a term so small that its mistake is not to be told from
+    others, an older state may tell."""
+    newest, *older = [
+        objective.objective_is_its_claim(state.objective, state.redrawn, state.rivals)
+        for state in case.asked("objective") or case.history[-1:]
+    ]
+    unknown = (objective.OBJECTIVE_DIFFERS,)
+    told = [finding.causes for finding in older if finding.causes not in ((), unknown)]
+    return replace(newest, causes=told[0]) if newest.causes == unknown and told else newest
 
 
 def _output_starts_near_the_data(case: Case) -> Finding:
@@ -78,12 +84,7 @@ CHECKS: tuple[Check, ...] = (
     Check("TB120", lambda case: discrete.proposal_mass_is_one(case.newest("discrete"))),
     Check("TB121", lambda case: discrete.draws_follow_probabilities(case.newest("discrete"))),
     Check("TB122", lambda case: filters.filter_evidence_is_unbiased(case.newest("filters"))),
-    Check(
-        "TB201",
-        lambda case: objective.objective_is_its_claim(
-            case.newest("objective"), *_beside_the_objective(case)
-        ),
-    ),
+    Check("TB201", _objective_is_its_claim),
     Check("TB202", lambda case: gradient.gradient_is_the_slope(case.oldest("objective"))),
     Check("TB204", lambda case: discrete.gradient_reaches_the_proposal(case.newest("discrete"))),
     Check("TB601", lambda case: evaluation.evaluator_is_plain(case.newest("evaluator"))),
