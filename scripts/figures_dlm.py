@@ -64,12 +64,12 @@ def causality() -> dict[str, Any]:
     from tightbound.diagnose.watch import check
     from tightbound.families.language.recipe import RECIPES
     from tightbound.families.language.settings import TokenData
+    from tightbound.unread import replaced
 
     found: dict[str, Any] = {"pass": [], "fail": [], "named first": {}}
     for name, recipe in RECIPES.items():
-        small = replace(
-            recipe.model, size=16, num_components=32, latent=replace(recipe.model.latent, size=4)
-        )
+        latent = replaced(recipe.model.latent, size=4)
+        small = replaced(recipe.model, size=16, num_components=32, latent=latent)
         setup = replace(recipe, model=small, data=TokenData("toy-grammar")).build(0)
         pair, batch = (setup.model, setup.proposal), probe_batches(setup)[0]
         evidence = steps(setup, pair, batch, jax.random.key(0), jit_once)
@@ -88,6 +88,8 @@ def as_run(
     """The first study's own arm of every model, at its epochs 20 and 30 as far as they were reached,
     by its averaging, beside what it reported. It measured before an epoch's training, so its epoch 20 is
     after 20 passes counted from 0."""
+    from tightbound.families.language.recipe import RECIPES
+
     settings, epoch_steps, components = SETS[data]
     found: dict[str, Any] = {}
     for arm in arms:
@@ -97,8 +99,10 @@ def as_run(
         changes = [
             *(*settings, "--run.steps", str(epochs * epoch_steps)),
             *("--run.evaluate-every", every, "--run.checkpoint-every", every),
-            *("--optimiser.forget-every", every, "--model.num-components", str(components)),
+            *("--optimiser.forget-every", every),
         ]
+        if RECIPES[f"{name}-original"].model.emission != "vector":
+            changes += ["--model.num-components", str(components)]
         if mutations:
             changes += ["--model.mutations", *mutations.strip("{}").split(",")]
         train(tightbound, f"{name}-original", folder, *changes)

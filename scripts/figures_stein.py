@@ -67,12 +67,13 @@ def gaussian_grid() -> dict[str, Any]:
 
 def _gaussian(size: int, count: int, repulsion: float, **settings: Any) -> Any:
     from tightbound.families.stein.recipe_targets import RECIPES
+    from tightbound.unread import replaced
 
     base = RECIPES["stein/gaussian"]
     recipe = replace(
         base,
         target=replace(base.target, latent_size=size),
-        mixture=replace(base.mixture, num_components=count, repulsion=repulsion, **settings),
+        mixture=replaced(base.mixture, num_components=count, repulsion=repulsion, **settings),
         run=replace(base.run, steps=10_000),
     )
     return recipe.build(0)

@@ -105,7 +105,7 @@ ARROWS: Mapping[str, set[str]] = {
     },
     "runs": {*TRAINING, "train", "diagnose", "drill", "families", "report"},
     "sweep": {*("runs", "train", "families", "report", "evaluation"), *NUMPY_ESTIMATORS},
-    "command_line": {"families.lookup", "families.sources", "report"},
+    "command_line": {"families.lookup", "families.settings", "families.sources", "report"},
     "commands": {
         *(*TRAINING, "train", "diagnose", "report", "families", "sweep", "runs", "drill"),
         "command_line",

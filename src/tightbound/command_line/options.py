@@ -11,6 +11,7 @@ from rich.console import Console
 from tightbound.command_line.usage_errors import parse_arguments
 from tightbound.errors import UserError
 from tightbound.families.lookup import Recipe, find_recipe
+from tightbound.families.settings import with_choices
 from tightbound.families.sources import of_arguments
 from tightbound.report.tables import Table, TableFormat, print_table, render
 from tightbound.values import Name
@@ -45,7 +46,7 @@ def parse_with_recipe(
         print(f"usage: tightbound {command} RECIPE [options]   (RECIPE --help adds its settings)\n")
         parse(options, f"{command} RECIPE", ["--help"])
     name, *rest = arguments
-    recipe = of_arguments(find_recipe(name), rest)
+    recipe = with_choices(of_arguments(find_recipe(name), rest), rest)
     recipe, chosen = _joined(
         (Annotated[type(recipe), tyro.conf.arg(name="")], recipe),
         (Annotated[options, tyro.conf.arg(name="")], options()),

@@ -5,6 +5,7 @@ import dataclasses
 import difflib
 import json
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 from tightbound.errors import UserError
@@ -76,7 +77,38 @@ def with_changes(recipe: Any, changes: Sequence[str]) -> Any:
             )
         inner[last] = value
         recipe = with_settings(recipe, settings)
+        if flat_settings(settings_of(recipe))[key] != (
+            tuple(value) if isinstance(value, list) else value
+        ):
+            raise UserError(
+                f"The setting {key} was set to {value!r}, but with the others nothing reads it."
+            )
     return recipe
+
+
+def with_choices(recipe: Any, arguments: Sequence[str]) -> Any:
+    """The recipe that a command line starts from: settings of its own that the choices given there leave
+    unread go back to their defaults. One that is given itself is refused where nothing reads it."""
+    for key, value in _given(arguments).items():
+        with contextlib.suppress(UserError, TypeError):  # said when the line is parsed
+            recipe = with_changes(recipe, [f"{key}={value}"])
+    return recipe
+
+
+def _given(arguments: Sequence[str]) -> dict[str, str]:
+    """The settings of a command line, each with its value as `with_changes` reads it."""
+    given = {}
+    for argument, following in pairwise([*arguments, "--"]):
+        option, equals, value = argument.partition("=")
+        if not option.startswith("--") or "." not in option:
+            continue
+        groups, _, name = option.removeprefix("--").replace("-", "_").rpartition(".")
+        if not equals and following.startswith("--"):  # a flag
+            value, name = str(not name.startswith("no_")).lower(), name.removeprefix("no_")
+        elif not equals:
+            value = following
+        given[f"{groups}.{name}"] = "null" if value == "None" else value
+    return given
 
 
 def _same_kind(old: Any, new: Any) -> bool:
