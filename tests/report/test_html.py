@@ -18,7 +18,7 @@ from tightbound.report import html
 from tightbound.report.draw import charts
 from tightbound.report.html import flattened
 from tightbound.report.panels import MOST_POINTS, thinned
-from tightbound.report.series import bound_range, bound_series
+from tightbound.report.series import History, bound_range, bound_series
 from tightbound.report.tables import short_form
 from tightbound.train.folder import RunFolder
 
@@ -193,7 +193,9 @@ def test_a_fall_from_the_first_step_is_in_the_frame(made_records):
         }
         for step, value in [(0, -27.0)] + [(10 * n, -233.0 + n) for n in range(1, 21)]
     ]
-    low, high = bound_range(bound_series([], "train"), bound_series(records, "held_out"), [])
+    low, high = bound_range(
+        bound_series(History(), "train"), bound_series(History(records), "held_out"), []
+    )
     assert low < -231
     assert high > -27
 

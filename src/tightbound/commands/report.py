@@ -30,25 +30,23 @@ class ReportOptions:
 
 def main(arguments: Sequence[str]) -> int:
     options = parse(ReportOptions, "report", arguments)
+    from tightbound.report.contents import read_contents
     from tightbound.report.draw.plots import plot_bound
     from tightbound.report.html import write_report
 
     opened = open_run(options.run)
-    newest = f"step-{opened.steps()[-1]:08d}"
+    steps = opened.folder.checkpoint_steps() or opened.steps()  # which says that there are none
     with working("report: reading the run"):
-        if options.samples and not list(opened.folder.samples.glob(f"*{newest}.*")):
+        drawn = opened.folder.samples.glob(f"*step-{steps[-1]:08d}.*")
+        if options.samples and not any(drawn):
             try:
                 opened.samples()
             except UserError as error:
                 say(f"No pictures of samples: {error}")
         _log.info("drawing the page")
-        plot_bound(
-            opened.folder.read_steps(),
-            opened.baselines(),
-            opened.folder.path / "bound.png",
-            pooled=opened.stated().get("pooled", False),
-        )
-        page = write_report(opened.folder, opened.family)
+        contents = read_contents(opened.folder)
+        plot_bound(contents.history, opened.baselines(), contents.path / "bound.png")
+        page = write_report(contents, opened.family)
     if options.json:
         print_json({"report": str(page)})
     else:

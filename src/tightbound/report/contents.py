@@ -10,7 +10,7 @@ import numpy as np
 from tightbound.diagnose.finding import Finding
 from tightbound.errors import UserError
 from tightbound.estimators.estimate import Estimate
-from tightbound.report.series import PER_POINT, in_own_units
+from tightbound.report.series import PER_POINT, History
 from tightbound.train.folder import RunFolder
 
 
@@ -22,7 +22,7 @@ class RunContents:
     recipe: dict[str, Any]
     environment: dict[str, Any]
     baselines: dict[str, Estimate]
-    records: tuple[dict[str, Any], ...]  # of `steps.jsonl`, oldest first, in their own units
+    history: History  # of `steps.jsonl`
     findings: tuple[Finding, ...] | None  # None: nobody has looked yet
     findings_step: int | None
     evidence: tuple[Path, ...]  # oldest first
@@ -63,7 +63,7 @@ def read_contents(folder: RunFolder) -> RunContents:
         recipe=recipe,
         environment=document("environment.json") or {},
         baselines=baselines,
-        records=in_own_units(folder.read_steps(), pooled=pooled),
+        history=History(folder.stream_steps(), pooled=pooled),
         findings=None if findings is None else tuple(map(Finding.from_json, findings["findings"])),
         findings_step=None if findings is None else findings["step"],
         evidence=tuple(sorted(folder.evidence.glob("step-*.npz"))),

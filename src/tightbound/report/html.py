@@ -16,7 +16,7 @@ from tightbound.diagnose.findings import WORDS, by_verdict, measurement, not_che
 from tightbound.estimators.estimate import Estimate
 from tightbound.families.family import Family
 from tightbound.report.baselines import best_baseline, held_against
-from tightbound.report.contents import RunContents, read_contents
+from tightbound.report.contents import RunContents
 from tightbound.report.panels import (
     bound_panels,
     gradient_panels,
@@ -35,7 +35,7 @@ from tightbound.report.tables import (
     short_form,
     unit_and_claim,
 )
-from tightbound.train.folder import RunFolder, write_whole
+from tightbound.train.folder import write_whole
 
 MOST_SAMPLES = 12  # pictures in the page, the newest
 CLASSES = {
@@ -46,11 +46,9 @@ CLASSES = {
 }
 
 
-def write_report(folder: RunFolder, family: Family | None = None) -> Path:
-    """Write `report.html` into the run folder and return its path; with what the run's family adds.
-    UserError where it is no run."""
-    path = folder.path / "report.html"
-    contents = read_contents(folder)
+def write_report(contents: RunContents, family: Family | None = None) -> Path:
+    """Write `report.html` into the run folder and return its path; with what the run's family adds."""
+    path = contents.path / "report.html"
     panels = None if family is None else family.load("panels")
     write_whole(path, page(contents, Sections() if panels is None else panels(contents)))
     return path
@@ -126,11 +124,11 @@ def _header(contents: RunContents) -> str:
 
 def _headline(contents: RunContents) -> str:
     """The newest held-out bound (the training batch's where there is none) against the baselines."""
-    held_out = bound_series(contents.records, "held_out")
-    series = held_out if held_out.estimates else bound_series(contents.records, "train")
-    if not series.estimates:
+    held_out = bound_series(contents.history, "held_out")
+    series = held_out if len(held_out) else bound_series(contents.history, "train")
+    if series.newest is None:
         return "<h2>Bound</h2><p>No step has been recorded yet.</p>"
-    newest, step = series.estimates[-1], series.steps[-1]
+    newest, step = series.newest, series.steps[-1]
     value, paren, draws = short_form(newest).partition("(")
     errors = f"± is the standard error over {noun_of(newest.unit)}s"
     errors += "." if newest.monte_carlo_error is None else "; draws, the error over draws."

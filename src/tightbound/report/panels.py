@@ -23,10 +23,11 @@ from tightbound.report.draw.charts import (
 )
 from tightbound.report.series import (
     BoundSeries,
+    History,
     SplitName,
     bound_range,
     bound_series,
-    number_series,
+    share_series,
     site_series,
 )
 from tightbound.report.tables import noun_of, short_form, unit_and_claim
@@ -39,12 +40,12 @@ ACTIVE = 0.01  # Burda et al. 2016, sec. 5.3: variance over x of E[z | x], in sq
 def bound_panels(contents: RunContents) -> list[str]:
     """The bound on both splits, with its error band, against the baselines: in one chart where the two
     are in one unit, and in two where they are not."""
-    train = bound_series(contents.records, "train")
-    held_out = bound_series(contents.records, "held_out")
-    units = {estimate.unit for estimate in (*train.estimates, *held_out.estimates)}
+    train = bound_series(contents.history, "train")
+    held_out = bound_series(contents.history, "held_out")
+    units = {series.newest.unit for series in (train, held_out) if series.newest is not None}
     if len(units) < 2:
         return [_bound_panel("Bound over training", train, held_out, contents)] if units else []
-    nothing = bound_series([], "train")
+    nothing = bound_series(History(), "train")
     without = replace(contents, baselines={})
     return [
         _bound_panel("Held-out bound over training", nothing, held_out, contents),
@@ -55,11 +56,15 @@ def bound_panels(contents: RunContents) -> list[str]:
 def _bound_panel(
     title: str, train: BoundSeries, held_out: BoundSeries, contents: RunContents
 ) -> str:
-    newest = (held_out.estimates or train.estimates)[-1]
+    newest = held_out.newest or train.newest
+    assert newest is not None, "a panel of a bound has one"
     curves = [c for c in (_train_curve(train), _held_out_curve(held_out)) if c is not None]
-    note = f"Band of held-out: 2 standard errors over {noun_of(newest.unit)}s."
-    note = note if held_out.estimates else ""
-    if len(train.steps) > MOST_POINTS:
+    note = ""
+    if len(held_out) > MOST_POINTS:
+        note = "Held-out: means of neighbouring evaluations, with their range."
+    elif len(held_out):
+        note = f"Band of held-out: 2 standard errors over {noun_of(newest.unit)}s."
+    if len(train) > MOST_POINTS:
         note += " Train: means of neighbouring records, with their range."
     bad = train.steps[~np.isfinite(train.values)]
     if len(bad):
@@ -77,15 +82,14 @@ def _bound_panel(
 
 def site_panels(contents: RunContents) -> list[str]:
     """One chart per site: log p - log q. They sum to the bound."""
-    split = "held_out" if any("held_out" in r for r in contents.records) else "train"
-    steps, added = site_series(contents.records, split)
-    series = bound_series(contents.records, split)
+    split = "held_out" if len(contents.history.sites["held_out"].steps) else "train"
+    steps, added = site_series(contents.history, split)
+    newest = contents.history.newest(split)
+    unit = "nats per sequence" if newest is None else newest.unit
     charts = []
     for index, (name, values) in enumerate(added.items()):
         curve = thinned(name, steps, values, colour=colour_of(index))
-        charts.append(
-            line_chart(f"Site {name}: log p − log q", [curve], y_label=series.estimates[-1].unit)
-        )
+        charts.append(line_chart(f"Site {name}: log p − log q", [curve], y_label=unit))
     return charts
 
 
@@ -94,7 +98,7 @@ def weight_panels(contents: RunContents) -> list[str]:
     curves = []
     splits: tuple[SplitName, ...] = ("held_out", "train")
     for index, split in enumerate(splits):
-        steps, fraction = number_series(contents.records, split, "ess_fraction")
+        steps, fraction = share_series(contents.history, split)
         if len(steps):
             curves.append(thinned(split.replace("_", "-"), steps, fraction, colour=index + 1))
     charts = []
@@ -236,9 +240,13 @@ def _train_curve(series: BoundSeries) -> Curve | None:
 def _held_out_curve(series: BoundSeries) -> Curve | None:
     if not len(series.steps):
         return None
+    assert series.newest is not None
+    name = f"held-out: {series.newest.split}"
+    if len(series) > MOST_POINTS:
+        return thinned(name, series.steps, series.values)
     margin = 2 * series.standard_errors
     return Curve(
-        f"held-out: {series.estimates[-1].split}",
+        name,
         series.steps.astype(float),
         series.values,
         tuple(map(short_form, series.estimates)),

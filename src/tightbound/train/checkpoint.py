@@ -80,12 +80,6 @@ def checkpoints(folder: Path) -> tuple[list[Checkpoint], list[str]]:
     return valid, problems
 
 
-def checkpoint_steps(folder: Path) -> list[int]:
-    """The steps of the checkpoints, by their names alone: whether they are whole is not looked at."""
-    names = [path.name.removeprefix("step-") for path in folder.glob("step-*")]
-    return sorted(int(name) for name in names if name.isdecimal())
-
-
 def delete_checkpoints(folder: Path, steps: Collection[int]) -> None:
     """Delete these; a process killed at any point leaves each whole, or as something cut off."""
     for step in steps:

@@ -158,6 +158,11 @@ class RunFolder:
             if found > step:
                 self.evidence_path(found).unlink(missing_ok=True)
 
+    def checkpoint_steps(self) -> list[int]:
+        """The steps of the checkpoints, by their names alone: whether they are whole is not looked at."""
+        names = [path.name.removeprefix("step-") for path in self.checkpoints.glob("step-*")]
+        return sorted(int(name) for name in names if name.isdecimal())
+
     def evidence_path(self, step: int) -> Path:
         """Where the evidence of a step is kept."""
         return self.evidence / f"step-{step:08d}.npz"

@@ -15,6 +15,7 @@ from typing import Any, BinaryIO
 MOST_BYTES = 1 << 20  # of a line; a record has some hundreds
 _BLOCK = 1 << 16  # read at once from the end
 
+_decode = json.JSONDecoder().decode
 _log = logging.getLogger(__name__)
 
 
@@ -82,7 +83,7 @@ def _places(path: Path, having: str | None = None) -> Iterator[tuple[int, dict[s
     entry = None if having is None else f'"{having}"'.encode()
     with file:
         place = 0
-        for number, line in enumerate(_lines(file), start=1):
+        for number, (line, num_bytes) in enumerate(_lines(file), start=1):
             if entry is None or entry in line:
                 try:
                     record = _record(line)
@@ -93,18 +94,20 @@ def _places(path: Path, having: str | None = None) -> Iterator[tuple[int, dict[s
                         "Line %d of %s is no record (%s); it is left out, and the others are read.",
                         *(number, path, error),
                     )
-            place = file.tell()
+            place += num_bytes
 
 
-def _lines(file: BinaryIO) -> Iterator[bytes]:
-    """Whole lines without their ends; of one that is too long, so much that it can be told."""
+def _lines(file: BinaryIO) -> Iterator[tuple[bytes, int]]:
+    """Whole lines without their ends, and how long they are with them; of one that is too long, so much of
+    it that it can be told."""
     while line := file.readline(MOST_BYTES + 1):
-        rest = line
+        num_bytes, rest = len(line), line
         while not rest.endswith(b"\n"):
             rest = file.readline(MOST_BYTES)
+            num_bytes += len(rest)
             if not rest:
                 return  # cut off
-        yield line.removesuffix(b"\n")
+        yield line.removesuffix(b"\n"), num_bytes
 
 
 def _lines_backwards(file: BinaryIO) -> Iterator[bytes]:
@@ -153,7 +156,7 @@ def _record(line: bytes) -> dict[str, Any]:
     if len(line) > MOST_BYTES:
         raise ValueError(f"it is longer than {MOST_BYTES} bytes")
     try:
-        record = json.loads(line)
+        record = _decode(line.decode())
     except RecursionError as error:
         raise ValueError("it is nested too deeply") from error
     if not isinstance(record, dict):

@@ -16,7 +16,6 @@ from tightbound.data.windows import epochs_of_windows, windowed_batches
 from tightbound.errors import UserError
 from tightbound.evaluation import Evaluation
 from tightbound.train.checkpoint import (
-    checkpoint_steps,
     checkpoints,
     delete_checkpoints,
     find_checkpoint,
@@ -256,7 +255,7 @@ def _log(
 
 
 def _prune(setup: Setup, folder: RunFolder, plateau: Plateau) -> None:
-    steps = checkpoint_steps(folder.checkpoints)
+    steps = folder.checkpoint_steps()
     every = setup.run.checkpoint_every
     kept = kept_checkpoints(steps, every=every, best_step=plateau.best_step)
     delete_checkpoints(folder.checkpoints, [step for step in steps if step not in kept])

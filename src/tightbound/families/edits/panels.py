@@ -16,7 +16,7 @@ from tightbound.report.draw.scales import padded
 from tightbound.report.html import MOST_SAMPLES
 from tightbound.report.panels import colour_of, thinned
 from tightbound.report.sections import Sections, charts_section
-from tightbound.report.series import LOWEST_SHARE, site_series
+from tightbound.report.series import LOWEST_SHARE, History, site_series
 
 DECISIONS: Mapping[str, tuple[str, ...]] = {
     "words": (
@@ -44,7 +44,7 @@ HEADS: Mapping[str, tuple[str, ...]] = {
 
 def sections(contents: RunContents) -> Sections:
     """The bound by decision and by string; texts with the edits that wrote them."""
-    charts = [*decision_panels(contents.records), *string_panels(contents.document("by_step"))]
+    charts = [*decision_panels(contents.history), *string_panels(contents.document("by_step"))]
     shown = _trajectories(contents)[:MOST_SAMPLES]
     drawn = ""
     if shown:
@@ -73,9 +73,9 @@ def _trajectories(contents: RunContents) -> list[DrawnTrajectory]:
     return found
 
 
-def decision_panels(records: Sequence[dict[str, Any]]) -> list[str]:
+def decision_panels(history: History) -> list[str]:
     """The held-out bound over training by class of decision and by head; none for other families."""
-    steps, added = site_series(records, "held_out")
+    steps, added = site_series(history, "held_out")
     if {site for sites in DECISIONS.values() for site in sites} != set(added):
         return []
     return [
