@@ -43,6 +43,23 @@ def judged(made, history=None, bound=-30.0):
     return {finding.code: finding for finding in findings}
 
 
+@pytest.mark.parametrize(
+    ("pooled", "unit"), [(True, "nats per point"), (False, "nats per sequence")]
+)
+def test_a_bound_is_told_in_the_unit_of_its_rows(made, pooled, unit):
+    """Held-out figures are of points where training rows are those of one data set."""
+    case = Case(
+        made.history(),
+        baselines=made.baselines,
+        bound=made.estimate(-30.0),
+        source=made.source,
+        pooled=pooled,
+    )
+    told = {f.code: f for f in judge(case) if f.code in ("TB603", "TB605")}
+    assert {finding.unit for finding in told.values()} == {unit}
+    assert all(f" {unit}; " in finding.meaning for finding in told.values())
+
+
 def right(made, group):
     """A run in which everything is right and the group was gathered."""
     return made.history(choices=made.choices()) if group == "choices" else made.history()

@@ -430,3 +430,30 @@ def test_no_number_of_the_page_has_more_than_six_digits(make_run, made_records):
     assert "e+1" in seen[0]
     assert all("e+1" in told for told in seen[1:3])
     assert not [number for text in seen for number in re.findall(r"(?<!step-)\b\d{7,}", text)]
+
+
+def changed_evidence(folder, **changes):
+    """The folder, every file of evidence with these arrays in place of its own."""
+    for path in folder.evidence.iterdir():
+        found = dict(np.load(path))
+        np.savez(
+            path, **found | {n: change(found[n]) for n, change in changes.items() if n in found}
+        )
+    return folder
+
+
+def test_what_was_not_drawn_has_no_weights_to_show(make_run):
+    """A language model: log-weights of one row differ by rounding, and have no tail."""
+    titles = ("Log-weights within a row", "Tail index")
+    folder = make_run()
+    assert all(title in read(write_report(folder)).text for title in titles)
+    page = read(write_report(changed_evidence(folder, **{"sites.observed": np.ones_like})))
+    assert not any(title in page.text for title in titles)
+
+
+def test_latents_that_one_row_has_are_not_said_to_be_inactive(make_run):
+    """Points of one data set share their latents: over rows nothing varies."""
+    folder = changed_evidence(make_run(), **{"latents.mean": lambda mean: mean[:1]})
+    page = read(write_report(folder))
+    assert "Not drawn: no latents of several rows were probed." in page.text
+    assert "are active" not in page.text

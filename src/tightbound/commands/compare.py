@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 from tightbound.command_line.options import RunReference, parse, print_json, show
 from tightbound.errors import UserError
-from tightbound.estimators.estimate import number_text
+from tightbound.estimators.estimate import number_text, with_error
 from tightbound.report.tables import Table, TableFormat
 from tightbound.runs.compilation import use_compilation_cache
 from tightbound.runs.evaluated import Evaluated, sequence_scores, with_shared_draws
@@ -101,9 +101,9 @@ def main(arguments: Sequence[str]) -> int:
     print(f"{options.first}: {comparison.first}")
     print(f"{options.second}: {comparison.second}")
     error = comparison.standard_error
+    difference, spread = with_error(comparison.difference, error, 4)
     print(
-        f"difference (first - second): {number_text(comparison.difference, 4, sign='+')} ± "
-        f"{'unknown' if error is None else number_text(error, 4)} {comparison.unit}, paired over "
+        f"difference (first - second): {difference} ± {spread} {comparison.unit}, paired over "
         f"{comparison.num_sequences} sequences of {comparison.split}"
         + (f", clustered by {comparison.num_groups} groups" if options.by_group else "")
     )
@@ -116,14 +116,7 @@ def main(arguments: Sequence[str]) -> int:
         print(_verdict(comparison.difference, whole, comparison.larger_is_better))
     if sites:
         print()
-        rows = tuple(
-            (
-                name,
-                number_text(value, 4, sign="+"),
-                "unknown" if error is None else number_text(error, 4),
-            )
-            for name, (value, error) in sites.items()
-        )
+        rows = tuple((name, *with_error(value, error, 4)) for name, (value, error) in sites.items())
         unit = "nats per unit" if options.unit != "nats per sequence" else options.unit
         title = f"Difference of the ELBOs by site [{unit}]"
         show(Table(title, ("site", "first - second", "±"), rows), options.format)

@@ -10,7 +10,7 @@ import tyro
 from tightbound.command_line.options import RunFolderName, parse, print_json, show
 from tightbound.command_line.working import working
 from tightbound.errors import UserError
-from tightbound.estimators.estimate import number_text
+from tightbound.estimators.estimate import decimals_of, number_text, with_error
 from tightbound.report.tables import Table, TableFormat
 from tightbound.report.terminal import say
 from tightbound.runs.compilation import use_compilation_cache
@@ -20,6 +20,7 @@ from tightbound.values import Count, Name, Seed, Whole, require_meant
 
 if TYPE_CHECKING:
     from tightbound.diagnose.why import Explanation
+    from tightbound.estimators.estimate import Estimate
 
 
 @dataclass(frozen=True)
@@ -113,41 +114,42 @@ def print_explanation(explanation: "Explanation", table_format: TableFormat) -> 
     print(f"{explanation.headline}\n({change.split}; the same rows and draws at both steps.)\n")
     trained = explanation.change_under_trained_law
     if trained is not None:
+        size, error = with_error(trained.value, trained.standard_error or 0)
         print(
             "Evaluation draws latents from another law than training. Under the law of training the "
-            f"ELBO changed by {number_text(trained.value, 3, sign='+')} ± {number_text(trained.standard_error or 0, 3)} nats per sequence "
-            f"(draws {number_text(trained.monte_carlo_error or 0, 3)}): the rest is KL(q || p(z | x)) of the other.\n"
+            f"ELBO changed by {size} ± {error} nats per sequence (draws {_draws(trained)}): the rest is "
+            "KL(q || p(z | x)) of the other.\n"
         )
     rows = tuple(
-        (
-            name,
-            number_text(value.value, 3, sign="+"),
-            number_text(value.standard_error or 0, 3),
-            number_text(value.monte_carlo_error or 0, 3),
-        )
+        (name, *with_error(value.value, value.standard_error or 0), _draws(value))
         for name, value in explanation.sites.items()
     )
     show(Table("By site", ("site", "change [nats]", "± rows", "± draws"), rows), table_format)
     print()
     modules = tuple(next(iter(explanation.modules.values())))
+    decimals = max(3, decimals_of(change.value, explanation.error))
     rows = tuple(
-        (site, *(number_text(values[module], 3, sign="+") for module in modules))
+        (site, *(number_text(values[module], decimals, sign="+") for module in modules))
         for site, values in explanation.modules.items()
     )
     show(Table("By site and module [nats]", ("site", *modules), rows), table_format)
     print(
-        f"(they sum to the change up to {number_text(explanation.quadrature_error, 3)} nats of quadrature)\n"
+        f"(they sum to the change up to {number_text(explanation.quadrature_error, decimals)} nats of quadrature)\n"
     )
     if explanation.groups:
         ordered = sorted(explanation.groups.items(), key=lambda item: item[1].value)
-        rows = tuple(
-            (n, number_text(v.value, 3, sign="+"), number_text(v.standard_error or 0, 3))
-            for n, v in ordered
-        )
+        rows = tuple((n, *with_error(v.value, v.standard_error or 0)) for n, v in ordered)
         show(Table("By group of rows", ("group", "change [nats]", "± rows"), rows), table_format)
         print()
     print(
         f"At step {explanation.first_step} the training gradient's cosine with the bound's is "
         f"{explanation.gradient_cosine:.2f}; two halves of the bound's own reach "
         f"{explanation.cosine_ceiling:.2f}."
+    )
+
+
+def _draws(change: "Estimate") -> str:
+    """The error over draws, with the decimals of the other one."""
+    return number_text(
+        change.monte_carlo_error or 0, max(3, decimals_of(change.value, change.standard_error))
     )

@@ -29,6 +29,11 @@ class RunContents:
     samples: tuple[Path, ...]  # pictures that are drawn from nothing else here
     why: dict[str, Any] | None
 
+    @property
+    def pooled(self) -> bool:
+        """Whether training rows are points of one data set."""
+        return bool(self.recipe.get("stated", {}).get("pooled"))
+
     def newest(self, name: str) -> Any:
         """The newest document `samples/NAME-*.json`, which a family's samples have left; None without."""
         path = self.newest_path(name)

@@ -67,8 +67,10 @@ def page(contents: RunContents, own: Sections = Sections()) -> str:  # noqa: B00
         _headline(contents),
         _findings(contents),
         charts_section("What each site adds", site_panels(contents), "no records yet"),
-        charts_section("Weights", weight_panels(contents), "no records and no evidence yet"),
-        charts_section("Latents", latent_panels(contents), "no evidence files with latents"),
+        charts_section("Weights", weight_panels(contents), "no draws were recorded"),
+        charts_section(
+            "Latents", latent_panels(contents), "no latents of several rows were probed"
+        ),
         own.charts,
         charts_section("Gradients", gradient_panels(contents), "no evidence files with gradients"),
         _why(contents),

@@ -115,9 +115,10 @@ def weight_panels(contents: RunContents) -> list[str]:
 
 
 def latent_panels(contents: RunContents) -> list[str]:
-    """Which latents the proposal uses, and where it puts the rows of the probe."""
+    """Which latents the proposal uses, and where it puts the rows of the probe. None where one row is
+    everything that shares the latents: they differ between rows or not at all."""
     found = newest_array(contents.evidence, "latents.mean")
-    if found is None:
+    if found is None or len(found[1]) < 2:
         return []
     step, mean = found
     with np.errstate(invalid="ignore"):
@@ -259,8 +260,10 @@ def _held_out_curve(series: BoundSeries) -> Curve | None:
 def _newest_weights(evidence: Sequence[Path]) -> list[str]:
     """Of the newest file with sites: the spread of log-weights within each row, and k-hat per row."""
     for path in reversed(evidence):
-        found = read_arrays(path, ["sites.log_p", "sites.log_q"])
-        if len(found) == 2:
+        found = read_arrays(path, ["sites.log_p", "sites.log_q", "sites.observed"])
+        if len(found) == 3:
+            if found["sites.observed"].all():
+                return []  # nothing was drawn: what differs between draws is rounding
             log_weights = (found["sites.log_p"] - found["sites.log_q"]).sum(0)
             return _weight_charts(log_weights, step_of(path))
     return []
@@ -268,7 +271,8 @@ def _newest_weights(evidence: Sequence[Path]) -> list[str]:
 
 def _weight_charts(log_weights: Float[np.ndarray, "samples rows"], step: int) -> list[str]:
     num_samples, num_rows = log_weights.shape
-    where = f"{num_rows} rows of the probe, {num_samples} draws each, step {step}."
+    of_rows = "One row" if num_rows == 1 else f"{num_rows} rows"
+    where = f"{of_rows} of the probe, {num_samples} draws each, step {step}."
     with np.errstate(invalid="ignore"):  # inf - inf stays NaN, and is counted as not finite
         relative = log_weights - np.logaddexp.reduce(log_weights, axis=0) + np.log(num_samples)
     charts = [

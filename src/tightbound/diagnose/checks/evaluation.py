@@ -303,7 +303,7 @@ def bound_beats_the_baselines(
         best.value,
         bound.unit,
         f"held out, against {name}",
-        f"The held-out bound is {bound.value:.5g} nats per sequence; {name} has {best.value:.5g}.",
+        f"The held-out bound is {bound.value:.5g} {bound.unit}; {name} has {best.value:.5g}.",
         (UNDER_BASELINE,) if verdict is Verdict.FAULT else (),
     )
 
@@ -343,6 +343,6 @@ def bound_is_possible(
         source.value + margin,
         bound.unit,
         where,
-        f"The bound is {bound.value:.5g} nats per sequence; {limit} {source.value:.5g}.",
+        f"The bound is {bound.value:.5g} {bound.unit}; {limit} {source.value:.5g}.",
         causes if verdict is Verdict.FAULT else (),
     )

@@ -13,6 +13,7 @@ from tightbound.report.draw.charts import Curve, Level, column_chart, line_chart
 from tightbound.report.draw.heat_map import Facet, heat_map
 from tightbound.report.panels import MOST_FILES, colour_of, evenly_spaced
 from tightbound.report.sections import Sections, charts_section
+from tightbound.report.series import PER_DATA_SET
 
 _FIELDS = (
     *("entropy", "usage", "bound", "gradient_norm"),
@@ -28,14 +29,15 @@ def sections(contents: RunContents) -> Sections:
     parts = {
         "Against the target": target_panels(contents.newest("target-step")),
         "Predictions": prediction_panels(contents.newest("prediction-step")),
-        "Components of the mixture": component_panels(contents.evidence),
+        "Components of the mixture": component_panels(contents.evidence, pooled=contents.pooled),
     }
     shown = [charts_section(title, charts, "") for title, charts in parts.items() if charts]
     return Sections("".join(shown))
 
 
-def component_panels(evidence: Sequence[Path]) -> list[str]:
-    """Charts of the probes' components; none where no probe saw a mixture."""
+def component_panels(evidence: Sequence[Path], *, pooled: bool = False) -> list[str]:
+    """Charts of the probes' components; none where no probe saw a mixture. Where rows are points of one
+    data set (`pooled`), a bound is of the data set."""
     history = _History(evenly_spaced(evidence, MOST_FILES))
     if not len(history.steps):
         return []
@@ -46,7 +48,7 @@ def component_panels(evidence: Sequence[Path]) -> list[str]:
             history,
             "bound",
             "Bound of every component",
-            "nats per sequence",
+            PER_DATA_SET if pooled else "nats per sequence",
             "E[log p − log q] of a component's own draws, q the whole mixture, on the probe's rows. A "
             "component far below the others covers what they do not, or has not arrived.",
         ),

@@ -23,6 +23,7 @@ from tightbound.report.draw.scales import (
     groups_of_near,
     padded,
     span,
+    ticks,
     ticks_at,
 )
 from tightbound.report.draw.svg import (
@@ -42,6 +43,7 @@ MARKED = 60  # a curve of fewer points shows them
 _LABEL_GAP = (
     20.0  # pixels from one level's name to the next: a line of text, on a narrow screen too
 )
+_LETTER = 7.5  # pixels that a letter of a level's name takes at most, on average
 _LABEL_LENGTH = 36  # characters of the names of levels that lie together
 # A drawing inside the drawing cuts off what lies outside the frame, without an id to refer to. It is
 # a little wider than the frame, for the dots at its ends.
@@ -120,6 +122,16 @@ def line_chart(
     return figure(title, note, legend, svg(drawing, _line_points(named, frame, x_label)))
 
 
+def _beside(x: float, name: str) -> str:
+    """The name of a rule that stands at x: on its left, or on its right where there is no room for it."""
+    has_room = x - LEFT > _LETTER * len(name)
+    place, anchor = (x - 5, "end") if has_room else (x + 5, "start")
+    return (
+        f'<text class="level-name" x="{place:.1f}" y="{TOP + 12}" text-anchor="{anchor}">'
+        f"{escape(name)}</text>"
+    )
+
+
 def column_chart(
     title: str,
     names: Sequence[str],
@@ -177,13 +189,13 @@ def histogram(
             frame.across((edges[:-1] + edges[1:]) / 2), edges[:-1], edges[1:], counts, strict=True
         )
     ]
-    drawing = [axes(frame, x_label, "count"), *bars]
+    whole = [count for count in ticks(*frame.y) if count == round(count)]
+    drawing = [axes(frame, x_label, "count", up=whole), *bars]
     if rule is not None:
         [x] = frame.across(np.array([rule.value]))
         drawing.append(
             f'<line class="level" x1="{x:.1f}" x2="{x:.1f}" y1="{TOP}" y2="{HEIGHT - BOTTOM}"/>'
-            f'<text class="level-name" x="{x - 5:.1f}" y="{TOP + 12}" text-anchor="end">'
-            f"{escape(rule.name)}</text>"
+            f"{_beside(x, rule.name)}"
         )
     return figure(title, note, "", svg(drawing, points))
 
@@ -313,19 +325,23 @@ def _line(curve: Curve, frame: Frame) -> str:
             for a, d in zip(across, down, strict=True)
             if np.isfinite(d)
         )
-    parts = [f'<path class="{kind} c{curve.colour}" d="{_path(across, down)}"/>']
-    if len(curve.x) < MARKED and not curve.quiet:
-        parts += [
-            f'<circle class="mark c{curve.colour}" cx="{a:.1f}" cy="{d:.1f}" r="2.6"/>'
-            for a, d in zip(across, down, strict=True)
-            if np.isfinite(d)
+    known = np.isfinite(down)
+    joined = np.append(known[1:], False) | np.append(False, known[:-1])  # to the next or the last
+    marked = known if len(known) < MARKED and not curve.quiet else known & ~joined
+    return "".join(
+        [
+            f'<path class="{kind} c{curve.colour}" d="{_path(across, down)}"/>',
+            *(
+                f'<circle class="mark c{curve.colour}" cx="{a:.1f}" cy="{d:.1f}" r="2.6"/>'
+                for a, d in zip(across[marked], down[marked], strict=True)
+            ),
         ]
-    return "".join(parts)
+    )
 
 
 def _path(across: Float[np.ndarray, " points"], down: Float[np.ndarray, " points"]) -> str:
     """Every stretch of finite points starts with a line of no length, so that a point alone between
-    gaps shows as a dot."""
+    gaps is drawn, thin as the line is."""
     commands, pen_down = [], False
     # A coordinate far outside the frame (a bound of -1e30) is no valid SVG number in some browsers.
     for x, y in zip(across, np.clip(down, -1e4, 1e4), strict=True):

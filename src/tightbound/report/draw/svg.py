@@ -48,12 +48,20 @@ def legend_of(entries: Sequence[tuple[str, int]]) -> str:
     return f'<ul class="legend">{"".join(items)}</ul>'
 
 
-def axes(frame: Frame, x_label: str, y_label: str, *, across: Sequence[float] | None = None) -> str:
-    """`across` are the ticks of x, round numbers where there are none."""
+def axes(
+    frame: Frame,
+    x_label: str,
+    y_label: str,
+    *,
+    across: Sequence[float] | None = None,
+    up: Sequence[float] | None = None,
+) -> str:
+    """`across` and `up` are the ticks of x and y, round numbers where none are given."""
     parts = []
     across = ticks(*frame.x) if across is None else across
-    up = log_ticks(*frame.y) if frame.log_y else ticks(*frame.y)
-    for y, label in zip(frame.down(np.array(up)), tick_labels(up), strict=True):
+    if up is None:
+        up = log_ticks(*frame.y) if frame.log_y else ticks(*frame.y)
+    for y, label in zip(frame.down(np.array(up)), tick_labels(list(up)), strict=True):
         parts.append(
             f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>'
             f'<text x="{LEFT - 8}" y="{y + 4:.1f}" text-anchor="end">{label}</text>'
