@@ -74,13 +74,35 @@ def trained(recipe: str, num_samples: int = 100) -> dict[str, Any]:
     }
 
 
+KILLED = ("vae/digits", "edits/doubling", "vrnn/toy-strokes", "dlm/toy-grammar", "stein/line")
+KILLS = 40  # of each
+
+
 def kills() -> dict[str, Any]:
-    """25 SIGKILLs at random points of a run, some inside a save: the end is the same to the bit."""
+    """40 SIGKILLs at random points of a run of every family, some inside a save: the end is the same to the
+    bit. In all, and by recipe."""
     script = str(ROOT / "tests" / "train" / "kill_and_resume.py")
-    done = subprocess.run(
-        [sys.executable, script, "--kills", "25"], cwd=ROOT, stdout=subprocess.PIPE, text=True
-    )
-    return json.loads(done.stdout.splitlines()[-1])
+    found = {}
+    for recipe in KILLED:
+        done = subprocess.run(
+            [sys.executable, script, "--kills", str(KILLS), "--recipe", recipe],
+            cwd=ROOT,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        if not done.stdout:
+            raise SystemExit(f"{script} of {recipe} ended with {done.returncode}.")
+        outcome = json.loads(done.stdout.splitlines()[-1])
+        found[outcome.pop("recipe")] = outcome
+        print(f"  {recipe}: {json.dumps(outcome)}", flush=True)
+    every = list(found.values())
+    counts = ("kills", "left_half_a_checkpoint", "rollbacks")
+    return {
+        **{name: sum(outcome[name] for outcome in every) for name in counts},
+        "same_checkpoints": all(outcome["same_checkpoints"] for outcome in every),
+        "same_records": all(outcome["same_records"] for outcome in every),
+        "recipes": found,
+    }
 
 
 def drill(family: str) -> dict[str, Any]:
