@@ -58,6 +58,26 @@ def test_a_long_line_a_dead_link_and_a_dead_path_are_found():
     ]
 
 
+def named_tests(page: str) -> set[str]:
+    """Tests that stand in a page as code."""
+    return set(re.findall(r"`(test_\w+)`", page))
+
+
+def test_every_test_that_a_page_names_is_there():
+    """A promise is worth what holds it. Oracle: the functions that the tests' files define; planted beside
+    it, a name that none of them has."""
+    files = (ROOT / "tests").rglob("*.py")
+    there = {
+        name for file in files for name in re.findall(r"^ *def (test_\w+)", file.read_text(), re.M)
+    }
+    named = set().union(*(named_tests(path.read_text()) for path in PAGES))
+    assert len(named) > 10
+    assert named - there == set()
+    assert named_tests("`test_that_nobody_wrote`, tests/test_documents.py") - there == {
+        "test_that_nobody_wrote"
+    }
+
+
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_no_page_advises_to_unpickle(path):
     assert not re.search(
