@@ -95,6 +95,7 @@ CHOICES = [
     *("vrnn/toy-strokes", "vrnn/digits", "vrnn/no-latents", "vrnn/toy-dmm", "vrnn/digits-fivo"),
     *("dlm/toy-grammar", "dlm/toy-window", "dlm/gpt", "dlm/toy-vae", "dlm/toy-factorial"),
     *("dlm/uniform-parents", "dlm/permutations", "dlm/word-chain", "dlm/mutated"),
+    *("dlm/sampled-softmax", "dlm/adaptive-softmax"),
 ]
 
 

@@ -232,7 +232,9 @@ def colour_of(index: int) -> int:
 def _train_curve(series: BoundSeries) -> Curve | None:
     if not len(series.steps):
         return None
-    curve = thinned("train, one batch each", series.steps, series.values, colour=2, quiet=True)
+    claim = ", no bound" if series.estimates[-1].bound == "none" else ""
+    name = f"train, one batch each{claim}"
+    curve = thinned(name, series.steps, series.values, colour=2, quiet=True)
     if len(curve.x) < len(series.steps):
         return curve
     return replace(curve, labels=tuple(map(short_form, series.estimates)))

@@ -26,7 +26,7 @@ from tightbound.train.filtering import FilteringObjective
 from tightbound.train.folder import RunFolder
 from tightbound.train.guard import stopped_at
 from tightbound.train.loop import StepRecord, TrainState, fit, host, init_state
-from tightbound.train.objective import CarriedObjective
+from tightbound.train.objective import CarriedObjective, values_are_bounds
 from tightbound.train.retention import kept_checkpoints
 from tightbound.train.settings import RunSettings
 from tightbound.train.setup import Setup
@@ -217,8 +217,7 @@ def _log(
         "train": step_report(
             evidence,
             _trained_on(setup),
-            # No window but the first has a bound of its own: it goes on from a draw of the past.
-            setup.is_bound and not isinstance(setup.objective, Truncated),
+            setup.is_bound and values_are_bounds(setup.objective),
             num_particles=_population(setup),
         ),
     }

@@ -45,6 +45,10 @@ class Truncated(InnerClaim):
     span: int  # k2
     reset: float = 0.0
 
+    values_are_bounds = (
+        False  # no window but the first has a bound: it goes on from a draw of the past
+    )
+
     def __post_init__(self):
         if not 1 <= self.stride <= self.span:
             raise ValueError(

@@ -21,7 +21,7 @@ from tightbound.diagnose.laws.rows import batches_of_claim
 from tightbound.diagnose.modules import module_names, module_of
 from tightbound.inference.weigh import weigh
 from tightbound.train.loop import TrainState
-from tightbound.train.objective import Objective
+from tightbound.train.objective import Objective, mixes_rows
 from tightbound.train.setup import Setup
 
 
@@ -52,7 +52,13 @@ def objective(setup: Setup, state: TrainState, key: PRNGKeyArray) -> ev.Objectiv
     ]
     together, together_mixed = both(*pair, batch), both(*pair, mixed)
     terms = jit_once(weigh)(*pair, batch, num_samples=claim.num_samples, key=draw_key, path="full")
-    neighbour_change = jnp.abs(together[2] - together_mixed[2])[:, :half].max(initial=0.0)
+    weights, weights_mixed = together[2], together_mixed[2]
+    if mixes_rows(setup.objective):  # it says so: what must not depend on neighbours is the model
+        weights_mixed = jit_once(weigh)(
+            *pair, mixed, num_samples=claim.num_samples, key=draw_key, path="full"
+        ).log_weights
+        weights = terms.log_weights
+    neighbour_change = jnp.abs(weights - weights_mixed)[:, :half].max(initial=0.0)
     slopes, slope_modules = _slopes(setup, state, batch, draw_key, direction_key)
     agrees = abs(float(together[0] - together[1])) <= 1e-3 * max(1.0, abs(float(together[1])))
     same_draws = bool(_differences(alone).max() <= _ROUNDING)

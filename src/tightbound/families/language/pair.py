@@ -8,6 +8,7 @@ from tightbound.families.language.settings import LanguageModelSettings
 if TYPE_CHECKING:  # a recipe is looked up without JAX; only building needs it
     from jaxtyping import PRNGKeyArray
 
+    from tightbound.families.language.build_softmax import Counts
     from tightbound.models.base import AbstractModel, AbstractProposal
 
 
@@ -17,14 +18,15 @@ def model_and_proposal(
     num_positions: int,
     latent_noise: bool,
     key: "PRNGKeyArray",
+    counts: "Counts | None" = None,
 ) -> "tuple[AbstractModel, AbstractProposal]":
-    """The model and its proposal."""
+    """The model and its proposal; `counts` as for `language_model`."""
     if settings.latent.kind == "none":
         from tightbound.models.no_latents import NoLatents
 
-        return language_model(settings, num_symbols, num_positions, key), NoLatents()
+        return language_model(settings, num_symbols, num_positions, key, counts), NoLatents()
     from tightbound.families.language.build_latents import sequence_vae
     from tightbound.models.wrappers import Noiseless
 
-    model, proposal = sequence_vae(settings, num_symbols, num_positions, key)
+    model, proposal = sequence_vae(settings, num_symbols, num_positions, key, counts)
     return model, proposal if latent_noise else Noiseless(proposal)

@@ -9,6 +9,7 @@ import tyro
 
 from tightbound.errors import UserError
 from tightbound.families.language import FAMILY
+from tightbound.families.language.build_softmax import on_drawn_classes, softmax_notes
 from tightbound.families.language.settings import (
     ContextKind,
     EmissionKind,
@@ -17,11 +18,15 @@ from tightbound.families.language.settings import (
     StructureSettings,
     TokenData,
 )
+from tightbound.families.language.settings_softmax import SAMPLED
 from tightbound.train.settings import ObjectiveSettings, OptimiserSettings, RunSettings
 from tightbound.unread import refuse_unread_of
 from tightbound.values import require_meant
 
 if TYPE_CHECKING:  # a recipe is looked up without JAX; only `build` needs it
+    import numpy as np
+    from jaxtyping import Int
+
     from tightbound.data.batch import Split
     from tightbound.data.token_corpora import Corpus
     from tightbound.train.objective import Claim
@@ -49,7 +54,7 @@ class LanguageRecipe:
         from functools import partial
 
         from tightbound.data.baselines.sequences import baseline_estimates
-        from tightbound.data.baselines.tokens import token_references
+        from tightbound.data.baselines.tokens import class_counts, token_references
         from tightbound.families.language.details import Details
         from tightbound.families.language.pair import model_and_proposal
         from tightbound.families.language.twin import twin_of
@@ -63,9 +68,14 @@ class LanguageRecipe:
         symbols, num_positions = len(corpus.vocabulary), train.mask.shape[1]
         try:
             model, proposal = model_and_proposal(
-                self.model, symbols, num_positions, self.objective.latent_noise, init_key
+                self.model,
+                symbols,
+                num_positions,
+                self.objective.latent_noise,
+                init_key,
+                class_counts(train, symbols),
             )
-            claim = _objective(self.objective, self.model)
+            claim = _objective(self.objective, self.model, class_counts(train, symbols))
         except ValueError as error:
             raise UserError(str(error)) from error
         is_bound = self.objective.latent_noise
@@ -87,7 +97,7 @@ class LanguageRecipe:
             is_bound=is_bound,
             family=FAMILY,
             details=Details(corpus.vocabulary),
-            notes=(*corpus.notes, _bag_note(valid)),
+            notes=(*corpus.notes, _bag_note(valid), *softmax_notes(self.model, symbols)),
             seed=seed,
         )
 
@@ -130,8 +140,11 @@ def _bag_note(held_out: "Split") -> str:
     )
 
 
-def _objective(settings: ObjectiveSettings, model: LanguageModelSettings) -> "Claim":
-    """What is raised: the likelihood, a bound on it, or the factorial model's own lower bound."""
+def _objective(
+    settings: ObjectiveSettings, model: LanguageModelSettings, counts: 'Int[np.ndarray, " classes"]'
+) -> "Claim":
+    """What is raised: the likelihood, a bound on it, the factorial model's own lower bound, or an estimate
+    from drawn classes."""
     from tightbound.families.language.build_latents import check_latent_objective
     from tightbound.families.language.lower_bound import OnLowerBound
     from tightbound.train.schedules import objective
@@ -143,6 +156,8 @@ def _objective(settings: ObjectiveSettings, model: LanguageModelSettings) -> "Cl
         )
     check_latent_objective(model.latent, settings)
     bound = objective(settings)
+    if model.softmax.kind in SAMPLED:
+        return on_drawn_classes(bound, model.softmax, counts)
     return OnLowerBound(bound) if model.structure.kind == "factorial" else bound
 
 

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
+from tightbound.families.language.settings_softmax import SoftmaxSettings
 from tightbound.unread import refuse_unread, refuse_unread_of
 from tightbound.values import Count, Few, Fraction, Name, Share, Size, Whole, require_meant
 
@@ -137,6 +138,8 @@ class LanguageModelSettings:
     """mixture: softmax(E v); softmax(e^s E v / std(v)); softmax(m)."""
     num_components: Size = 400
     """mixture, and states of the structures that have them."""
+    softmax: SoftmaxSettings = field(default_factory=SoftmaxSettings)
+    """vector, matrix: what stands for it in training, where there are many words."""
     normalisation: Literal["none", "feature", "running", "time"] = "feature"
     """Of the inputs. time divides by a statistic over all positions, those to come among them: a leak."""
     normalise_contexts: bool = False
