@@ -55,6 +55,7 @@ FAMILY = {
 NAMES = ("images", "edits", "sequences", "language", "stein")
 ARROWS: Mapping[str, set[str]] = {
     "errors": set(),
+    "files": set(),
     "terms": set(),
     "unread": set(),
     "values": set(),
@@ -73,8 +74,9 @@ ARROWS: Mapping[str, set[str]] = {
     "evaluation": {"terms", "inference", "estimators", "models", "data"},
     "train": {*TRAINING, "train"},
     "train.settings": set(),
-    "train.folder": {"train.records", "train.retention"},
-    "train.records": set(),
+    "train.folder": {"train.documents", "train.records", "train.retention"},
+    "train.documents": {"estimators.estimate"},
+    "train.records": {"train.documents"},
     "train.retention": set(),
     "diagnose": {*TRAINING, "train", "nn"},
     "diagnose.evidence": {"diagnose.groups", "diagnose.earlier_evidence"},
@@ -89,9 +91,11 @@ ARROWS: Mapping[str, set[str]] = {
     },
     "drill": {*TRAINING, "train", "diagnose", "families.lookup"},
     "families": set(),  # the records, in `family.py`
-    "families.lookup": {"families.family", "train.settings", "train.setup"},
+    "families.lookup": {
+        *("families.family", "families.own_modules", "train.settings", "train.setup"),
+    },
     "families.described": {"families.lookup"},
-    "families.settings": {"families.lookup", "families.sources"},
+    "families.settings": {"families.described", "families.lookup", "families.sources"},
     "families.sampling": {"train.loop", "train.setup"},
     **{f"families.{name}": {*FAMILY, f"families.{name}"} for name in NAMES},
     "families.edits.exact": {
@@ -100,11 +104,14 @@ ARROWS: Mapping[str, set[str]] = {
     },
     "report": {
         *("diagnose.evidence", "diagnose.finding", "diagnose.findings", "train.folder"),
-        *NUMPY_ESTIMATORS,
+        *("train.documents", *NUMPY_ESTIMATORS),
         *("families.family", "families.settings"),
     },
     "runs": {*TRAINING, "train", "diagnose", "drill", "families", "report"},
-    "sweep": {*("runs", "train", "families", "report", "evaluation"), *NUMPY_ESTIMATORS},
+    "sweep": {
+        *("runs", "train", "families", "report", "evaluation", *NUMPY_ESTIMATORS),
+        *("diagnose.finding", "diagnose.findings"),
+    },
     "command_line": {"families.lookup", "families.settings", "families.sources", "report"},
     "commands": {
         *(*TRAINING, "train", "diagnose", "report", "families", "sweep", "runs", "drill"),
@@ -114,7 +121,7 @@ ARROWS: Mapping[str, set[str]] = {
     "programs": {*TRAINING, "diagnose", "train"},
     "cli": {"commands", "families", "report", "train", "diagnose"},
 }
-EVERYWHERE = {"errors", "unread", "values"}
+EVERYWHERE = {"errors", "unread", "values", "files"}
 
 
 def package_sources() -> dict[str, str]:

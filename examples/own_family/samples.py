@@ -9,7 +9,7 @@ import numpy as np
 
 import tightbound as tb
 from tightbound.families.sampling import Checkpoints, Drawn
-from tightbound.train.folder import write_whole
+from tightbound.files.writing import write_whole
 from tightbound.values import Rows, Seed, require_meant
 
 

@@ -18,6 +18,7 @@ import pytest
 
 from tightbound.families.lookup import RECIPES, family_of
 from tightbound.families.settings import saved_settings, settings_of
+from tightbound.report.contents import read_contents
 from tightbound.report.html import write_report
 from tightbound.runs.build import build
 from tightbound.runs.opened import open_run
@@ -108,7 +109,7 @@ def test_an_older_run_is_listed_and_reported(older, tightbound):
     name, folder = older
     (row,) = tightbound("runs", folder.path.parent, "--json").document["runs"]
     assert (row["recipe"], row["step"]) == (name, RUNS[name]["steps.jsonl"][-1]["step"])
-    assert name in write_report(folder, family_of(name)).read_text()
+    assert name in write_report(read_contents(folder), family_of(name)).read_text()
 
 
 @pytest.mark.parametrize("name", RUNS)

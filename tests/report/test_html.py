@@ -15,11 +15,13 @@ from tightbound.diagnose.finding import Cause
 from tightbound.errors import UserError
 from tightbound.estimators.estimate import Estimate
 from tightbound.report import html
+from tightbound.report.contents import Change
 from tightbound.report.draw import charts
 from tightbound.report.html import flattened
 from tightbound.report.panels import MOST_POINTS, thinned
 from tightbound.report.series import History, bound_range, bound_series
 from tightbound.report.tables import short_form
+from tightbound.train.documents import Baselines, Environment, RecipeDocument
 from tightbound.train.folder import RunFolder
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
@@ -110,15 +112,15 @@ def make_hostile(folder, made_records, findings):
     """Hostile text wherever a run folder has text."""
     made_records[-1]["held_out"]["bound"] |= {"split": HOSTILE, "unit": HOSTILE}
     (folder.path / "steps.jsonl").write_text("".join(json.dumps(r) + "\n" for r in made_records))
-    recipe = folder.read_json("recipe.json")
-    recipe |= dict.fromkeys(("name", "recipe", "seed", "note", "started"), HOSTILE)
+    recipe = folder.read_json("recipe.json", RecipeDocument)
+    recipe |= dict.fromkeys(("name", "recipe", "note", "started"), HOSTILE)
     recipe["settings"] = {HOSTILE: {HOSTILE: HOSTILE}} | recipe["settings"]
     folder.write_json("recipe.json", recipe)
-    environment = folder.read_json("environment.json")
+    environment = folder.read_json("environment.json", Environment)
     folder.write_json("environment.json", environment | {"device": HOSTILE})
-    baselines = folder.read_json("baselines.json")
+    baselines = folder.read_json("baselines.json", Baselines)
     folder.write_json("baselines.json", {HOSTILE: baselines.pop("uniform")} | baselines)
-    why = folder.read_json("why.json")
+    why = folder.read_json("why.json", Change)
     why["sites"] = {HOSTILE: why["sites"]["x"], "z": why["sites"]["z"]}
     why["modules"] = {HOSTILE: {HOSTILE: 1.0}}
     folder.write_json("why.json", why)
@@ -213,10 +215,10 @@ def test_values_that_are_not_finite_are_said_and_draw_no_invalid_number(
     """In records and in evidence alike; the drawing's own numbers stay finite."""
     for record in made_records[100:]:
         record["train"]["bound"] |= {"value": bad, "standard_error": "nan"}
-        record["train"]["sites"]["x"]["log_p"] = float(bad)
+        record["train"]["sites"]["x"]["log_p"] = bad
         if "held_out" in record:
             record["held_out"]["bound"] |= {"value": bad, "standard_error": "nan"}
-            record["held_out"]["ess_fraction"] = float("nan")
+            record["held_out"]["ess_fraction"] = "nan"
     folder = make_run(steps=made_records)
     newest = sorted(folder.evidence.glob("*.npz"))[-1]
     with np.load(newest) as file:
@@ -239,7 +241,7 @@ def test_a_run_all_of_nan_says_so_instead_of_drawing(make_run, made_records):
     """Nothing to draw is said where the chart would be."""
     record = made_records[0]
     record["train"]["bound"] |= {"value": "nan", "standard_error": None}
-    record["train"]["sites"] = {"x": {"log_p": float("nan")}}
+    record["train"]["sites"] = {"x": {"log_p": "nan"}}
     page = read(write_report(make_run(steps=[record], probes=False)))
     assert page.text.count("no finite value was recorded") == 2
 
@@ -378,7 +380,7 @@ def test_a_single_draw_is_one_draw(make_run, made_records):
 
 def pooled(folder):
     """The run as one whose rows are points of one data set."""
-    recipe = folder.read_json("recipe.json")
+    recipe = folder.read_json("recipe.json", RecipeDocument)
     folder.write_json("recipe.json", recipe | {"stated": {"pooled": True}})
     return folder
 

@@ -11,12 +11,14 @@ import jax
 import numpy as np
 import pytest
 
+from fixtures.run_folders import estimate
 from tightbound.errors import UserError
+from tightbound.files.writing import write_whole
+from tightbound.train.documents import RecipeDocument
 from tightbound.train.folder import (
     RunFolder,
     environment,
     environment_changes,
-    write_whole,
 )
 
 HOLD = """
@@ -119,7 +121,7 @@ def test_a_document_is_written_whole_or_not_at_all(folder, monkeypatch):
     monkeypatch.setattr("os.fsync", full)
     with pytest.raises(OSError, match="No space left"):
         write_whole(folder.path / "recipe.json", "new")
-    assert folder.read_json("recipe.json") == {"old": True}
+    assert folder.read_json("recipe.json", dict[str, bool]) == {"old": True}
     assert [path.name for path in folder.path.iterdir()] == ["recipe.json"]
 
 
@@ -127,12 +129,12 @@ def test_what_is_not_a_run_folder_or_damaged_is_said_in_a_sentence(folder):
     """Missing and unreadable documents."""
     assert not folder.exists()
     with pytest.raises(UserError, match=r"has no recipe\.json, so it is not a run folder"):
-        folder.read_json("recipe.json")
+        folder.read_json("recipe.json", RecipeDocument)
     folder.write_json("recipe.json", {"name": "vae/digits"})
     assert folder.exists()
     (folder.path / "recipe.json").write_text('{"name": ')
-    with pytest.raises(UserError, match=r"recipe\.json is damaged: Expecting value"):
-        folder.read_json("recipe.json")
+    with pytest.raises(UserError, match=r"recipe\.json is damaged: Input data was truncated"):
+        folder.read_json("recipe.json", RecipeDocument)
 
 
 def test_the_environment_says_what_changed_since():
@@ -172,8 +174,9 @@ def test_the_newest_records_are_read_from_the_end(folder):
     folder.path.mkdir()
     assert folder.newest_record() is None
     assert folder.standing() == []
+    evaluated = {"bound": estimate(-30.0).to_json(), "sites": {}}
     for step in range(10):
-        folder.append_step({"step": step, **({"held_out": step} if step in (0, 6) else {})})
+        folder.append_step({"step": step, **({"held_out": evaluated} if step in (0, 6) else {})})
     assert folder.newest_record()["step"] == 9
     assert folder.newest_record(having="held_out")["step"] == 6
     assert [record["step"] for record in folder.standing()] == [0, 1, 6, 7, 8, 9]

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fixtures.run_folders import estimate
 from tightbound.train import records
 from tightbound.train.records import cut_back, newest_first, read_records, replace_newest
 
@@ -73,7 +74,7 @@ def test_both_ends_and_any_block_read_the_same_records(
 ):
     """Lines of any length, a last one that was cut off, and blocks that end anywhere."""
     path = tmp_path_factory.mktemp("steps") / "steps.jsonl"
-    lines = [line(step, held_out="x" * size) for step, size in enumerate(sizes)]
+    lines = [line(step, note="x" * size) for step, size in enumerate(sizes)]
     path.write_bytes(b"".join(lines) + b'{"step": 99, "long": "............'[:cut_off])
     expected = [json.loads(one) for one in lines]
     with pytest.MonkeyPatch.context() as patched:
@@ -81,19 +82,22 @@ def test_both_ends_and_any_block_read_the_same_records(
         assert list(read_records(path)) == expected
         assert list(newest_first(path)) == expected[::-1]
         if lines:
-            replace_newest(path, {"step": len(lines) - 1, "held_out": "new"})
-            new = line(len(lines) - 1, held_out="new")
+            replace_newest(path, {"step": len(lines) - 1, "note": "new"})
+            new = line(len(lines) - 1, note="new")
             assert path.read_bytes() == b"".join(lines[:-1]) + new
             lines[-1] = new
         cut_back(path, limit)
     assert path.read_bytes() == b"".join(lines[: limit + 1])
 
 
+EVALUATED = {"bound": estimate(-30.0).to_json(), "sites": {}}
+
+
 def test_records_with_an_entry_are_found_without_reading_the_others(tmp_path, caplog):
     """A word in a note is no entry; a damaged line without the word is nobody's business here."""
     path = tmp_path / "steps.jsonl"
-    path.write_bytes(line(1, note="held_out") + line(2, held_out=3) + b"{\n" + line(3))
-    assert list(read_records(path, having="held_out")) == [{"step": 2, "held_out": 3}]
+    path.write_bytes(line(1, note="held_out") + line(2, held_out=EVALUATED) + b"{\n" + line(3))
+    assert list(read_records(path, having="held_out")) == [{"step": 2, "held_out": EVALUATED}]
     assert not caplog.records
     assert list(read_records(tmp_path / "absent")) == []
     assert list(newest_first(tmp_path / "absent")) == []

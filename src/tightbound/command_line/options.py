@@ -23,6 +23,11 @@ Others = TypeVar("Others")
 RunFolderName = Annotated[tyro.conf.Positional[Name], tyro.conf.arg(metavar="RUN")]
 RunReference = Annotated[tyro.conf.Positional[Name], tyro.conf.arg(metavar="RUN[@STEP]")]
 
+# Recipe files that the user lets a run folder name: what it names is not run otherwise.
+TrustedRecipes = Annotated[
+    tuple[str, ...], tyro.conf.UseAppendAction, tyro.conf.arg(metavar="FILE")
+]
+
 
 def parse(options: Any, command: str, arguments: Sequence[str]) -> Any:
     """Options of a command, from a dataclass or a union of them; UserError where they are wrong."""

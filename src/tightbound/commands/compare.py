@@ -5,10 +5,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from tightbound.command_line.options import RunReference, parse, print_json, show
+from tightbound.command_line.options import RunReference, TrustedRecipes, parse, print_json, show
 from tightbound.errors import UserError
 from tightbound.estimators.estimate import number_text, with_error
 from tightbound.report.tables import Table, TableFormat
+from tightbound.report.terminal import tell
 from tightbound.runs.compilation import use_compilation_cache
 from tightbound.runs.evaluated import Evaluated, sequence_scores, with_shared_draws
 from tightbound.runs.opened import open_run, split_reference
@@ -42,6 +43,9 @@ class CompareOptions:
     seed: Seed = 0
     format: TableFormat = "text"
     """Of the table by site."""
+    trust_recipe: TrustedRecipes = ()
+    """A recipe file (or package) of your own that the run may execute: it is run unasked only where you
+    have trained with it here, as it is."""
     json: bool = False
     """One JSON document on stdout."""
 
@@ -62,7 +66,7 @@ def main(arguments: Sequence[str]) -> int:
 
     def evaluated(reference: str) -> Evaluated:
         path, step = split_reference(reference)
-        return open_run(path).evaluate(
+        return open_run(path, trust_recipe=options.trust_recipe).evaluate(
             options.split,
             bound=options.bound,
             num_samples=num_samples,
@@ -98,24 +102,24 @@ def main(arguments: Sequence[str]) -> int:
         document = {"comparison": comparison.to_json(), "sites": by_site}
         print_json(document | ({} if draws_error is None else {"draws_error": draws_error}))
         return 0
-    print(f"{options.first}: {comparison.first}")
-    print(f"{options.second}: {comparison.second}")
+    tell(f"{options.first}: {comparison.first}")
+    tell(f"{options.second}: {comparison.second}")
     error = comparison.standard_error
     difference, spread = with_error(comparison.difference, error, 4)
-    print(
+    tell(
         f"difference (first - second): {difference} ± {spread} {comparison.unit}, paired over "
         f"{comparison.num_sequences} sequences of {comparison.split}"
         + (f", clustered by {comparison.num_groups} groups" if options.by_group else "")
     )
     if draws_error is not None:
-        print(
+        tell(
             f"Draws that all rows share add ± {number_text(draws_error, 4)} to that: both errors count below."
         )
     if error is not None or draws_error is not None:
         whole = float(np.hypot(error or 0.0, draws_error or 0.0))
-        print(_verdict(comparison.difference, whole, comparison.larger_is_better))
+        tell(_verdict(comparison.difference, whole, comparison.larger_is_better))
     if sites:
-        print()
+        tell()
         rows = tuple((name, *with_error(value, error, 4)) for name, (value, error) in sites.items())
         unit = "nats per unit" if options.unit != "nats per sequence" else options.unit
         title = f"Difference of the ELBOs by site [{unit}]"

@@ -4,13 +4,16 @@ import dataclasses
 import json
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
 from tightbound.command_line.options import parse, print_json, show
 from tightbound.errors import UserError
 from tightbound.families import FAMILIES
+from tightbound.files.documents import NotJson, decoded
+from tightbound.files.opening import open_regular
 from tightbound.report.tables import Table, TableFormat
 from tightbound.report.terminal import say
 from tightbound.runs.compilation import use_compilation_cache
@@ -19,6 +22,7 @@ from tightbound.values import Count, Few, Name, Seed, require_meant
 if TYPE_CHECKING:
     from tightbound.drill.drill import Row
 
+_LARGEST = 1 << 26  # bytes of all rows
 _CORES = os.cpu_count() or 2
 
 
@@ -45,6 +49,12 @@ class DrillOptions:
         require_meant(self)
 
 
+class Steps(TypedDict):
+    """What a row says besides: how long its run was."""
+
+    steps: int
+
+
 def main(arguments: Sequence[str]) -> int:
     options = parse(DrillOptions, "drill", arguments)
     use_compilation_cache()
@@ -57,11 +67,12 @@ def main(arguments: Sequence[str]) -> int:
         raise UserError(f"There is no fault {unknown[0]!r}. There are: {', '.join(known)}.")
     todo = cases(families, options.seeds, options.kinds or None)
     out = Path(options.out)
-    rows = [row for row in saved_rows(out, options.steps) if row.case in todo]
+    saved = read_saved(out)
+    rows = [row for row in saved_rows(saved, options.steps, out) if row.case in todo]
     left = [case for case in todo if case not in {row.case for row in rows}]
     say(f"{len(todo)} cases, {len(rows)} of them in {out} already.")
     out.parent.mkdir(parents=True, exist_ok=True)
-    finish_last_line(out)
+    finish_last_line(out, saved)
     with open(out, "a") as file:
         for row in run_cases(left, jobs=options.jobs, steps=options.steps):
             rows.append(row)
@@ -76,29 +87,37 @@ def main(arguments: Sequence[str]) -> int:
     return 0
 
 
-def finish_last_line(path: Path) -> None:
+def finish_last_line(path: Path, content: bytes) -> None:
     """A kill may have left half a line: end it, so that the next row has one of its own."""
-    if path.exists() and not path.read_bytes().endswith(b"\n"):
+    if content and not content.endswith(b"\n"):
         with open(path, "a") as file:
             file.write("\n")
 
 
-def saved_rows(path: Path, steps: int) -> "list[Row]":
-    """Rows of an earlier drill of as many steps; a line cut off by a kill is left out."""
-    from tightbound.drill.drill import Case, Row
+def read_saved(path: Path) -> bytes:
+    """What an earlier drill has left; nothing where there was none."""
+    try:
+        with open_regular(path) as file:
+            content = file.read(_LARGEST + 1)
+    except FileNotFoundError:
+        return b""
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror or error}.") from error
+    if len(content) > _LARGEST:
+        raise UserError(f"{path} has more than {_LARGEST:,} bytes, and no drill's rows have.")
+    return content
 
-    if not path.exists():
-        return []
+
+def saved_rows(content: bytes, steps: int, path: Path) -> "list[Row]":
+    """Rows of an earlier drill of as many steps; a line cut off by a kill is left out."""
+    from tightbound.drill.drill import Row
+
     rows = []
-    for line in path.read_text().splitlines():
-        try:
-            document = json.loads(line)
-        except json.JSONDecodeError:
-            continue
-        if document.pop("steps") == steps:
-            document["case"] = Case(**document["case"])
-            document |= {name: tuple(document[name]) for name in ("alarms", "said")}
-            rows.append(Row(**document))
+    for number, line in enumerate(content.splitlines(), start=1):
+        where = f"Line {number} of {path}"
+        with suppress(NotJson):
+            if decoded(line, Steps, where)["steps"] == steps:
+                rows.append(decoded(line, Row, where))
     return rows
 
 

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from tightbound.command_line.options import RunReference, parse, print_json, show
+from tightbound.command_line.options import RunReference, TrustedRecipes, parse, print_json, show
 from tightbound.command_line.working import working
 from tightbound.report.tables import Table, TableFormat, short_form
-from tightbound.report.terminal import say
+from tightbound.report.terminal import say, tell
 from tightbound.runs.compilation import use_compilation_cache
 from tightbound.runs.evaluated import (
     EvaluatedBound,
@@ -53,6 +53,9 @@ class EvaluateOptions:
     """Write the log-weights here, as an .npz that `tightbound doctor` reads."""
     format: TableFormat = "text"
     """Of the table by site."""
+    trust_recipe: TrustedRecipes = ()
+    """A recipe file (or package) of your own that the run may execute: it is run unasked only where you
+    have trained with it here, as it is."""
     json: bool = False
     """One JSON document on stdout."""
 
@@ -65,7 +68,7 @@ def main(arguments: Sequence[str]) -> int:
     use_compilation_cache()
     path, step = split_reference(options.run)
     with working("evaluate: reading the run"):
-        evaluated = open_run(path).evaluate(
+        evaluated = open_run(path, trust_recipe=options.trust_recipe).evaluate(
             options.split,
             bound=options.bound,
             num_samples=options.num_samples,
@@ -97,9 +100,9 @@ def main(arguments: Sequence[str]) -> int:
     else:
         print_evaluation(estimate, sites, options.format)
         for name, value in figures.items():
-            print(f"{name}: {value}")
+            tell(f"{name}: {value}")
         if note:
-            print(note)
+            tell(note)
     return 0
 
 
@@ -117,6 +120,6 @@ def print_evaluation(
     estimate: "Estimate", sites: "dict[str, Estimate]", table_format: TableFormat
 ) -> None:
     """The number with its claim, then its sites."""
-    print(f"{estimate.estimator} on {estimate.split}: {estimate}\n")
+    tell(f"{estimate.estimator} on {estimate.split}: {estimate}\n")
     rows = tuple((name, short_form(value)) for name, value in sites.items())
     show(Table("The ELBO by site", ("site", "nats per sequence"), rows), table_format)

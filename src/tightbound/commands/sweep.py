@@ -6,7 +6,7 @@ import json
 import re
 import sys
 import time
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,13 +14,14 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
-from tightbound.command_line.options import parse_with_recipe, print_json
+from tightbound.command_line.options import TrustedRecipes, parse_with_recipe, print_json
 from tightbound.errors import UserError
 from tightbound.families.lookup import Recipe
 from tightbound.families.settings import flat_settings, settings_of
 from tightbound.report.sweep_table import SweepFormat, render_sweep, sweep_table, sweep_verdict
 from tightbound.report.tables import print_table
-from tightbound.report.terminal import say
+from tightbound.report.terminal import say, tell
+from tightbound.runs.started_here import is_file_of, recipe_to_run
 from tightbound.runs.training import stop_signals
 from tightbound.sweep.folder import SweepFolder
 from tightbound.sweep.grid import Arm, make_arms, parse_variation
@@ -62,6 +63,8 @@ class SweepOptions:
     """Only the first rows of the split."""
     by_group: bool = False
     """Cluster the errors by the split's groups (writers), whose rows are not independent."""
+    trust_recipe: TrustedRecipes = ()
+    """A recipe file of your own that an arm of the sweep's folder may execute, beside those named here."""
     doctor: bool = True
     """Gather evidence in every run and judge it; the table names the faults."""
     format: SweepFormat = "text"
@@ -76,8 +79,10 @@ def main(arguments: Sequence[str]) -> int:
     recipe, name, options = parse_with_recipe(SweepOptions, "sweep", arguments)
     plan = plan_of(name, recipe, given_settings(arguments, recipe), options)
     folder = SweepFolder(options.sweep_dir or default_folder(plan, options.vary))
+    asked = {arm.recipe for arm in plan.arms}
     with folder.locked():
         plan = folder.extend(plan)
+        refuse_other_files(folder, {arm.recipe for arm in plan.arms} - asked, options.trust_recipe)
         failed, interrupted = run_all(folder, plan, options)
         document = document_of(folder, plan, failed, options.by_group)
         write_tables(folder.path, document)
@@ -94,6 +99,13 @@ def main(arguments: Sequence[str]) -> int:
         say("Stopped and saved; the same command continues.")
     say(f"The tables are in {folder.path}.")
     return 1 if document["status"] == "failed" else 0
+
+
+def refuse_other_files(folder: SweepFolder, recipes: Iterable[str], trust: Sequence[str]) -> None:
+    """UserError where an arm that the folder has already names a recipe file that may not be run."""
+    for name in recipes:
+        same = [file for file in trust if is_file_of(file, name)]
+        recipe_to_run(name, same, folder.path / "sweep.json")
 
 
 def plan_of(name: str, recipe: Recipe, given: Mapping[str, Any], options: SweepOptions) -> Plan:
@@ -189,6 +201,7 @@ def run_all(folder: SweepFolder, plan: Plan, options: SweepOptions) -> tuple[dic
 
 
 def job_of(folder: SweepFolder, run: PlannedRun, threads: int) -> Job:
+    folder.run(run.name).refuse_links()  # its log is written before the run looks
     command = ("-m", "tightbound.sweep.run", str(folder.path), run.arm.name, str(run.seed))
     return Job(
         name=run.name,
@@ -230,7 +243,7 @@ def document_of(
 
 def write_tables(folder: Path, document: Mapping[str, Any]) -> None:
     """`table.txt`, `.md`, `.csv`, `.tex`, `.json` and the chart, in the sweep's folder."""
-    from tightbound.train.folder import write_whole
+    from tightbound.files.writing import write_whole
 
     endings: dict[SweepFormat, str] = {
         "text": "txt",
@@ -259,4 +272,4 @@ def show_text(document: Mapping[str, Any]) -> None:
     if document["arms"]:
         print_table(sweep_table(document), Console())
         print()
-    print(sweep_verdict(document))
+    tell(sweep_verdict(document))

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
-from tightbound.command_line.options import RunFolderName, parse, print_json, show
+from tightbound.command_line.options import RunFolderName, TrustedRecipes, parse, print_json, show
 from tightbound.command_line.working import working
 from tightbound.errors import UserError
 from tightbound.estimators.estimate import decimals_of, number_text, with_error
 from tightbound.report.tables import Table, TableFormat
-from tightbound.report.terminal import say
+from tightbound.report.terminal import say, tell
 from tightbound.runs.compilation import use_compilation_cache
 from tightbound.runs.evaluated import chosen_split
 from tightbound.runs.opened import OpenRun, open_run
@@ -43,6 +43,9 @@ class WhyOptions:
     """Of the draws."""
     format: TableFormat = "text"
     """Of the tables."""
+    trust_recipe: TrustedRecipes = ()
+    """A recipe file (or package) of your own that the run may execute: it is run unasked only where you
+    have trained with it here, as it is."""
     json: bool = False
     """One JSON document on stdout."""
 
@@ -57,7 +60,7 @@ def main(arguments: Sequence[str]) -> int:
 
     from tightbound.diagnose.why import why
 
-    opened = open_run(options.run)
+    opened = open_run(options.run, trust_recipe=options.trust_recipe)
     setup = opened.build(options.set)
     chosen_split(setup, options.split)
     if options.rows < 2:
@@ -111,11 +114,11 @@ def steps_to_explain(opened: OpenRun, first: int | None, last: int | None) -> tu
 def print_explanation(explanation: "Explanation", table_format: TableFormat) -> None:
     """The explanation in words and tables."""
     change = explanation.change
-    print(f"{explanation.headline}\n({change.split}; the same rows and draws at both steps.)\n")
+    tell(f"{explanation.headline}\n({change.split}; the same rows and draws at both steps.)\n")
     trained = explanation.change_under_trained_law
     if trained is not None:
         size, error = with_error(trained.value, trained.standard_error or 0)
-        print(
+        tell(
             "Evaluation draws latents from another law than training. Under the law of training the "
             f"ELBO changed by {size} ± {error} nats per sequence (draws {_draws(trained)}): the rest is "
             "KL(q || p(z | x)) of the other.\n"
@@ -125,7 +128,7 @@ def print_explanation(explanation: "Explanation", table_format: TableFormat) -> 
         for name, value in explanation.sites.items()
     )
     show(Table("By site", ("site", "change [nats]", "± rows", "± draws"), rows), table_format)
-    print()
+    tell()
     modules = tuple(next(iter(explanation.modules.values())))
     decimals = max(3, decimals_of(change.value, explanation.error))
     rows = tuple(
@@ -133,15 +136,15 @@ def print_explanation(explanation: "Explanation", table_format: TableFormat) -> 
         for site, values in explanation.modules.items()
     )
     show(Table("By site and module [nats]", ("site", *modules), rows), table_format)
-    print(
+    tell(
         f"(they sum to the change up to {number_text(explanation.quadrature_error, decimals)} nats of quadrature)\n"
     )
     if explanation.groups:
         ordered = sorted(explanation.groups.items(), key=lambda item: item[1].value)
         rows = tuple((n, *with_error(v.value, v.standard_error or 0)) for n, v in ordered)
         show(Table("By group of rows", ("group", "change [nats]", "± rows"), rows), table_format)
-        print()
-    print(
+        tell()
+    tell(
         f"At step {explanation.first_step} the training gradient's cosine with the bound's is "
         f"{explanation.gradient_cosine:.2f}; two halves of the bound's own reach "
         f"{explanation.cosine_ceiling:.2f}."

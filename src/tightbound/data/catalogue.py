@@ -291,7 +291,7 @@ def _opened(path: Path, suffix: str, mode: Literal["rb", "wb"]) -> io.BufferedIO
 
 def _array_bytes(path: Path) -> Iterator[bytes]:
     """The values of the arrays of a `.npz`, row by row whatever their order in memory."""
-    from tightbound.data.formats.npz import read_arrays  # NumPy, so only where a file needs it
+    from tightbound.files.arrays import read_arrays  # NumPy, so only where a file needs it
 
     for array in read_arrays(path, limit=_LARGEST_DOWNLOAD).values():
         yield array.tobytes()

@@ -4,13 +4,12 @@ A group is None where it could not be gathered; the checks that read it then say
 """
 
 import os
-from collections.abc import Mapping
-from dataclasses import MISSING, dataclass, field, fields, replace
-from pathlib import Path
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, TypeVar
 
 import numpy as np
-from jaxtyping import jaxtyped
 
 from tightbound.diagnose.earlier_evidence import with_tables_of_rivals
 from tightbound.diagnose.groups import (
@@ -45,6 +44,9 @@ from tightbound.diagnose.groups import (
     Words,
 )
 from tightbound.errors import UserError
+from tightbound.files.arrays import array_names, read_arrays
+from tightbound.files.records import as_record, fields_of, refuse_other_format
+from tightbound.files.writing import replacing
 
 Group = TypeVar("Group")
 
@@ -99,7 +101,7 @@ class Evidence:
 
     def of(self, name: str, kind: type[Group]) -> Group | None:
         """A group of a family of one's own; None where it was not gathered."""
-        return _load_group(kind, name, self.others, "this evidence")
+        return as_record(kind, self.others, "this evidence", f"{name}.")
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """One `.npz` of arrays called "group.field", readable by NumPy alone."""
@@ -112,33 +114,30 @@ class Evidence:
                     for part in fields(group)
                 }
         arrays |= self.others
-        path = Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(f".{path.name}.partial")
-        with open(partial, "wb") as file:
+        with replacing(path) as file:
             np.savez_compressed(file, **arrays)
-        os.replace(partial, path)
 
     @staticmethod
     def load(path: str | os.PathLike[str]) -> "Evidence":
         """Inverse of `save`; UserError where the file is something else."""
         arrays = with_tables_of_rivals(read_npz(path))
-        if str(arrays.get("format")) != _FORMAT:
-            raise UserError(
-                f"{path} holds {arrays.get('format', 'no format entry')}, but {_FORMAT} was meant."
-            )
-        step = _value(arrays.get("step", np.zeros(0)))
-        if not isinstance(step, int):
+        refuse_other_format(arrays, _FORMAT, path)
+        step = arrays.get("step", np.zeros(0))
+        if step.ndim or step.dtype.kind not in "iu":
             raise UserError(f"{path} does not say of which step it is: `step` is no whole number.")
-        groups = {name: _load_group(kind, name, arrays, path) for name, kind in _GROUPS.items()}
+        groups: dict[str, Any] = {
+            name: as_record(kind, arrays, path, f"{name}.") for name, kind in _GROUPS.items()
+        }
         others = {
             name: array
             for name, array in arrays.items()
             if "." in name and name.partition(".")[0] not in _GROUPS
         }
-        return Evidence(step=step, **groups, others=others)
+        return Evidence(step=int(step), **groups, others=others)
 
 
+LARGEST = 1 << 28  # bytes of all arrays; those of the largest probe have a tenth
+_LARGEST_OF_OTHERS = 1 << 34  # of a file of a user's own
 _FORMAT = "tightbound.Evidence/1"
 _GROUPS: Mapping[str, type] = {
     "sites": Sites,
@@ -173,55 +172,40 @@ _GROUPS: Mapping[str, type] = {
 }
 
 
-def _load_group(
-    kind: Any, name: str, arrays: Mapping[str, np.ndarray], path: str | os.PathLike[str]
-) -> Any:
-    """The group, None if the file has nothing of it; UserError where a field is missing or is not
-    what its annotation says."""
-    entries: dict[Any, str] = {part: f"{name}.{part.name}" for part in fields(kind)}
-    if not any(entry in arrays for entry in entries.values()):
-        return None
-    values = {}
-    with jaxtyped("context"):  # named axes must agree within a group
-        for part, entry in entries.items():
-            has_default = (part.default, part.default_factory) != (MISSING, MISSING)
-            if entry not in arrays and has_default:
-                continue  # what files of earlier runs do not say
-            if entry not in arrays:
-                raise UserError(
-                    f"{path} has no entry `{entry}`, which its other entries need. It was edited, or "
-                    "written by another version: gather the evidence again."
-                )
-            value, annotation = _value(arrays[entry]), part.type
-            if not isinstance(value, annotation):
-                raise UserError(
-                    f"The entry `{entry}` of {path} is {arrays[entry].dtype} of shape "
-                    f"{arrays[entry].shape}, but {_wanted(annotation)} was meant."
-                )
-            values[part.name] = value
-    return kind(**values)
+def read_npz(
+    path: str | os.PathLike[str], names: Sequence[str] | None = None
+) -> dict[str, np.ndarray]:
+    """All arrays of a `.npz`, or those named, without pickles; UserError where it is none."""
+    with _sentences(path):
+        return read_arrays(path, names, limit=LARGEST if names is None else _LARGEST_OF_OTHERS)
 
 
-def _value(array: np.ndarray) -> Any:
-    return array.item() if array.ndim == 0 else array
+def npz_names(path: str | os.PathLike[str]) -> list[str]:
+    """The names of all arrays, of which none is read; UserError as `read_npz` has it."""
+    with _sentences(path):
+        return array_names(path)
 
 
-def _wanted(annotation: Any) -> str:
-    """Names of kind and axes: "Float 'site samples rows'"."""
-    axes = getattr(annotation, "dim_str", None)
-    return annotation.__name__ if axes is None else f"{annotation.dtype.__name__} {axes.strip()!r}"
-
-
-def read_npz(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
-    """All arrays of a `.npz`, without pickles; UserError where it is none."""
+@contextmanager
+def _sentences(path: str | os.PathLike[str]) -> Iterator[None]:
+    """What a file cannot be read for, as a sentence."""
     try:
-        with open(path, "rb") as stream, np.load(stream, allow_pickle=False) as file:
-            return {name: file[name] for name in file.files}
+        yield
     except FileNotFoundError:
         raise UserError(f"{path} does not exist.") from None
-    except Exception as error:  # zipfile, zlib, struct and NumPy each raise their own
-        # NumPy's own words on pickles say how to load them, which is never the way out.
-        reason = "it is no archive of plain arrays" if "pickle" in str(error) else str(error)
+    except ValueError as error:
         raise UserError(
-            f"{path} cannot be read as a NumPy .npz without pickles ({reason})."
+            f"{path} cannot be read as a NumPy .npz without pickles ({error})."
         ) from error
+
+
+def read_fields(path: str | os.PathLike[str], names: Sequence[str]) -> dict[str, np.ndarray]:
+    """Those of the named arrays, "group.field", that the file has; no other is unpacked. UserError where
+    one is not what its group says."""
+    try:
+        arrays = read_arrays(path, names, limit=LARGEST, follow_links=False)
+    except (ValueError, OSError) as error:
+        raise UserError(f"{path} is damaged ({error}). Delete it to go on without it.") from error
+    for group in {name.partition(".")[0] for name in arrays} & set(_GROUPS):
+        fields_of(_GROUPS[group], arrays, path, f"{group}.")
+    return arrays

@@ -1,15 +1,33 @@
 """A reported number: what it is worth, how sure we are of it, and what it claims to be."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from html import escape
-from typing import Any, Literal
+from typing import Annotated, Any, Literal, TypedDict
+
+import msgspec
+
+from tightbound.files.documents import Number
 
 Bound = Literal["lower", "exact", "upper", "none"]
 _LARGEST_PLAIN = 1e6
 _SMALLEST_PLAIN = 1e-4
 _MOST_DECIMALS = 6
 _ROUNDING = 2e-7  # of a value in 32 bits, relative
+
+
+class EstimateDocument(TypedDict):
+    """An `Estimate` in JSON."""
+
+    value: Number
+    standard_error: Number | None
+    monte_carlo_error: Number | None
+    unit: str
+    bound: Bound
+    estimator: str
+    num_samples: Annotated[int, msgspec.Meta(ge=0)]
+    split: str
 
 
 @dataclass(frozen=True)
@@ -37,7 +55,7 @@ class Estimate:
         return {name: finite_or_text(value) for name, value in asdict(self).items()}
 
     @staticmethod
-    def from_json(document: dict[str, Any]) -> "Estimate":
+    def from_json(document: Mapping[str, Any]) -> "Estimate":
         """Inverse of `to_json`."""
         fields: dict[str, Any] = dict(document)
         for name in ("value", "standard_error", "monte_carlo_error"):

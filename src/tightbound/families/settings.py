@@ -4,11 +4,15 @@ import contextlib
 import dataclasses
 import difflib
 import json
+import typing
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
+import msgspec
+
 from tightbound.errors import UserError
+from tightbound.families.described import type_words
 from tightbound.families.lookup import RECIPES, Recipe
 from tightbound.families.sources import settings_of_others, with_source
 from tightbound.unread import replaced
@@ -24,7 +28,7 @@ def with_settings(recipe: Any, settings: Mapping[str, Any], where: str = "") -> 
     """The recipe with saved settings put back; a setting it does not know is an error. What an older
     version saved of sources that are not read is left out."""
     known = {field.name for field in dataclasses.fields(recipe)}
-    changes = {}
+    hints, changes = typing.get_type_hints(type(recipe)), {}
     for name, value in settings.items():
         if name not in known:
             raise UserError(f"The saved setting {where}{name} is unknown to this version's recipe.")
@@ -35,8 +39,10 @@ def with_settings(recipe: Any, settings: Mapping[str, Any], where: str = "") -> 
                 unread = settings_of_others(recipe, name)
                 value = {key: entry for key, entry in value.items() if key not in unread}
             value = with_settings(getattr(recipe, name), value, f"{where}{name}.")
-        elif isinstance(current, tuple):  # JSON has lists only
-            value = tuple(value)
+        elif dataclasses.is_dataclass(current) and value is not None:
+            raise UserError(f"The setting {where}{name} cannot be {_short(value)}: it is a group.")
+        else:
+            value = as_declared(hints[name], value, f"{where}{name}")
         changes[name] = value
     return replaced(recipe, **changes)  # versions before this one saved settings that nothing reads
 
@@ -49,6 +55,22 @@ def saved_settings(document: Mapping[str, Any]) -> dict[str, Any]:
         with contextlib.suppress(UserError, TypeError):
             settings = settings_of(with_settings(RECIPES[document["recipe"]], settings))
     return flat_settings(json.loads(json.dumps(settings)))
+
+
+def as_declared(hint: Any, value: Any, key: str) -> Any:
+    """A JSON value as what the type of the setting `key` says: lists become tuples, whole numbers real
+    ones. UserError where it is no such value."""
+    try:
+        return msgspec.convert(value, type=hint)
+    except msgspec.ValidationError as error:
+        raise UserError(
+            f"The setting {key} cannot be {_short(value)}: it is declared {type_words(hint)}."
+        ) from error
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) < 80 else f"{text[:80]}..."
 
 
 def with_changes(recipe: Any, changes: Sequence[str]) -> Any:

@@ -13,8 +13,11 @@ from typing import Any
 
 from tightbound.diagnose.finding import Finding, Verdict
 from tightbound.diagnose.findings import WORDS, by_verdict, measurement, not_checked, summary
+from tightbound.errors import UserError
 from tightbound.estimators.estimate import Estimate
 from tightbound.families.family import Family
+from tightbound.files.opening import open_regular
+from tightbound.files.writing import write_whole
 from tightbound.report.baselines import best_baseline, held_against
 from tightbound.report.contents import RunContents
 from tightbound.report.panels import (
@@ -35,9 +38,9 @@ from tightbound.report.tables import (
     short_form,
     unit_and_claim,
 )
-from tightbound.train.folder import write_whole
 
 MOST_SAMPLES = 12  # pictures in the page, the newest
+_LARGEST_PICTURE = 1 << 24  # bytes
 CLASSES = {
     Verdict.FAULT: "fault",
     Verdict.UNDECIDED: "undecided",
@@ -50,7 +53,17 @@ def write_report(contents: RunContents, family: Family | None = None) -> Path:
     """Write `report.html` into the run folder and return its path; with what the run's family adds."""
     path = contents.path / "report.html"
     panels = None if family is None else family.load("panels")
-    write_whole(path, page(contents, Sections() if panels is None else panels(contents)))
+    try:
+        text = page(contents, Sections() if panels is None else panels(contents))
+    except UserError:
+        raise
+    except (ArithmeticError, LookupError, TypeError, ValueError) as error:
+        raise UserError(
+            f"What is in {contents.path} does not fit together, so no report can be drawn of it "
+            f"({type(error).__name__}: {error}). Delete samples/, why.json or the evidence that was edited, "
+            "and make it again."
+        ) from error
+    write_whole(path, text)
     return path
 
 
@@ -60,7 +73,7 @@ def page(contents: RunContents, own: Sections = Sections()) -> str:  # noqa: B00
     script = Path(__file__).with_name("page.js").read_text()
     policy = (
         f"default-src 'none'; img-src data:; style-src {_digest(style)}; "
-        f"script-src {_digest(script)}"
+        f"script-src {_digest(script)}; base-uri 'none'; form-action 'none'"
     )
     sections = [
         _header(contents),
@@ -107,20 +120,22 @@ def _digest(text: str) -> str:
 
 def _header(contents: RunContents) -> str:
     recipe, environment = contents.recipe, contents.environment
-    versions = environment.get("versions", {})
+    found = environment.get("versions")
+    versions = found if isinstance(found, dict) else {}
+    note = recipe.get("note")
     facts = [
         f"recipe {recipe.get('recipe', 'unknown')}",
         f"seed {recipe.get('seed', 'unknown')}",
-        f"started {recipe['started']}" if recipe.get("started") else "",
-        f"from {recipe['init_from']}" if recipe.get("init_from") else "",
+        f"started {recipe.get('started')}" if recipe.get("started") else "",
+        f"from {recipe.get('init_from')}" if recipe.get("init_from") else "",
         f"commit {environment['commit']}" if environment.get("commit") else "",
         *(f"{name} {versions[name]}" for name in ("tightbound", "jax") if name in versions),
         str(environment.get("device", "")),
     ]
-    note = f'<p class="note">{escape(str(recipe["note"]))}</p>' if recipe.get("note") else ""
+    noted = f'<p class="note">{escape(note)}</p>' if note else ""
     return (
         f"<header><h1>{escape(str(recipe.get('name', contents.path.name)))}</h1>"
-        f'<p class="soft">{escape(" · ".join(fact for fact in facts if fact))}</p>{note}</header>'
+        f'<p class="soft">{escape(" · ".join(fact for fact in facts if fact))}</p>{noted}</header>'
     )
 
 
@@ -139,7 +154,7 @@ def _headline(contents: RunContents) -> str:
         '<section class="top"><div>'
         f'<p class="headline">{escape(value.strip())} <small>{escape(paren + draws)}</small></p>'
         f"<p>{escape(unit_and_claim(newest))}</p>"
-        f'<p class="soft">{escape(how_made(newest))}, on {escape(newest.split)}, at step {step}. '
+        f'<p class="soft">{escape(how_made(newest))}, on {escape(newest.split)}, at step {escape(str(step))}. '
         f"{escape(errors)}</p>"
         f'{_against(newest, contents.baselines)}</div><div class="stack">{charts}</div></section>'
     )
@@ -175,7 +190,7 @@ def _findings(contents: RunContents) -> str:
     ]
     return (
         f'<h2>Findings</h2><p>{escape(summary(ordered))}, <span class="soft">from the evidence up '
-        f"to step {contents.findings_step}. What was not checked is listed below.</span></p>"
+        f"to step {escape(str(contents.findings_step))}. What was not checked is listed below.</span></p>"
         f"{''.join(others)}{_cards('not run', not_run)}{_cards('passed', passed)}"
     )
 
@@ -245,7 +260,7 @@ def _samples(contents: RunContents, own: Sections) -> str:
 
 
 def _sample(path: Path) -> str:
-    data = base64.b64encode(path.read_bytes()).decode()
+    data = base64.b64encode(_picture(path)).decode()
     name = escape(path.stem)
     by_component = path.stem.startswith("components-")
     lines = ": held-out images, then line by line what every component makes of them"
@@ -253,6 +268,18 @@ def _sample(path: Path) -> str:
         f'<figure><img alt="{name}" src="data:image/png;base64,{data}">'
         f"<figcaption>{name}{lines if by_component else ''}</figcaption></figure>"
     )
+
+
+def _picture(path: Path) -> bytes:
+    """A PNG of the run's own; UserError for any other file."""
+    try:
+        with open_regular(path, follow_links=False) as file:
+            content = file.read(_LARGEST_PICTURE + 1)
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror or error}.") from error
+    if not content.startswith(b"\x89PNG\r\n\x1a\n") or len(content) > _LARGEST_PICTURE:
+        raise UserError(f"{path} is no PNG of at most {_LARGEST_PICTURE:,} bytes. Delete it.")
+    return content
 
 
 def _not_checked(contents: RunContents) -> str:

@@ -8,9 +8,10 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float, Int
 
+from tightbound.diagnose.evidence import read_fields
 from tightbound.estimators.estimate import Estimate
 from tightbound.estimators.weights import pareto_shape
-from tightbound.report.contents import RunContents, newest_array, read_arrays, step_of
+from tightbound.report.contents import RunContents, newest_array
 from tightbound.report.draw.charts import (
     NUM_COLOURS,
     Curve,
@@ -31,6 +32,7 @@ from tightbound.report.series import (
     site_series,
 )
 from tightbound.report.tables import noun_of, short_form, unit_and_claim
+from tightbound.train.folder import step_of
 
 MOST_POINTS = 400  # of one curve; a longer series is drawn as means with their range
 MOST_FILES = 200  # of evidence: reading more would take longer than the rest of the report
@@ -262,7 +264,7 @@ def _held_out_curve(series: BoundSeries) -> Curve | None:
 def _newest_weights(evidence: Sequence[Path]) -> list[str]:
     """Of the newest file with sites: the spread of log-weights within each row, and k-hat per row."""
     for path in reversed(evidence):
-        found = read_arrays(path, ["sites.log_p", "sites.log_q", "sites.observed"])
+        found = read_fields(path, ["sites.log_p", "sites.log_q", "sites.observed"])
         if len(found) == 3:
             if found["sites.observed"].all():
                 return []  # nothing was drawn: what differs between draws is rounding
@@ -313,7 +315,7 @@ def _module_history(
     fields = ("modules", "norm", "update_norm", "parameter_norm")
     steps, rows, names = [], [], []
     for path in evidence:
-        found = read_arrays(path, [f"gradients.{field}" for field in fields])
+        found = read_fields(path, [f"gradients.{field}" for field in fields])
         if len(found) == len(fields):
             modules, norm, update_norm, parameter_norm = (found[f"gradients.{f}"] for f in fields)
             names = [str(name) for name in modules]

@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from tightbound.estimators.estimate import Estimate
+from tightbound.files.printed import printable
 from tightbound.report.draw.scales import padded
 
 LOWEST_SHARE = 0.05  # of bounds that may lie below a frame: the first steps dwarf all others
@@ -74,8 +75,8 @@ class History:
                 except (KeyError, TypeError, ValueError, AttributeError) as error:
                     if not is_said:
                         _log.warning(
-                            "The record of step %s is none of this version (%r); it is left out of the report.",
-                            *(record["step"], error),
+                            "The record of step %s is none of this version (%s); it is left out of the report.",
+                            *(record["step"], printable(str(error))),
                         )
                     is_said = True
 

@@ -7,7 +7,7 @@ import json
 import re
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -17,6 +17,7 @@ from tightbound.families.lookup import Recipe
 from tightbound.families.settings import saved_settings, settings_of
 from tightbound.report.terminal import say
 from tightbound.runs.build import build
+from tightbound.runs.started_here import remember
 from tightbound.values import Amount, Name, Seed, require_meant
 
 if TYPE_CHECKING:
@@ -169,6 +170,7 @@ def begin(
     """Write down what is run and where; or, when continuing, see that both are the same."""
     from tightbound.data.checksum import checksum
     from tightbound.diagnose.watch import stated
+    from tightbound.train.documents import Environment, RecipeDocument
     from tightbound.train.folder import environment, environment_changes
 
     document = {
@@ -182,16 +184,19 @@ def begin(
     if not folder.exists():
         folder.write_json("environment.json", now)
         folder.write_json("recipe.json", document)
+        remember(name)
         return
-    before = folder.read_json("recipe.json")
+    before = folder.read_json("recipe.json", RecipeDocument)
     different = changed_settings(before, document)
     if different:
         raise UserError(
             f"The run folder {folder.path} was started with other settings: {'; '.join(different)}. "
             "Give the same settings to continue it, or another --run-dir."
         )
-    then = folder.read_json("environment.json")
-    for name, found in then.get("data", {}).items():
+    remember(name)
+    then = folder.read_json("environment.json", Environment)
+    data = then.get("data")
+    for name, found in data.items() if isinstance(data, dict) else ():
         if found != now["data"].get(name):
             say(
                 f"Warning: the {name} split is not the one this run began with (its checksum was {found[:12]}, "
@@ -201,10 +206,12 @@ def begin(
         say(f"Warning: {change}; the continued run may differ in its last bits.")
 
 
-def changed_settings(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
+def changed_settings(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """ "run.steps was 100, is 200" for everything that decides a run's bits. What an older version saved
     of settings that nothing reads decides none."""
-    old, new = ({k: d[k] for k in ("recipe", "seed", "init_from", "plant")} for d in (before, now))
+    old, new = (
+        {k: d.get(k) for k in ("recipe", "seed", "init_from", "plant")} for d in (before, now)
+    )
     old |= saved_settings(before)
     new |= saved_settings(now)
     return [
@@ -298,9 +305,7 @@ def judge_run(setup: "Setup", folder: "RunFolder", *, finished: bool) -> "Findin
     from tightbound.diagnose.watch import verdict
     from tightbound.estimators.estimate import Estimate
 
-    history: list[Evidence] = [
-        Evidence.load(path) for path in sorted(folder.evidence.glob("step-*.npz"))
-    ]
+    history: list[Evidence] = [Evidence.load(path) for path in folder.evidence_files()]
     if not history:
         return Findings()
     newest = folder.newest_record(having="held_out")

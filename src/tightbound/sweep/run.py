@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from tightbound.errors import UserError
 from tightbound.families.lookup import find_recipe
+from tightbound.families.own_modules import own_path
 from tightbound.families.settings import with_settings
 from tightbound.report.terminal import say
 from tightbound.runs.compilation import use_compilation_cache
@@ -59,11 +60,15 @@ def run(sweep: SweepFolder, plan: Plan, planned: PlannedRun) -> int:
             return INTERRUPTED
         if status not in ("finished", "plateau"):
             return 1
-        save_scores(folder.path / SCORES, scores_of(folder, plan.evaluation))
+        own = own_path(arm.recipe)  # which this process has just trained with
+        trust = [] if own is None else [str(own)]
+        save_scores(folder.path / SCORES, scores_of(folder, plan.evaluation, trust))
     return 0
 
 
-def scores_of(folder: "RunFolder", evaluation: Evaluation) -> "SequenceScores":
+def scores_of(
+    folder: "RunFolder", evaluation: Evaluation, trust: Sequence[str] = ()
+) -> "SequenceScores":
     """The run's newest checkpoint on the split, with the key that every run of the sweep has."""
     from tightbound.runs.evaluated import sequence_scores
     from tightbound.runs.opened import open_run
@@ -71,7 +76,7 @@ def scores_of(folder: "RunFolder", evaluation: Evaluation) -> "SequenceScores":
     num_samples = evaluation.num_samples
     if num_samples is None:
         num_samples = MANY if evaluation.bound == "iwae" and draws(folder) else 1
-    evaluated = open_run(folder.path).evaluate(
+    evaluated = open_run(folder.path, trust_recipe=trust).evaluate(
         evaluation.split,
         bound=evaluation.bound,
         num_samples=num_samples,

@@ -2,13 +2,12 @@
 
 import dataclasses
 import difflib
-import types
 import typing
 from collections.abc import Callable, Mapping
-from typing import Annotated, Any, Literal, Union, get_args, get_origin
+from typing import Any
 
 from tightbound.errors import UserError
-from tightbound.families.described import type_words
+from tightbound.families.settings import as_declared
 from tightbound.families.sources import with_source
 from tightbound.unread import replaced
 
@@ -67,43 +66,5 @@ def _changed(record: Any, path: list[str], value: Any, key: str, put: Callable[.
                 raise UserError(f"The group {key} has no setting {entry!r}; it was given {value}.")
             new = _changed(new, [entry], entry_value, f"{key}.{entry}", put)
     else:
-        new = _typed(typing.get_type_hints(type(record))[name], value, key)
+        new = as_declared(typing.get_type_hints(type(record))[name], value, key)
     return put(record, **{name: new})
-
-
-def _typed(hint: Any, value: Any, key: str) -> Any:
-    """The JSON value as what the type says: lists become tuples, whole numbers real ones."""
-    try:
-        return _as(hint, value)
-    except TypeError as error:
-        raise UserError(
-            f"The setting {key} cannot be {value!r}: it is declared {type_words(hint)}."
-        ) from error
-
-
-def _as(hint: Any, value: Any) -> Any:
-    """TypeError where the value is none of the type's."""
-    origin, arguments = get_origin(hint), get_args(hint)
-    if hint is Any:
-        return value
-    if origin is Annotated:
-        return _as(arguments[0], value)
-    if origin is Literal:
-        if any(value == allowed and type(value) is type(allowed) for allowed in arguments):
-            return value
-    elif origin in (Union, types.UnionType):
-        for one in arguments:
-            try:
-                return _as(one, value)
-            except TypeError:
-                continue
-    elif origin is tuple and isinstance(value, list):
-        if len(arguments) == 2 and arguments[1] is Ellipsis:
-            return tuple(_as(arguments[0], entry) for entry in value)
-        if len(arguments) == len(value):
-            return tuple(_as(one, entry) for one, entry in zip(arguments, value, strict=True))
-    elif hint is float and type(value) in (int, float):
-        return float(value)
-    elif isinstance(hint, type) and type(value) is hint:  # so that true is no whole number
-        return value
-    raise TypeError(f"{value!r} is no {hint}")

@@ -4,6 +4,7 @@ import fcntl
 import json
 import os
 import platform
+import re
 import shutil
 import sys
 from collections.abc import Iterator
@@ -11,11 +12,18 @@ from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from types import GenericAlias  # such as dict[str, float]
+from typing import Any, TextIO, TypeVar
 
 from tightbound.errors import UserError
+from tightbound.files.documents import read_document
+from tightbound.files.opening import refuse_links
+from tightbound.files.writing import write_whole
+from tightbound.train.documents import Environment
 from tightbound.train.records import cut_back, newest_first, read_records, replace_newest
 from tightbound.train.retention import kept_evidence
+
+Document = TypeVar("Document")
 
 
 class RunFolder:
@@ -41,17 +49,27 @@ class RunFolder:
         """Whether a run was ever started here."""
         return (self.path / "recipe.json").exists()
 
-    def read_json(self, name: str) -> Any:
-        """A document of the run; UserError where it is missing or no JSON."""
-        path = self.path / name
+    def refuse_links(self) -> None:
+        """UserError where something in the folder is neither a file nor a folder: what is read or written
+        there would be somewhere else."""
+        refuse_links(self.path, ["checkpoints", "evidence", "samples", "tensorboard"])
+        refuse_links(self.checkpoints, [path.name for path in self.checkpoints.glob("*")])
+
+    def read_json(self, name: str, kind: type[Document] | GenericAlias) -> Document:
+        """A document of the run, held against its type; UserError where it is missing or another."""
         try:
-            return json.loads(path.read_text())
+            return read_document(self.path / name, kind)
         except FileNotFoundError:
             raise UserError(
                 f"{self.path} has no {name}, so it is not a run folder. `tightbound runs` lists those there are."
             ) from None
-        except (json.JSONDecodeError, UnicodeDecodeError) as error:
-            raise UserError(f"{path} is damaged: {error}.") from error
+
+    def find_json(self, name: str, kind: type[Document] | GenericAlias) -> Document | None:
+        """The same; None where it is missing."""
+        try:
+            return read_document(self.path / name, kind)
+        except FileNotFoundError:
+            return None
 
     def write_json(self, name: str, document: Any) -> None:
         """Write a document whole or not at all."""
@@ -64,8 +82,9 @@ class RunFolder:
         is_new = not self.path.exists()
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            file = open(self.path / "lock", "a+")  # noqa: SIM115 (closed below)
-        except (FileExistsError, NotADirectoryError, PermissionError) as error:
+            self.refuse_links()
+            file = open_lock(self.path / "lock")
+        except OSError as error:
             raise UserError(
                 f"The run folder {self.path} cannot be made ({error.strerror}). Give another one with "
                 "--run-dir."
@@ -151,6 +170,11 @@ class RunFolder:
                 break
         return [*first, *reversed(newest)]
 
+    def evidence_files(self) -> list[Path]:
+        """What probes have left, oldest first."""
+        found = self.evidence.glob("step-*.npz")
+        return sorted(path for path in found if re.fullmatch("step-[0-9]{1,15}", path.stem))
+
     def cut_back(self, step: int) -> None:
         """Forget everything after `step`: records, and evidence files that probes left behind."""
         cut_back(self._steps, step)
@@ -185,29 +209,15 @@ class RunFolder:
         return self.path / "steps.jsonl"
 
 
-def write_whole(path: Path, text: str) -> None:
-    """Write through a neighbouring file, synced and renamed: readers never see half of it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
-    try:
-        with open(partial, "w") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, path)
-        sync_folder(path.parent)
-    except OSError:
-        partial.unlink(missing_ok=True)
-        raise
+def step_of(evidence: Path) -> int:
+    """The step in the name `step-00000128.npz`."""
+    return int(evidence.stem.removeprefix("step-"))
 
 
-def sync_folder(folder: Path) -> None:
-    """Wait until what was renamed into `folder` is on the disk under its new name."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+def open_lock(path: Path) -> TextIO:
+    """A lock's file, made where there is none; never through a link."""
+    flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
+    return os.fdopen(os.open(path, flags, 0o666), "a+")
 
 
 # Settings of JAX on which draws and products depend, by the names of their variables without JAX_.
@@ -237,12 +247,18 @@ def environment() -> dict[str, Any]:
     }
 
 
-def environment_changes(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
+def environment_changes(before: Environment, now: Environment) -> list[str]:
     """One phrase per entry that differs: "processors was 4, is 2"."""
-    flat = lambda d: d | {f"version of {k}": v for k, v in d["versions"].items()}  # noqa: E731
-    old, new = flat(before), flat(now)
-    names = [n for n in old if n not in ("versions",) and old[n] != new.get(n)]
-    return [f"{name} was {old[name]}, is {new.get(name)}" for name in names]
+    old, new = _flat(before), _flat(now)
+    return [f"{n} was {old[n]}, is {new.get(n)}" for n in old if old[n] != new.get(n)]
+
+
+def _flat(environment: Environment) -> dict[str, Any]:
+    """One entry for each version."""
+    versions = environment.get("versions")
+    by_name = versions if isinstance(versions, dict) else {}
+    plain = {name: value for name, value in environment.items() if name != "versions"}
+    return plain | {f"version of {name}": value for name, value in by_name.items()}
 
 
 def _processor() -> str:

@@ -7,15 +7,25 @@ the logger, with its number, and the records around it are read.
 import json
 import logging
 import os
-import shutil
+import stat
 from collections.abc import Iterator
+from io import BufferedReader
 from pathlib import Path
 from typing import Any, BinaryIO
+
+import msgspec
+
+from tightbound.errors import UserError
+from tightbound.files.documents import decoded
+from tightbound.files.opening import open_regular
+from tightbound.files.printed import printable
+from tightbound.files.writing import replacing
+from tightbound.train.documents import StepRecord
 
 MOST_BYTES = 1 << 20  # of a line; a record has some hundreds
 _BLOCK = 1 << 16  # read at once from the end
 
-_decode = json.JSONDecoder().decode
+_decode = msgspec.json.Decoder().decode
 _log = logging.getLogger(__name__)
 
 
@@ -27,9 +37,8 @@ def read_records(path: Path, having: str | None = None) -> Iterator[dict[str, An
 
 def newest_first(path: Path) -> Iterator[dict[str, Any]]:
     """The records, newest first: whoever needs few of them reads little."""
-    try:
-        file = open(path, "rb")  # noqa: SIM115 (closed below)
-    except FileNotFoundError:
+    file = _opened(path)
+    if file is None:
         return
     with file:
         for line in _lines_backwards(file):
@@ -56,29 +65,30 @@ def replace_newest(path: Path, record: dict[str, Any]) -> None:
     newest = next(newest_first(path), None)
     assert newest is not None, path
     assert newest["step"] == record["step"], (newest["step"], record["step"])
-    partial = path.with_name(f".{path.name}.partial")
+    with open(path, "rb") as old, replacing(path) as new:
+        left = _start_of_last_line(old)
+        old.seek(0)
+        while left > 0 and (block := old.read(min(left, 1 << 20))):
+            new.write(block)
+            left -= len(block)
+        new.write(json.dumps(record).encode() + b"\n")
+        os.fchmod(new.fileno(), stat.S_IMODE(os.fstat(old.fileno()).st_mode))
+
+
+def _opened(path: Path) -> BufferedReader | None:
+    """The file; None where there is none. UserError for a link, a pipe or a device."""
     try:
-        with open(path, "rb") as old, open(partial, "wb") as new:
-            left = _start_of_last_line(old)
-            old.seek(0)
-            while left > 0 and (block := old.read(min(left, 1 << 20))):
-                new.write(block)
-                left -= len(block)
-            new.write(json.dumps(record).encode() + b"\n")
-            new.flush()
-            os.fsync(new.fileno())
-        shutil.copymode(path, partial)
-        os.replace(partial, path)
-    except OSError:
-        partial.unlink(missing_ok=True)
-        raise
+        return open_regular(path, follow_links=False)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror or error}.") from error
 
 
 def _places(path: Path, having: str | None = None) -> Iterator[tuple[int, dict[str, Any]]]:
     """Where each record begins, in bytes, and the record."""
-    try:
-        file = open(path, "rb")  # noqa: SIM115 (closed below)
-    except FileNotFoundError:
+    file = _opened(path)
+    if file is None:
         return
     entry = None if having is None else f'"{having}"'.encode()
     with file:
@@ -92,7 +102,7 @@ def _places(path: Path, having: str | None = None) -> Iterator[tuple[int, dict[s
                 except ValueError as error:
                     _log.warning(
                         "Line %d of %s is no record (%s); it is left out, and the others are read.",
-                        *(number, path, error),
+                        *(number, printable(str(path)), printable(str(error))),
                     )
             place += num_bytes
 
@@ -155,13 +165,5 @@ def _record(line: bytes) -> dict[str, Any]:
     """The record of a line. ValueError where it is none."""
     if len(line) > MOST_BYTES:
         raise ValueError(f"it is longer than {MOST_BYTES} bytes")
-    try:
-        record = _decode(line.decode())
-    except RecursionError as error:
-        raise ValueError("it is nested too deeply") from error
-    if not isinstance(record, dict):
-        raise ValueError("it is no JSON object")
-    step = record.get("step")
-    if not isinstance(step, int) or isinstance(step, bool) or step < 0:
-        raise ValueError(f"its `step` is {step!r}")
-    return record
+    decoded(line, StepRecord, "it")
+    return _decode(line)  # with what other versions say besides

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import equinox as eqx
@@ -27,6 +27,7 @@ from tightbound.train.folder import RunFolder
 from tightbound.train.guard import stopped_at
 from tightbound.train.loop import StepRecord, TrainState, fit, host, init_state
 from tightbound.train.objective import CarriedObjective, values_are_bounds
+from tightbound.train.plateau import Plateau, observe, plateau_from, progress_of
 from tightbound.train.retention import kept_checkpoints
 from tightbound.train.settings import RunSettings
 from tightbound.train.setup import Setup
@@ -41,16 +42,6 @@ from tightbound.train.truncated import Truncated
 Status = Literal[
     "running", "rollback", "finished", "plateau", "interrupted", "out of time", "not finite"
 ]
-
-
-@dataclass(frozen=True)
-class Plateau:
-    """What is remembered between evaluations; saved in every checkpoint."""
-
-    best: float | None = None  # held-out ELBO, nats per sequence
-    best_step: int = 0
-    since_best: int = 0  # evaluations
-    rollbacks: int = 0
 
 
 @dataclass(frozen=True)
@@ -243,7 +234,8 @@ def _log(
             is_last or is_new_best or step % settings.checkpoint_every == 0
         ):
             folder.sync_steps()
-            save_checkpoint(folder.checkpoints, record.state, step=step, progress=asdict(plateau))
+            progress = progress_of(plateau)
+            save_checkpoint(folder.checkpoints, record.state, step=step, progress=progress)
             if not keep_all:
                 _prune(setup, folder, plateau)
     if status in ("interrupted", "out of time") and "held_out" not in logged:
@@ -309,13 +301,6 @@ def _call_to_stop(should_stop: Callable[[], bool], clock: _Clock) -> Status:
     return "out of time" if clock.is_up else "running"
 
 
-def observe(plateau: Plateau, bound: float, step: int) -> Plateau:
-    """The plateau after one more evaluation of the held-out bound."""
-    if plateau.best is None or bound > plateau.best:
-        return replace(plateau, best=bound, best_step=step, since_best=0)
-    return replace(plateau, since_best=plateau.since_best + 1)
-
-
 def _rolled_back(setup: Setup, folder: RunFolder, progress: Progress) -> Progress:
     """The same step, standing on the best one's parameters."""
     plateau = progress.plateau
@@ -358,7 +343,7 @@ def _resume(
     found, problems = checkpoints(folder.checkpoints)
     if found:
         newest = found[-1]
-        state, plateau = load_state(newest, first_state(setup)), Plateau(**newest.progress)
+        state, plateau = load_state(newest, first_state(setup)), plateau_from(newest.progress)
         with writing(folder):
             folder.cut_back(newest.step)
         return state, plateau, None
@@ -396,7 +381,7 @@ def _begin(setup: Setup, folder: RunFolder, state: TrainState, plateau: Plateau)
         folder.cut_back(step - 1)  # what a start that was killed before its first checkpoint left
         folder.append_step(logged)
         folder.sync_steps()
-        save_checkpoint(folder.checkpoints, state, step=step, progress=asdict(plateau))
+        save_checkpoint(folder.checkpoints, state, step=step, progress=progress_of(plateau))
     return logged
 
 

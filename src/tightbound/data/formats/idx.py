@@ -16,6 +16,7 @@ from jaxtyping import UInt8
 
 from tightbound.data.batch import Split, rows
 from tightbound.data.catalogue import DataError, find
+from tightbound.files.opening import most_unpacked, open_regular
 
 MNIST_LEVELS = 255  # the largest grey value
 
@@ -74,20 +75,21 @@ def read_labels(path: str | os.PathLike[str]) -> UInt8[np.ndarray, " rows"]:
 
 def _read_idx(path: Path, num_axes: int) -> UInt8[np.ndarray, "..."]:
     try:
-        with open(path, "rb") as raw:
+        with open_regular(path) as raw:
             packed = raw.read(2) == b"\x1f\x8b"
             raw.seek(0)
+            most = min(_LARGEST, most_unpacked(raw))
             if not packed:
-                return _parse(raw, path, num_axes)
+                return _parse(raw, path, num_axes, most)
             with gzip.GzipFile(fileobj=raw) as unpacked:
-                return _parse(unpacked, path, num_axes)
+                return _parse(unpacked, path, num_axes, most)
     except (OSError, EOFError, zlib.error) as error:
         raise DataError(
             f"{path} cannot be read: {error}. Get the file again; idx files may be plain or .gz."
         ) from error
 
 
-def _parse(stream: io.BufferedIOBase, path: Path, num_axes: int) -> np.ndarray:
+def _parse(stream: io.BufferedIOBase, path: Path, num_axes: int, most: int) -> np.ndarray:
     """Header, then exactly the bytes it announces. No more memory is taken than really arrives."""
     kind = {1: "labels", 3: "images"}[num_axes]
     magic = bytes([0, 0, 8, num_axes])
@@ -101,10 +103,10 @@ def _parse(stream: io.BufferedIOBase, path: Path, num_axes: int) -> np.ndarray:
         raise DataError(f"{path} ends inside its header. Get the file again.")
     shape = tuple(int(size) for size in np.frombuffer(header, ">u4", offset=4))
     announced = math.prod(shape)
-    if not 0 < announced <= _LARGEST:
+    if not 0 < announced <= most:
         raise DataError(
             f"{path} announces {kind} of shape {shape}, {announced:,} bytes, but 1 to "
-            f"{_LARGEST:,} can be meant. Get the file again, or split it."
+            f"{most:,} can be meant. Get the file again, or split it."
         )
     content = bytearray()
     while len(content) <= announced and (chunk := stream.read(_CHUNK)):

@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int
 
-from tightbound.errors import UserError
 from tightbound.estimators.estimate import Estimate
+from tightbound.families.edits.documents import ByString, Trajectories
 from tightbound.families.edits.drawings import STYLE, lay_out, svg
 from tightbound.families.edits.in_words import DrawnTrajectory
 from tightbound.report.contents import RunContents
@@ -44,7 +44,10 @@ HEADS: Mapping[str, tuple[str, ...]] = {
 
 def sections(contents: RunContents) -> Sections:
     """The bound by decision and by string; texts with the edits that wrote them."""
-    charts = [*decision_panels(contents.history), *string_panels(contents.document("by_step"))]
+    charts = [
+        *decision_panels(contents.history),
+        *string_panels(contents.document("by_step", ByString)),
+    ]
     shown = _trajectories(contents)[:MOST_SAMPLES]
     drawn = ""
     if shown:
@@ -62,14 +65,9 @@ def _trajectories(contents: RunContents) -> list[DrawnTrajectory]:
     """The newest held-out text explained, and the newest texts drawn."""
     found = []
     for name in ("explained", "trajectories"):
-        document = contents.newest(f"{name}-step")
-        try:
-            written = () if document is None else document["trajectories"]
-            found += [DrawnTrajectory.from_json(trajectory) for trajectory in written]
-        except (KeyError, TypeError) as error:
-            raise UserError(
-                f"{contents.newest_path(f'{name}-step')} is damaged: {error!r}. Delete it, or sample again."
-            ) from error
+        document = contents.newest(f"{name}-step", Trajectories)
+        written = () if document is None else document["trajectories"]
+        found += [DrawnTrajectory.from_json(trajectory) for trajectory in written]
     return found
 
 

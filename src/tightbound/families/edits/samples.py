@@ -67,7 +67,7 @@ class EditSamples:
         """Draw trajectories (or, with `beam`, search for the likeliest), explain a held-out sentence, and
         write both as text, JSON, SVG and PNG; and the bound of some held-out sentences split by string
         as `by_step.json`."""
-        from tightbound.train.folder import write_whole
+        from tightbound.files.writing import write_whole
 
         if self.temperature is not None and self.beam:
             raise UserError(
@@ -153,7 +153,7 @@ def note_trajectory(setup: "Setup", progress: "Progress", folder: "RunFolder") -
 
     Lines of this step and later, which a killed run left behind, are replaced.
     """
-    from tightbound.train.folder import write_whole
+    from tightbound.files.writing import write_whole
     from tightbound.train.run import run_keys, writing
 
     model = progress.state.model
@@ -182,7 +182,7 @@ def _rows(num_rows: int, first: int) -> np.ndarray:
 
 def _write(trajectories: Sequence[DrawnTrajectory], folder: Path, name: str) -> list[Path]:
     """The trajectories as text, JSON, SVG and PNG."""
-    from tightbound.train.folder import write_whole
+    from tightbound.files.writing import write_whole
 
     drawing = lay_out(trajectories[:_PICTURED])
     document = {"schema": 1, "trajectories": [t.to_json() for t in trajectories]}

@@ -90,7 +90,7 @@ class LanguageSamples:
     ) -> Drawn:
         """Write `texts-step-N` as .txt and .json, and `language-step-N.json`: losses by token, parts in
         use, and, from the models of earlier checkpoints, how parts changed."""
-        from tightbound.train.folder import write_whole
+        from tightbound.files.writing import write_whole
 
         refuse_spherical_alone(self.spherical, self.between)
         if self.between is not None and self.row is not None:

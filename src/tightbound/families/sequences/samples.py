@@ -101,7 +101,7 @@ class SequenceSamples:
     ) -> Drawn:
         """Write the sheet, beside it the files of the medium, and what the proposal and the output do at
         every step of a few held-out rows (`profile-step-N.json`, which the report draws)."""
-        from tightbound.train.folder import write_whole
+        from tightbound.files.writing import write_whole
 
         self._refuse_what_cannot_be_meant()
         model, proposal = stepwise_pair(state.model, setup.evaluated(state.proposal))
@@ -236,7 +236,7 @@ def write_sheet(
     scale: OffsetScale | None,
 ) -> list[Path]:
     """The sheet as `name.png`; of strokes also as SVG, and of music every drawn roll as MIDI."""
-    from tightbound.train.folder import write_whole
+    from tightbound.files.writing import write_whole
 
     png = folder / f"{name}.png"
     if medium == "strokes":

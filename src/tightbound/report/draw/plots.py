@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tightbound.estimators.estimate import Estimate
+from tightbound.report.draw.figures import save_figure
 from tightbound.report.draw.scales import groups_of_near
 from tightbound.report.panels import thinned
 from tightbound.report.series import BoundSeries, History, bound_range, bound_series
@@ -40,7 +41,7 @@ def plot_bound(history: History, baselines: Mapping[str, Estimate], path: Path) 
     ):
         _draw(axes, of_train, of_held_out, baselines if len(of_held_out) or not apart else {})
     figure.legend(frameon=False, fontsize=8, loc="outside upper left", ncols=2)
-    figure.savefig(path)
+    save_figure(figure, path)
 
 
 def _draw(
