@@ -7,7 +7,10 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+PAGES = [
+    *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md")),
+    *sorted((ROOT / "docs").rglob("*.md")),
+]
 LINK = re.compile(r"\]\(([^)#\s]+)(?:#[^)]*)?\)")
 OF_REPOSITORY = re.compile(r"`((?:src|tests|scripts|examples|docs|benchmarks)/[\w./]+)`")
 
@@ -76,6 +79,13 @@ def test_every_test_that_a_page_names_is_there():
     assert named_tests("`test_that_nobody_wrote`, tests/test_documents.py") - there == {
         "test_that_nobody_wrote"
     }
+
+
+def test_every_threat_that_is_defended_names_its_test():
+    table = (ROOT / "SECURITY.md").read_text().partition("| threat |")[2].partition("\n\n")[0]
+    rows = table.splitlines()[2:]
+    assert len(rows) > 5
+    assert [row for row in rows if not named_tests(row)] == []
 
 
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
