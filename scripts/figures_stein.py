@@ -70,7 +70,7 @@ def _gaussian(size: int, count: int, repulsion: float, **settings: Any) -> Any:
     from tightbound.unread import replaced
 
     base = RECIPES["stein/gaussian"]
-    recipe = replace(
+    recipe = replaced(
         base,
         target=replace(base.target, latent_size=size),
         mixture=replaced(base.mixture, num_components=count, repulsion=repulsion, **settings),
@@ -114,12 +114,13 @@ def uci(name: str, method: str) -> dict[str, Any]:
     from tightbound.evaluation import evaluate
     from tightbound.families.stein.recipe_points import RECIPES
     from tightbound.inference.predictive import predicted
+    from tightbound.unread import replaced
 
     base = RECIPES[f"stein/{name}"]
     # SVGD's points are no guides: its draws would all be the same
     draws = 1 if method == "svgd" else base.mixture.draws
     setups = [
-        replace(
+        replaced(  # points leave the guide's law and scale unread
             base,
             data=replace(base.data, fold=fold),
             mixture=replace(base.mixture, method=method, draws=draws),

@@ -99,10 +99,6 @@ CHOICES = [
 ]
 
 
-# `stein/line --mixture.method svgd` keeps its recipe's guide, which points have no use for
-NOT_REFUSED = {"stein/svgd": ["guide.family", "guide.start_scale"]}
-
-
 @pytest.mark.parametrize("name", CHOICES)
 def test_a_setting_that_building_does_not_read_cannot_be_given(name):
     recipe, read = ALL[name], set()
@@ -116,7 +112,7 @@ def test_a_setting_that_building_does_not_read_cannot_be_given(name):
     ]
     # `data.source` is the name of its class of settings, which is what building looks at
     silent = [path for path in unread if path != "data.source" and not is_refused(recipe, path)]
-    assert silent == NOT_REFUSED.get(name, [])
+    assert silent == []
 
 
 def is_refused(recipe: Any, path: str) -> bool:

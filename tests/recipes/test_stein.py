@@ -53,7 +53,7 @@ def small(name):
 
 
 def mixed(**settings):
-    return replace(GAUSSIAN, mixture=replaced(GAUSSIAN.mixture, **settings)).build(0)
+    return replaced(GAUSSIAN, mixture=replaced(GAUSSIAN.mixture, **settings)).build(0)
 
 
 @pytest.mark.parametrize("name", MADE_UP)
@@ -174,6 +174,11 @@ def test_every_recipe_on_real_data_can_be_built_and_traced(name):
             "stein/gaussian",
             ["--mixture.method", "annealed-svgd", "--mixture.cycles", "1"],
             "least 2 cycles",
+        ),
+        (
+            "stein/line",
+            ["--mixture.method", "svgd", "--mixture.draws", "1"],
+            "`family` was set to 'full-rank', but nothing reads it where `mixture.method` is 'svgd'",
         ),
         ("stein/digits", ["--mixture.method", "svgd"], "these belong to single images"),
         ("stein/line", ["--model.family", "logistic"], "was combined with the data 'line'"),

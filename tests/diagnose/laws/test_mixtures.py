@@ -81,6 +81,24 @@ def test_a_repulsion_spreads_components_missing_it_does_not_and_turned_it_gather
     assert cosine[-1] < -0.5
 
 
+@pytest.mark.parametrize("factor", [1.0, 0.0])
+def test_a_planted_repulsion_changes_nothing_but_the_repulsion(target, factor):
+    """Oracle: the setup's own optimiser, to the bit, where the factor is 1; planted, a factor of 0."""
+    setups = target, planting_stein.with_repulsion_times(factor)(target)
+    parameters = eqx.filter(pair_of(target), eqx.is_inexact_array)
+    gradient = jax.tree.map(
+        lambda leaf: jnp.cos(jnp.arange(leaf.size)).reshape(leaf.shape), parameters
+    )
+
+    def second_update(setup):
+        _, state = setup.optimiser.update(gradient, setup.optimiser.init(parameters), parameters)
+        return jax.tree.leaves(setup.optimiser.update(gradient, state, parameters)[0])
+
+    own, planted = map(second_update, setups)
+    same = [np.array_equal(a, b) for a, b in zip(own, planted, strict=True)]
+    assert all(same) == (factor == 1)
+
+
 def test_equal_components_have_no_repulsion_to_speak_of(target):
     equal = planting_stein.equal_at_start(target)
     assert np.isnan(interaction(equal, pair_of(equal)).spreading)

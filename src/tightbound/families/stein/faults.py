@@ -71,7 +71,7 @@ TRAPS: tuple[Recipe, ...] = (
     _encoders("stein/no-repulsion", **_three(repulsion=0.0)),
     _encoders("stein/cool", **_three(temperature=0.5)),
     _encoders("stein/model-rate", **_three(model_rate=5e-4)),
-    _line("stein/svgd", **_of_line(method="svgd", num_components=10)),
+    _line("stein/svgd", guide=GuideSettings(), **_of_line(method="svgd", num_components=10)),
     _line("stein/mean-field", guide=GuideSettings()),
     _line("stein/linear-kernel", **_of_line(kernel="linear")),
     _line("stein/all-points", run=_LINE.run),

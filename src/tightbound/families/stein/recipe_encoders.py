@@ -81,7 +81,9 @@ class SteinVAERecipe:
             objective=found.objective,
             optimiser=found.optimiser,
             family=FAMILY,
-            details=Details(interaction(self.mixture, num_rows=len(splits["train"]))),
+            details=Details(
+                interaction(self.mixture, num_rows=len(splits["train"])), found.after_the_force
+            ),
             run=self.run,
             baselines=image_baselines(splits["train"], splits["valid"], self.model.output, levels),
             twin=twin,

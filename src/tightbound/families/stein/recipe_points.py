@@ -137,6 +137,7 @@ class SteinPointRecipe:
 
     def __post_init__(self):
         require_meant(self)
+        self.guide.refuse_for_points(self.mixture)
 
     def build(self, seed: int) -> "Setup":
         """Load the points and make everything the run needs."""
@@ -176,7 +177,7 @@ class SteinPointRecipe:
             is_bound=self.mixture.is_bound,
             twin=_twin(self.model, self.guide, self.mixture),
             family=FAMILY,
-            details=Details(interaction(self.mixture, num_rows=1), scale),
+            details=Details(interaction(self.mixture, num_rows=1), found.after_the_force, scale),
             notes=notes,
             seed=seed,
         )

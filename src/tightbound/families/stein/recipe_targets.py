@@ -53,6 +53,7 @@ class SteinTargetRecipe:
 
     def __post_init__(self):
         require_meant(self)
+        self.guide.refuse_for_points(self.mixture)
 
     def build(self, seed: int) -> "Setup":
         """The density, its proposal and what fits one to the other."""
@@ -80,7 +81,7 @@ class SteinTargetRecipe:
             objective=found.objective,
             optimiser=found.optimiser,
             family=FAMILY,
-            details=Details(interaction(self.mixture, num_rows=1)),
+            details=Details(interaction(self.mixture, num_rows=1), found.after_the_force),
             run=self.run,
             is_bound=self.mixture.is_bound,
             seed=seed,

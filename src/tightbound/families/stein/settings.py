@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from tightbound.errors import UserError
 from tightbound.train.settings import OptimiserSettings
-from tightbound.unread import refuse_unread
+from tightbound.unread import refuse_unread, refuse_unread_of
 from tightbound.values import Amount, Count, Draws, Few, Positive, require_meant
 
 if TYPE_CHECKING:  # a recipe is looked up without JAX; only `build` needs it
@@ -85,7 +85,8 @@ class GuideSettings:
     """What every component is, where it does not look at the data."""
 
     family: Literal["mean-field", "full-rank"] = "mean-field"
-    """A normal with a diagonal or with a full covariance. Points (svgd) are neither, and have no scale."""
+    """A normal with a diagonal or with a full covariance. Points (svgd) are neither, and have no scale:
+    for them leave this and `start_scale` at their defaults."""
     start_scale: Positive = 0.1
     """Of every latent."""
     start_spread: Amount = 1.0
@@ -93,6 +94,11 @@ class GuideSettings:
 
     def __post_init__(self):
         require_meant(self)
+
+    def refuse_for_points(self, mixture: MixtureSettings) -> None:
+        """UserError where a law or a scale was set for components that are points."""
+        if mixture.is_points:
+            refuse_unread_of(self, "mixture.method", mixture.method, ("family", "start_scale"))
 
     def maker(
         self,
