@@ -19,7 +19,6 @@ os.environ.setdefault("XLA_FLAGS", "--xla_cpu_prefer_vector_width=512")
 # Both must be set before JAX is imported.
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import ClassVar
 
 import equinox as eqx
 import jax
@@ -44,11 +43,13 @@ TARGETS = {1_000: 5.0, 10_000: 3.5}
 class StochasticVolatility(AbstractPopulation):
     """The latent is proposed from the model itself, so it cancels and only x is scored."""
 
-    kinds: ClassVar[Mapping[str, Kind]] = {"x": Kind.OBSERVED}
-
     mu: Float[Array, ""]
     rho: Float[Array, ""]
     sigma: Float[Array, ""]
+
+    @property
+    def kinds(self) -> Mapping[str, Kind]:
+        return {"x": Kind.OBSERVED}
 
     def init(self, num_particles, key):
         # The stationary law, which the first step leaves as it is.

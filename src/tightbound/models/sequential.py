@@ -2,7 +2,7 @@
 
 from abc import abstractmethod
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any
 
 import equinox as eqx
 from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
@@ -22,7 +22,10 @@ class AbstractSequential(eqx.Module):
     recurrent state, a cache). When a particle is copied, all of it is copied.
     """
 
-    kinds: ClassVar[Mapping[str, Kind]]
+    @property
+    @abstractmethod
+    def kinds(self) -> Mapping[str, Kind]:
+        """The sites, in scoring order."""
 
     def inputs(self, x: PyTree[Array]) -> PyTree[Array]:
         """What the steps see of one sequence, with a time axis: what does not depend on the state is
@@ -54,7 +57,10 @@ class AbstractPopulation(eqx.Module):
     their own states, or the filter's evidence means nothing.
     """
 
-    kinds: ClassVar[Mapping[str, Kind]]
+    @property
+    @abstractmethod
+    def kinds(self) -> Mapping[str, Kind]:
+        """The sites, in scoring order."""
 
     def inputs(self, x: PyTree[Array]) -> PyTree[Array]:
         """What the steps see of one sequence, with a time axis. By default x itself."""

@@ -158,7 +158,7 @@ class _Since(AbstractSequential):
     particle: Guided
 
     @property
-    def kinds(self) -> Mapping[str, Kind]:  # pyright: ignore[reportIncompatibleVariableOverride]
+    def kinds(self) -> Mapping[str, Kind]:
         return self.particle.kinds
 
     def inputs(self, x: Sequence) -> Guide:

@@ -15,13 +15,13 @@ from numpy.testing import assert_allclose, assert_array_equal
 from tightbound.data.batch import Batch
 from tightbound.data.sentences import EOS, PAD, UNKNOWN
 from tightbound.data.sequences import Sequence
-from tightbound.families.edits.exact import quadrature_log_marginal
 from tightbound.families.language.build_latents import sequence_vae
 from tightbound.families.language.encoders import AtOnceEncoder, RecurrentEncoder
 from tightbound.families.language.inputs import normalise, shifted
 from tightbound.families.language.sequence_vae import RecurrentDecoder
 from tightbound.families.language.settings import LanguageModelSettings, LatentSettings
 from tightbound.families.language.twin import language_twin
+from tightbound.inference.exact import quadrature_log_marginal
 from tightbound.inference.weigh import weigh
 
 TOKENS = jnp.array([4, 3, 4, 5, EOS])

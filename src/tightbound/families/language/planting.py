@@ -4,7 +4,7 @@ As in `planting.py`, the doctor is told nothing: claim, baselines and the source
 they are.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -28,8 +28,8 @@ from tightbound.families.language.inputs import normalise
 from tightbound.families.language.model import LanguageModel
 from tightbound.families.language.sequence_vae import Written
 from tightbound.families.language.structure import AbstractBounded, AbstractStructure
-from tightbound.models.base import AbstractModel, AbstractRegularised
-from tightbound.terms import Kind
+from tightbound.models.base import AbstractRegularised
+from tightbound.models.wrappers import AbstractWrapper
 from tightbound.train.setup import Setup
 
 # --- the context ---------------------------------------------------------------------------------
@@ -182,18 +182,11 @@ def large_embedding(setup: Setup) -> Setup:
 # --- the scores ----------------------------------------------------------------------------------
 
 
-class ChangedTokens(AbstractRegularised):
+class ChangedTokens(AbstractWrapper, AbstractRegularised):
     """A language model whose scores are changed."""
 
     inner: LanguageModel
     change: Callable[[LanguageModel, Sequence, Array], Array] = eqx.field(static=True)
-
-    @property
-    def kinds(self) -> Mapping[str, Kind]:  # pyright: ignore[reportIncompatibleVariableOverride]
-        return self.inner.kinds
-
-    def sample_prior(self, key: PRNGKeyArray) -> PyTree[Array]:
-        return self.inner.sample_prior(key)
 
     def score(
         self, x: Sequence, z: PyTree[Array], *, key: PRNGKeyArray | None = None
@@ -201,21 +194,11 @@ class ChangedTokens(AbstractRegularised):
         log_p = self.inner.score(x, z, key=key)["token"]
         return {"token": self.change(self.inner, x, log_p)}
 
-    def sample_likelihood(self, z: PyTree[Array], key: PRNGKeyArray) -> PyTree[Array]:
-        return self.inner.sample_likelihood(z, key)
 
-
-class SeesItsWord(AbstractModel):
+class SeesItsWord(AbstractWrapper):
     """Inputs that are not shifted: position i is given the word that it predicts."""
 
     inner: LanguageModel
-
-    @property
-    def kinds(self) -> Mapping[str, Kind]:  # pyright: ignore[reportIncompatibleVariableOverride]
-        return self.inner.kinds
-
-    def sample_prior(self, key: PRNGKeyArray) -> PyTree[Array]:
-        return self.inner.sample_prior(key)
 
     def score(self, x: Sequence, z: PyTree[Array]) -> dict[str, Float[Array, " time"]]:
         model = self.inner
@@ -223,9 +206,6 @@ class SeesItsWord(AbstractModel):
         words = normalise(words, model.normalisation)
         seen = _made(Written, model.context(words)[0], model.context.size)
         return eqx.tree_at(lambda m: m.context, model, seen).score(x, z)
-
-    def sample_likelihood(self, z: PyTree[Array], key: PRNGKeyArray) -> PyTree[Array]:
-        return self.inner.sample_likelihood(z, key)
 
 
 def with_tokens(
@@ -304,23 +284,13 @@ def padding_counted(setup: Setup) -> Setup:
     return replace(setup, evaluator=wrong)
 
 
-class AsInTraining(AbstractModel):
+class AsInTraining(AbstractWrapper):
     """A model that is noisy in training, and always scored under one draw of that noise."""
 
     inner: AbstractRegularised
 
-    @property
-    def kinds(self) -> Mapping[str, Kind]:  # pyright: ignore[reportIncompatibleVariableOverride]
-        return self.inner.kinds
-
-    def sample_prior(self, key: PRNGKeyArray) -> PyTree[Array]:
-        return self.inner.sample_prior(key)
-
     def score(self, x: PyTree[Array], z: PyTree[Array]) -> dict[str, Float[Array, " time"]]:
         return self.inner.score(x, z, key=jax.random.key(0))
-
-    def sample_likelihood(self, z: PyTree[Array], key: PRNGKeyArray) -> PyTree[Array]:
-        return self.inner.sample_likelihood(z, key)
 
 
 def dropout_in_evaluation(setup: Setup) -> Setup:
