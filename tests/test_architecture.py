@@ -391,7 +391,7 @@ def naming_a_family(files: Mapping[str, str]) -> list[str]:
     )
     complaints = []
     for name, text in files.items():
-        for node in _nodes(ast.parse(text), deferred=True):
+        for node in ast.walk(ast.parse(text)):
             for target in _targets(node):
                 family = re.match(rf"tightbound\.families\.({'|'.join(NAMES)})\b", target)
                 if family is not None:

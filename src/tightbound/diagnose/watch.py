@@ -37,12 +37,12 @@ def verdict(
         bound=bound,
         source=source_of_held_out(setup),
         finished=finished,
-        **stated(setup),
+        **statements_of(setup),
     )
     return judge(case, own or ())
 
 
-def stated(setup: Setup) -> dict[str, bool]:
+def statements_of(setup: Setup) -> dict[str, bool]:
     """What a setup says of itself that `judge` needs to know; a run keeps it in its folder."""
     return {
         "collapse_asked_for": setup.collapse_is_best,
@@ -93,9 +93,9 @@ def gather(setup: Setup, steps: int) -> Iterator[Evidence]:
     for record in fit(state, batches, setup.objective, setup.optimiser, key=key, noise=setup.noise):
         if record.step >= steps:
             report = held_out_report(held_out(setup, record.state), setup.is_bound)
-            stated = float(report["bound"]["value"])
+            recorded_bound = float(report["bound"]["value"])
             laws = laws_of_state(setup, record.state)
-            yield replace(laws, reported=reported(setup, record.state, stated))
+            yield replace(laws, reported=reported(setup, record.state, recorded_bound))
             return
         if is_probe_step(record.step):
             yield probe(record.state)

@@ -26,7 +26,10 @@ def settings_of(recipe: Recipe) -> dict[str, Any]:
 
 def with_settings(recipe: Any, settings: Mapping[str, Any], where: str = "") -> Any:
     """The recipe with saved settings put back; a setting it does not know is an error. What an older
-    version saved of sources that are not read is left out."""
+    version saved of sources that are not read is left out; `from_earlier` of a class of settings brings what
+    it saved to the settings of now."""
+    if hasattr(recipe, "from_earlier"):
+        settings = recipe.from_earlier(settings)
     known = {field.name for field in dataclasses.fields(recipe)}
     hints, changes = typing.get_type_hints(type(recipe)), {}
     for name, value in settings.items():

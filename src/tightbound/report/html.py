@@ -33,8 +33,8 @@ from tightbound.report.series import bound_series
 from tightbound.report.tables import (
     Table,
     estimate_column,
-    how_made,
     noun_of,
+    origin_of,
     short_form,
     unit_and_claim,
 )
@@ -154,7 +154,7 @@ def _headline(contents: RunContents) -> str:
         '<section class="top"><div>'
         f'<p class="headline">{escape(value.strip())} <small>{escape(paren + draws)}</small></p>'
         f"<p>{escape(unit_and_claim(newest))}</p>"
-        f'<p class="soft">{escape(how_made(newest))}, on {escape(newest.split)}, at step {escape(str(step))}. '
+        f'<p class="soft">{escape(origin_of(newest))}, on {escape(newest.split)}, at step {escape(str(step))}. '
         f"{escape(errors)}</p>"
         f'{_against(newest, contents.baselines)}</div><div class="stack">{charts}</div></section>'
     )

@@ -53,7 +53,7 @@ def noun_of(unit: str) -> str:
     return unit.partition(" per ")[2] or "sequence"
 
 
-def how_made(estimate: Estimate) -> str:
+def origin_of(estimate: Estimate) -> str:
     """`elbo, 4 draws per sequence`; of what is exact, that nothing was drawn."""
     if estimate.bound == "exact":
         return "log p(x) itself, nothing drawn"

@@ -138,7 +138,7 @@ class OpenRun:
         document = self.folder.find_json("source.json", EstimateDocument)
         return None if document is None else Estimate.from_json(document)
 
-    def stated(self) -> dict[str, bool]:
+    def statements(self) -> dict[str, bool]:
         """What the setup said of itself, for the doctor; nothing in a folder of an older version."""
         return {name: bool(value) for name, value in self.document.get("stated", {}).items()}
 
@@ -196,7 +196,7 @@ class OpenRun:
             bound=self.newest_bound(),
             source=self.source(),
             finished=self.finished(),
-            **self.stated(),
+            **self.statements(),
         )
         try:
             return judge(case, own or ())

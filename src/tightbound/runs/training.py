@@ -169,7 +169,7 @@ def begin(
 ) -> None:
     """Write down what is run and where; or, when continuing, see that both are the same."""
     from tightbound.data.checksum import checksum
-    from tightbound.diagnose.watch import stated
+    from tightbound.diagnose.watch import statements_of
     from tightbound.train.documents import Environment, RecipeDocument
     from tightbound.train.folder import environment, environment_changes
 
@@ -177,7 +177,7 @@ def begin(
         "name": folder.path.name,
         **decided(name, recipe, options),
         "note": options.note,
-        "stated": stated(setup),
+        "stated": statements_of(setup),
         "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
     }
     now = environment() | {"data": {name: checksum(split) for name, split in setup.data.items()}}
@@ -284,8 +284,8 @@ def bedside(
         elif progress.status in ("finished", "plateau", "out of time"):
             evidence = laws_of_state(setup, progress.state)
             if progress.logged is not None and "held_out" in progress.logged:
-                stated = float(progress.logged["held_out"]["bound"]["value"])
-                report = reported(setup, progress.state, stated)
+                recorded_bound = float(progress.logged["held_out"]["bound"]["value"])
+                report = reported(setup, progress.state, recorded_bound)
                 evidence = dataclasses.replace(evidence, reported=report)
         else:
             evidence = probe(progress.state, num_samples=MANY if last else FEW)

@@ -1,7 +1,8 @@
 """The settings of a training run, as typed, frozen records. Importing this imports no JAX."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 from tightbound.unread import refuse_unread
 from tightbound.values import (
@@ -45,9 +46,11 @@ class OptimiserSettings:
     """rmsprop: added to the root mean square that divides a gradient; None is 1e-8."""
     memory: Share | None = None
     """rmsprop: share of the mean square that is kept at every step; None is 0.9."""
-    forget_every: Count = 1
-    """Steps after which gradients are forgotten. Beyond 1 every step applies the sum of those since:
-    a mistake (a gradient not reset between steps), kept to show what it does."""
+
+    @staticmethod
+    def from_earlier(settings: Mapping[str, Any]) -> dict[str, Any]:
+        """Saved settings without one that is gone, where it stood at its default."""
+        return {name: v for name, v in settings.items() if (name, v) != ("forget_every", 1)}
 
     def __post_init__(self):
         require_meant(self)

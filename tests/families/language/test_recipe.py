@@ -1,5 +1,7 @@
 """Recipes of language models: the table has every row of the study, and settings make what they name."""
 
+from dataclasses import replace
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -11,6 +13,7 @@ from tightbound.families.language.lower_bound import OnLowerBound
 from tightbound.families.language.pair import model_and_proposal
 from tightbound.families.language.recipe import RECIPES, LanguageRecipe
 from tightbound.families.language.settings import LatentSettings, StructureSettings, TokenData
+from tightbound.families.settings import settings_of, with_settings
 from tightbound.terms import Kind
 from tightbound.unread import replaced
 
@@ -52,10 +55,22 @@ def test_only_the_arms_as_first_run_leak_and_sum_their_gradients():
         as_run = name.endswith("-original")
         number = name.removeprefix("dlm/").removesuffix("-original")
         leaks = as_run and (number == "iid-residues" or int(number) in LEAKED)
-        assert (recipe.model.normalisation == "time") is leaks, name
+        assert ("deviation_over_time" in recipe.faults) is leaks, name
         sums = as_run and number != "iid-residues"
-        assert (recipe.optimiser.forget_every > 1) is sums, name
+        assert ("gradients_summed" in recipe.faults) is sums, name
         assert (recipe.data.rules == "original") is sums, name
+
+
+def test_a_run_of_an_earlier_version_has_its_faults_by_name():
+    """Then they were settings of the model and of the optimiser."""
+    recipe = RECIPES["dlm/26-original"]
+    saved = settings_of(recipe)
+    del saved["faults"]
+    saved["model"]["normalisation"], saved["optimiser"]["forget_every"] = "time", 82
+    assert with_settings(recipe, saved) == recipe
+    healthy = replace(recipe, faults=())
+    saved["model"]["normalisation"], saved["optimiser"]["forget_every"] = "feature", 1
+    assert with_settings(recipe, saved) == healthy
 
 
 @pytest.mark.parametrize("number", sorted(NUMBERS))

@@ -165,8 +165,8 @@ def _proposes_from_the_prior(history: Sequence[Evidence], *, rounding: float = 1
     """Whether the proposal has no parameters of its own and gives every draw of every probe the density
     that the prior gives it, but for rounding: that of a bootstrap filter does."""
     modules = [name for e in history if e.gradients is not None for name in e.gradients.modules]
-    seen = [e.sites for e in history if e.sites is not None]
-    drawn = [(s.log_p[~s.observed], s.log_q[~s.observed]) for s in seen]
+    probes = [e.sites for e in history if e.sites is not None]
+    drawn = [(s.log_p[~s.observed], s.log_q[~s.observed]) for s in probes]
     if not modules or any(str(name).startswith("q.") for name in modules):
         return False
     finite = all(np.isfinite(log_p).all() and np.isfinite(log_q).all() for log_p, log_q in drawn)
@@ -176,8 +176,8 @@ def _proposes_from_the_prior(history: Sequence[Evidence], *, rounding: float = 1
 def _steps_were_large(history: Sequence[Evidence], *, ratio: float = 0.02) -> bool:
     """Whether the median module's update was ever more than this share of its parameters, from the
     fourth step on: before it, weights that start at zero have no size."""
-    seen = [e.gradients for e in history if e.gradients is not None and e.step >= 4]
-    found = [g.update_norm / np.maximum(g.parameter_norm, 1e-30) for g in seen]
+    probes = [e.gradients for e in history if e.gradients is not None and e.step >= 4]
+    found = [g.update_norm / np.maximum(g.parameter_norm, 1e-30) for g in probes]
     return any(bool(np.median(r) > ratio) for r in found if r.size and np.isfinite(r).all())
 
 

@@ -31,14 +31,14 @@ def values_are_finite(history: Sequence[Evidence]) -> Finding:
     many scores are not, of every site, draw and row; where a guard has refused a gradient, of that
     step, replayed, with its components."""
     code, check = "TB216", "values_are_finite"
-    seen = [(evidence.step, evidence.sites) for evidence in history if evidence.sites is not None]
-    seen = [(step, sites) for step, sites in seen if sites.log_p.size > 0]
+    probes = [(evidence.step, evidence.sites) for evidence in history if evidence.sites is not None]
+    probes = [(step, sites) for step, sites in probes if sites.log_p.size > 0]
     stopped = [e.guard for e in history if e.guard is not None and e.guard.step >= 0]
     if stopped:
         return _refused(code, check, stopped[0], history)
-    if not seen:
+    if not probes:
         return not_run(code, check, "no scored sites were gathered")
-    for step, sites in seen:
+    for step, sites in probes:
         bad = ~(np.isfinite(sites.log_p) & np.isfinite(sites.log_q))
         if bad.any():
             names = ", ".join(map(str, sites.names[bad.any((1, 2))]))
@@ -61,7 +61,7 @@ def values_are_finite(history: Sequence[Evidence]) -> Finding:
         0.0,
         0.0,
         "scores",
-        f"steps {seen[0][0]} to {seen[-1][0]}",
+        f"steps {probes[0][0]} to {probes[-1][0]}",
         "Every score is finite.",
     )
 
@@ -114,11 +114,13 @@ def bound_does_not_fall(
     code, check = "TB221", "bound_does_not_fall"
     if not climbs:
         return not_run(code, check, "what is trained is not the ELBO itself")
-    seen = [(e.step, e.line) for e in history if e.line is not None and e.step >= first_step]
-    seen = [(step, line) for step, line in seen if (line.multiples == 0).any() and line.same.size]
-    if len(seen) < 2:
+    probes = [(e.step, e.line) for e in history if e.line is not None and e.step >= first_step]
+    probes = [
+        (step, line) for step, line in probes if (line.multiples == 0).any() and line.same.size
+    ]
+    if len(probes) < 2:
         return not_run(code, check, f"fewer than two probes from step {first_step} on")
-    (start, first), (end, last) = seen[0], seen[-1]
+    (start, first), (end, last) = probes[0], probes[-1]
     before, after = (
         np.concatenate([line.same[line.multiples == 0.0], line.other[line.multiples == 0.0]], 1)
         for line in (first, last)

@@ -172,14 +172,14 @@ def updates_help_other_rows(
     """
     code, check = "TB219", "updates_help_other_rows"
     gains = [(step, _gains(line)) for step, line in _lines(history) if line.other.size > 0]
-    raised = [(step, own, other) for step, (own, other) in gains if own > 0]
-    if len(raised) < 6:
+    helpful = [(step, own, other) for step, (own, other) in gains if own > 0]
+    if len(helpful) < 6:
         return not_run(code, check, "fewer than six probed updates raised their own batch's bound")
-    harmful = [-other > max(least, 0.5 * own) for _, own, other in raised]
+    harmful = [-other > max(least, 0.5 * own) for _, own, other in helpful]
     measured = float(np.mean(harmful))
     fault = measured > share
     known = not np.isnan([both for _, both in gains]).any()
-    worst_step, own, other = min(raised, key=lambda item: np.nan_to_num(item[2], nan=np.inf))
+    worst_step, own, other = min(helpful, key=lambda item: np.nan_to_num(item[2], nan=np.inf))
     return Finding(
         code,
         check,
@@ -188,7 +188,7 @@ def updates_help_other_rows(
         share,
         "of the probed updates",
         f"worst at step {worst_step}",
-        f"Of {len(raised)} updates that raised their own batch {sum(harmful)} lowered other rows; the "
+        f"Of {len(helpful)} updates that raised their own batch {sum(harmful)} lowered other rows; the "
         f"worst gave {own:+.3g} and took {other:+.3g} nats per sequence.",
         (ROWS_INTERFERE,) if fault else (),
     )
@@ -265,12 +265,12 @@ def updates_are_large_enough(
     if not is_bound:
         return not_run(code, check, "the settings state no bound that an update should raise")
     ahead = {e.step: 1.0 if e.schedule is None else e.schedule.largest_ahead for e in history}
-    seen = [(step, line) for step, line in _lines(history) if step >= 4]
-    if not seen or history[-1].step < first_step:
+    probes = [(step, line) for step, line in _lines(history) if step >= 4]
+    if not probes or history[-1].step < first_step:
         return not_run(code, check, f"fewer than {first_step} steps were probed")
-    lines = [line for step, line in seen if ahead[step] <= rise]
-    if len(lines) < min(3, len(seen)):
-        times = ahead[seen[-1][0]]
+    lines = [line for step, line in probes if ahead[step] <= rise]
+    if len(lines) < min(3, len(probes)):
+        times = ahead[probes[-1][0]]
         reason = f"the learning rate is still rising: updates are to be {times:.3g} times larger"
         return not_run(code, check, reason)
     gains = [(_gain(line, 1.0), _gain(line, 30.0)) for line in lines]

@@ -25,17 +25,17 @@ def data(setup: Setup, pair: Pair, key: PRNGKeyArray, num_rows: int = 1024) -> e
         return None
     names = [name for name in ("train", "valid", "test") if name in setup.data]
     stored = {n: real_rows(setup.data[n].x) for n in names}
-    rows_seen = {n: _as_seen(setup, setup.data[n], key, num_rows) for n in names}
-    seen = {n: np.concatenate(rows) for n, rows in rows_seen.items()}
+    rows_of = {n: _model_inputs(setup, setup.data[n], key, num_rows) for n in names}
+    numbers = {n: np.concatenate(rows) for n, rows in rows_of.items()}
     hashes = {n: [row.tobytes() for row in stored[n]] for n in names}
     training = set(hashes["train"])
     accuracy, chance = _label_accuracy(setup, num_rows)
     array = lambda values: np.array(list(values))  # noqa: E731
     return ev.Data(
         split_names=np.array(names),
-        scale=array(x.std() for x in seen.values()),
-        smallest=array(x.min() for x in seen.values()),
-        largest=array(x.max() for x in seen.values()),
+        scale=array(x.std() for x in numbers.values()),
+        smallest=array(x.min() for x in numbers.values()),
+        largest=array(x.max() for x in numbers.values()),
         bad_rows=array(
             _first(np.array([not np.isfinite(x).all() for x in rows])) for rows in stored.values()
         ),
@@ -57,7 +57,7 @@ def splits(setup: Setup, key: PRNGKeyArray, num_rows: int = 1024) -> ev.Splits |
     if isinstance(setup.data["train"].x, Sentence) or not _observes(setup.model):
         return None
     names = [name for name in ("train", "valid", "test") if name in setup.data]
-    found = [_with_errors(_as_seen(setup, setup.data[n], key, num_rows)) for n in names]
+    found = [_with_errors(_model_inputs(setup, setup.data[n], key, num_rows)) for n in names]
     centre, width, centre_error, width_error = np.array(found).T
     return ev.Splits(np.array(names), centre, width, centre_error, width_error)
 
@@ -92,7 +92,7 @@ def _observes(model: AbstractModel) -> bool:
     return Kind.OBSERVED in model.kinds.values()
 
 
-def _as_seen(setup: Setup, split: Split, key: PRNGKeyArray, num_rows: int) -> list[np.ndarray]:
+def _model_inputs(setup: Setup, split: Split, key: PRNGKeyArray, num_rows: int) -> list[np.ndarray]:
     if split.pooled:  # a batch of them is one row
         return [row.astype(np.float64) for row in _alike(setup, split)[:num_rows]]
     batch = split.take(np.arange(min(num_rows, len(split))))
@@ -130,17 +130,17 @@ def _off_support_share(setup: Setup, pair: Pair, key: PRNGKeyArray) -> float:
         targets = np.asarray(of_model.points.target).ravel(), setup.data["train"].x.target.ravel()
         return float(1.0 - _are_bits(targets[1]).mean()) if _are_bits(targets[0]).all() else 0.0
     drawn = np.concatenate(real_rows(of_model))
-    seen = np.concatenate(_as_seen(setup, setup.data["train"], key, 256))
+    inputs = np.concatenate(_model_inputs(setup, setup.data["train"], key, 256))
     if isinstance(setup.data["train"].x, Sequence):
         values = setup.data["train"].x.values
         size = sum(int(np.prod(leaf.shape[2:])) for leaf in jax.tree.leaves(values))
-        drawn_bits, seen_bits = (_are_bits(x.reshape(-1, size)).all(0) for x in (drawn, seen))
-        varied = np.ptp(seen.reshape(-1, size), axis=0) > 0
-        if (seen_bits & varied & ~drawn_bits).any():
-            return float((seen_bits & varied & ~drawn_bits).mean())
+        drawn_bits, input_bits = (_are_bits(x.reshape(-1, size)).all(0) for x in (drawn, inputs))
+        varied = np.ptp(inputs.reshape(-1, size), axis=0) > 0
+        if (input_bits & varied & ~drawn_bits).any():
+            return float((input_bits & varied & ~drawn_bits).mean())
     if not _are_bits(drawn).all():
         return 0.0
-    return float(1.0 - _are_bits(seen).mean())
+    return float(1.0 - _are_bits(inputs).mean())
 
 
 def _are_bits(x: np.ndarray) -> Bool[np.ndarray, "..."]:

@@ -142,7 +142,7 @@ def interaction(setup: Setup, pair: tuple[AbstractModel, AbstractProposal]) -> e
 
         _, updates = jax.lax.scan(one, setup.optimiser.init(parameters), None, length=8)
         total = jax.tree.map(lambda leaf: leaf.sum(0), updates)
-        own, moved = (
+        own, push = (
             jax.tree.map(
                 lambda leaf: _centred(leaf - leaf[:1]),  # exactly 0 where all are equal
                 eqx.filter(mixtures(tree)[0].components, eqx.is_inexact_array),
@@ -150,9 +150,9 @@ def interaction(setup: Setup, pair: tuple[AbstractModel, AbstractProposal]) -> e
             for tree in (parameters, total)
         )
         # a repulsion of 1e-9 has a direction too: its square would be lost in 32 bits
-        largest = jnp.stack([jnp.abs(leaf).max() for leaf in jax.tree.leaves(moved)]).max()
-        moved = jax.tree.map(lambda leaf: leaf / jnp.where(largest > 0, largest, 1.0), moved)
-        cosine = optax.tree.vdot(own, moved) / (optax.tree.norm(own) * optax.tree.norm(moved))
+        largest = jnp.stack([jnp.abs(leaf).max() for leaf in jax.tree.leaves(push)]).max()
+        push = jax.tree.map(lambda leaf: leaf / jnp.where(largest > 0, largest, 1.0), push)
+        cosine = optax.tree.vdot(own, push) / (optax.tree.norm(own) * optax.tree.norm(push))
         still = jnp.where(optax.tree.norm(own) > 0, 0.0, jnp.nan)
         return jnp.where(largest > 0, cosine, still)
 

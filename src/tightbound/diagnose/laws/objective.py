@@ -168,10 +168,10 @@ def _slopes(
         )
         width = 0.02
 
-        def moved(distance):
+        def value_at(distance):
             return value(jax.tree.map(lambda p, d: p + distance * d, parameters, direction))
 
-        return jnp.stack([autodiff, (moved(width) - moved(-width)) / (2 * width)])
+        return jnp.stack([autodiff, (value_at(width) - value_at(-width)) / (2 * width)])
 
     pairs = []
     for name, repeat in itertools.product(names, range(3)):

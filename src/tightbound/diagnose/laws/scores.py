@@ -46,8 +46,10 @@ def scores(setup: Setup, pair: Pair, key: PRNGKeyArray) -> ev.Scores | None:
         unravel = ravel_pytree(jax.tree.map(lambda leaf: leaf[0], draws))[1]
         field = centred(q, unravel, first)
         signs = jnp.where(jax.random.bernoulli(key, 0.5, first.shape), 1.0, -1.0)
-        moved, along = jax.vmap(lambda z, sign: jax.jvp(field, (z,), (sign,)))(flat[half], signs)
-        found = (moved * slope[half] + signs * along).mean(0)
+        field_there, along = jax.vmap(lambda z, sign: jax.jvp(field, (z,), (sign,)))(
+            flat[half], signs
+        )
+        found = (field_there * slope[half] + signs * along).mean(0)
         return found, real, flat
 
     @jit_once

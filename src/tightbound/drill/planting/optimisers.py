@@ -34,26 +34,21 @@ def accumulating(inner: optax.GradientTransformation) -> optax.GradientTransform
 def forgetting_every(
     num_steps: int | None,
 ) -> Callable[[optax.GradientTransformation], optax.GradientTransformation]:
-    """Gradients add up and are cleared every `num_steps` steps, or never."""
+    """Every step is given the sum of the gradients since step 0, `num_steps`, 2 `num_steps`, ...; None
+    never forgets."""
 
-    def accumulate(inner: optax.GradientTransformation) -> optax.GradientTransformation:
-        def init(params):
-            return (
-                inner.init(params),
-                jax.tree.map(jnp.zeros_like, params),
-                jnp.zeros((), jnp.int32),
-            )
+    def init(params):
+        return jnp.zeros((), jnp.int32), optax.tree.zeros_like(params)
 
-        def update(updates, state, params=None):
-            inner_state, total, count = state
-            clear = False if num_steps is None else count % num_steps == 0
-            total = jax.tree.map(lambda old, new: jnp.where(clear, 0.0, old) + new, total, updates)
-            updates, inner_state = inner.update(total, inner_state, params)
-            return updates, (inner_state, total, count + 1)
+    def update(updates, state, params=None):
+        count, total = state
+        forgets = False if num_steps is None else count % num_steps == 0
+        kept = jnp.where(forgets, 0.0, 1.0)
+        total = jax.tree.map(lambda old, new: (kept * old + new).astype(new.dtype), total, updates)
+        return total, (count + 1, total)
 
-        return optax.GradientTransformation(init, update)  # pyright: ignore[reportArgumentType]
-
-    return accumulate
+    summed = optax.GradientTransformation(init, update)
+    return lambda inner: optax.chain(summed, inner)
 
 
 def dropping(inner: optax.GradientTransformation) -> optax.GradientTransformation:

@@ -205,7 +205,7 @@ def _tiny_estimates(model: Any, x: Sentence, key: PRNGKeyArray) -> tuple[np.ndar
         terms, population = filter_particles(
             model.particles(), walk, num_particles=2, key=key, threshold=0.5
         )
-        return terms, _edits_made(model, z, population)
+        return terms, _edits_of(model, z, population)
 
     # at another temperature a rare edit would have a weight no few draws can average
     fully_adapted = model.with_filter(num_particles=2, temperature=1.0)
@@ -218,7 +218,7 @@ def _tiny_estimates(model: Any, x: Sentence, key: PRNGKeyArray) -> tuple[np.ndar
     return ratios, len(np.unique(flat, axis=0)), num_possible
 
 
-def _edits_made(model: Any, z: Trajectory, population: Population) -> PyTree[Array]:
+def _edits_of(model: Any, z: Trajectory, population: Population) -> PyTree[Array]:
     complete = lambda state: model.complete(z, state)[1]  # noqa: E731
     return jax.vmap(jax.vmap(complete))(population.state)
 

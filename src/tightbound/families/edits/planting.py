@@ -1,4 +1,4 @@
-"""How setups of models with choices of their own are made wrong: the faults of the first edit model.
+"""How models of edits are made wrong: masks, ends, caches and log q that an implementation gets wrong easily.
 
 As in `planting.py`, the doctor is told nothing: claim, baselines and stated laws stay as they are.
 """
@@ -167,8 +167,8 @@ class Ungathered(AbstractPopulation):
         states = eqx.tree_at(lambda s: s.caches, states, left_behind)
         keys = jax.random.split(key, self.num_particles)
         step = jax.vmap(self.inner.step, in_axes=(0, None, None, 0))
-        moved, scores = step(states, x_t, clock, keys)
-        return (moved, self._for_everyone(moved)), scores
+        following, scores = step(states, x_t, clock, keys)
+        return (following, self._for_everyone(following)), scores
 
     def _for_everyone(self, states: Writing) -> PyTree[Array]:
         repeat = lambda leaf: jnp.broadcast_to(leaf, (self.num_particles, *leaf.shape))  # noqa: E731

@@ -34,7 +34,7 @@ class TokenData:
     units: Literal["words", "raw-words", "characters"] = "words"
     """raw-words: separated by spaces, punctuation glued to them."""
     rules: Literal["ours", "original"] = "ours"
-    """original: the split, the vocabulary and the averaging of the study that docs/dlm.md replays."""
+    """original: the split, the vocabulary and the averaging of an earlier study of fifty language models (docs/dlm.md)."""
     vocabulary_from: Literal["train", "all-splits"] = "train"
     """all-splits: no word of the test split is unknown, and the figure means less."""
     max_length: Count | None = 20
@@ -140,8 +140,8 @@ class LanguageModelSettings:
     """mixture, and states of the structures that have them."""
     softmax: SoftmaxSettings = field(default_factory=SoftmaxSettings)
     """vector, matrix: what stands for it in training, where there are many words."""
-    normalisation: Literal["none", "feature", "running", "time"] = "feature"
-    """Of the inputs. time divides by a statistic over all positions, those to come among them: a leak."""
+    normalisation: Literal["none", "feature", "running"] = "feature"
+    """Of the inputs, over their own entries or over the positions so far."""
     normalise_contexts: bool = False
     """Divide every context by the standard deviation of its entries."""
     size: Size = 128

@@ -108,7 +108,7 @@ class SequenceSamples:
         valid = setup.data["valid"]
         _refuse_what_is_not_there(self, valid)
         noise_key, draw_key, profile_key = jax.random.split(jax.random.key(self.seed), 3)
-        batch = _as_seen(setup, valid.take(_rows(self, valid)), noise_key)
+        batch = _model_input(setup, valid.take(_rows(self, valid)), noise_key)
         if self.between is not None:
             name, shown = "between", mixed(model, proposal, batch, self, draw_key)
         elif self.prefix:
@@ -305,7 +305,7 @@ def _refuse_what_is_not_there(request: SequenceSamples, valid: Split) -> None:
         )
 
 
-def _as_seen(setup: "Setup", batch: Batch, key: PRNGKeyArray) -> Batch:
+def _model_input(setup: "Setup", batch: Batch, key: PRNGKeyArray) -> Batch:
     """The batch as the model sees it, cut to its longest row."""
     if setup.noise is not None:
         batch = setup.noise(batch, key)
