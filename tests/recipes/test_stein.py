@@ -168,7 +168,7 @@ def test_every_recipe_on_real_data_can_be_built_and_traced(name):
         (
             "stein/gaussian",
             ["--mixture.method", "svgd", "--mixture.temperature", "2"],
-            "nothing reads it where `method` is 'svgd'",
+            "the method 'svgd', which takes none of its user's",
         ),
         (
             "stein/gaussian",
@@ -177,8 +177,8 @@ def test_every_recipe_on_real_data_can_be_built_and_traced(name):
         ),
         (
             "stein/line",
-            ["--mixture.method", "svgd", "--mixture.draws", "1"],
-            "`family` was set to 'full-rank', but nothing reads it where `mixture.method` is 'svgd'",
+            ["--mixture.method", "svgd", "--guide.start-scale", "0.3"],
+            "`start_scale` was set to 0.3, but nothing reads it where `mixture.method` is 'svgd'",
         ),
         ("stein/digits", ["--mixture.method", "svgd"], "these belong to single images"),
         ("stein/line", ["--model.family", "logistic"], "was combined with the data 'line'"),
