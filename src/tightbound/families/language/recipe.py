@@ -1,6 +1,5 @@
 """The diagnostic language models: contexts, latent structures and emissions, put together by name."""
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
@@ -19,6 +18,7 @@ from tightbound.families.language.settings import (
     TokenData,
 )
 from tightbound.families.language.settings_softmax import SAMPLED
+from tightbound.families.language.sources import bag_note, load
 from tightbound.train.settings import ObjectiveSettings, OptimiserSettings, RunSettings
 from tightbound.unread import refuse_unread_of
 from tightbound.values import require_meant
@@ -27,8 +27,6 @@ if TYPE_CHECKING:  # a recipe is looked up without JAX; only `build` needs it
     import numpy as np
     from jaxtyping import Int
 
-    from tightbound.data.batch import Split
-    from tightbound.data.token_corpora import Corpus
     from tightbound.train.objective import Claim
     from tightbound.train.setup import Setup
 
@@ -80,7 +78,7 @@ class LanguageRecipe:
         from tightbound.train.schedules import optimiser
         from tightbound.train.setup import Setup
 
-        corpus = _load(self.data)
+        corpus = load(self.data)
         train, valid = corpus.splits["train"], corpus.splits["valid"]
         init_key, _, _ = run_keys(seed)
         symbols, num_positions = len(corpus.vocabulary), train.mask.shape[1]
@@ -115,7 +113,7 @@ class LanguageRecipe:
             is_bound=is_bound,
             family=FAMILY,
             details=Details(corpus.vocabulary),
-            notes=(*corpus.notes, _bag_note(valid), *softmax_notes(self.model, symbols)),
+            notes=(*corpus.notes, bag_note(valid), *softmax_notes(self.model, symbols)),
             seed=seed,
         )
         return _planted(setup, self.faults)
@@ -133,44 +131,6 @@ def _planted(setup: "Setup", faults: Sequence[str]) -> "Setup":
         for fault in faults:
             setup = plants[fault](setup)
     return setup
-
-
-def _load(data: TokenData) -> "Corpus":
-    from tightbound.data.token_corpora import load_tokens
-
-    if data.source == "file" and data.path is None:
-        raise UserError("The data source 'file' reads a text of yours: give it as --data.path.")
-    if data.source in ("multi30k", "wikitext2") and data.path and os.path.isfile(data.path):
-        raise UserError(
-            f"{data.path} is one file, but {data.source!r} is a folder of them. For a text of yours "
-            "give --data.source file too."
-        )
-    return load_tokens(
-        data.source,
-        path=data.path,
-        language=data.language,
-        units=data.units,
-        rules=data.rules,
-        vocabulary_from=data.vocabulary_from,
-        max_length=data.max_length,
-        min_count=data.min_count,
-        max_rows=data.max_rows,
-    )
-
-
-def _bag_note(held_out: "Split") -> str:
-    """What it costs to order known words: no baseline, since no model of sequences is given the bag."""
-    from tightbound.data.baselines.sequences import baseline_estimates
-    from tightbound.data.baselines.tokens import bag_of_tokens
-
-    nats = bag_of_tokens(held_out)
-    estimate = baseline_estimates({"bag-of-tokens": nats}, held_out)["bag-of-tokens"]
-    per_token = -float(nats.sum() / held_out.num_units.sum())
-    return (
-        f"Ordering the known symbols of a sequence costs {-estimate.value:.2f} nats per sequence, "
-        f"{per_token:.3f} per token: where order carries nothing, as in residues, a model near it has "
-        "seen what is to come."
-    )
 
 
 def _objective(
@@ -229,7 +189,6 @@ _NONE: dict[str, Any] = {"normalisation": "none"}
 _FREE: dict[str, Any] = {"components": "free", "normalisation": "none"}
 _TIED: dict[str, Any] = {"components": "tied", "normalisation": "none"}
 _STATES: dict[str, Any] = {"components": "free", "num_components": 32}
-
 _TABLE: dict[int, tuple[str, LanguageModelSettings]] = {
     1: ("5-gram by linear maps", _model("window", "vector", **_NONE)),
     2: (
@@ -441,7 +400,6 @@ _TOY = LanguageRecipe(
     optimiser=replace(_OPTIMISER, learning_rate=5e-3),
     run=replace(_RUN, steps=600, batch_size=64, evaluate_every=100, checkpoint_every=200),
 )
-
 RECIPES: Mapping[str, LanguageRecipe] = {
     recipe.name: recipe
     for recipe in [
