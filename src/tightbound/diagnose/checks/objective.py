@@ -194,7 +194,7 @@ def objective_is_its_claim(
         measured,
         tolerance,
         "of the claimed value",
-        f"{evidence.estimator}, {len(evidence.claimed)} training rows",
+        f"{evidence.estimator}, the worst of {len(evidence.claimed)} training rows",
         f"The objective is {evidence.surrogate.mean():.5g} where the {evidence.estimator} of the same "
         f"draws is {evidence.claimed.mean():.5g} nats per sequence.",
         causes,

@@ -225,8 +225,8 @@ def _against_histogram(
         threshold,
         "of the density",
         f"{where}, whose latents have ends",
-        f"A histogram of draws is {mean:.3g} ± {error:.2g} times the density of {where} in the mean, where "
-        "it must be 1 time.",
+        f"On average a histogram of draws is {mean:.3g} ± {error:.2g} times the density of {where}; both "
+        "must be the same.",
         causes if fault else (),
     )
 
