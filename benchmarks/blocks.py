@@ -2,16 +2,11 @@
 
 Both run in one process, in turn, block by block: what slows the machine slows both, and cancels
 in the ratio of a block. The median over blocks has a bootstrap interval.
-
-A benchmark ends with `finish(rows)`: `--out FILE` writes its rows as JSON, as `run.py` asks of each.
 """
 
-import json
-import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
@@ -73,61 +68,26 @@ def first_call(program: Callable[[], object]) -> float:
     return time.perf_counter() - start
 
 
-@dataclass(frozen=True)
-class Row:
-    """One line of the table every benchmark prints."""
-
-    case: str
-    ratio: Ratio
-    target: float
-    compile_seconds: float
-
-    def cells(self) -> dict[str, str]:
-        ratio = self.ratio
-        return {
-            "case": self.case,
-            "ours": f"{1e3 * ratio.ours:.2f} ms",
-            "peer": f"{1e3 * ratio.peer:.2f} ms",
-            "ratio": f"{ratio.median:.2f}",
-            "95 % interval": f"{ratio.low:.2f} to {ratio.high:.2f}",
-            "target": f"{self.target:g}",
-            "blocks": str(ratio.blocks),
-            "compilation": f"{self.compile_seconds:.1f} s",
-        }
-
-    def to_json(self) -> dict[str, float]:
-        """The row's part of an entry of `docs/figures.json`."""
-        ratio = self.ratio
-        return {
-            "ratio": round(ratio.median, 3),
-            "low": round(ratio.low, 3),
-            "high": round(ratio.high, 3),
-            "ours, ms": round(1e3 * ratio.ours, 3),
-            "peer, ms": round(1e3 * ratio.peer, 3),
-            "target": self.target,
-            "blocks": ratio.blocks,
-            "compilation, s": round(self.compile_seconds, 1),
-        }
-
-
-def table(rows: Sequence[Row]) -> str:
-    """The rows, aligned for a terminal."""
-    cells = [row.cells() for row in rows]
-    widths = {name: max(len(name), *(len(line[name]) for line in cells)) for name in cells[0]}
-    lines = [{name: name for name in widths}, {name: "-" * widths[name] for name in widths}]
+def table(rows: Sequence[Mapping[str, str]]) -> str:
+    """Rows with the same columns, aligned for a terminal."""
+    columns = list(rows[0])
+    widths = {name: max(len(name), *(len(row[name]) for row in rows)) for name in columns}
+    lines = [{name: name for name in columns}, {name: "-" * widths[name] for name in columns}]
     return "\n".join(
-        "  ".join(line[name].ljust(widths[name]) for name in widths).rstrip()
-        for line in [*lines, *cells]
+        "  ".join(row[name].ljust(widths[name]) for name in columns).rstrip()
+        for row in [*lines, *rows]
     )
 
 
-def finish(rows: Sequence[Row], arguments: Sequence[str] | None = None) -> None:
-    """Write the rows where `--out FILE` says: what every case gave, by its name."""
-    arguments = sys.argv[1:] if arguments is None else arguments
-    match arguments:
-        case []:
-            return
-        case ["--out", file]:
-            Path(file).write_text(json.dumps({row.case: row.to_json() for row in rows}))
-        case _:
-            raise SystemExit("A benchmark takes nothing, or `--out FILE`.")
+def row(case: str, ratio: Ratio, target: float, compile_seconds: float) -> dict[str, str]:
+    """One line of the table every benchmark prints."""
+    return {
+        "case": case,
+        "ours": f"{1e3 * ratio.ours:.2f} ms",
+        "peer": f"{1e3 * ratio.peer:.2f} ms",
+        "ratio": f"{ratio.median:.2f}",
+        "95 % interval": f"{ratio.low:.2f} to {ratio.high:.2f}",
+        "target": f"{target:g}",
+        "blocks": str(ratio.blocks),
+        "compilation": f"{compile_seconds:.1f} s",
+    }

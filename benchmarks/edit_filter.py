@@ -12,7 +12,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from blocks import Row, finish, first_call, interleaved, table
+from blocks import first_call, interleaved, row, table
 
 from tightbound.data.batch import Batch
 from tightbound.data.sentences import NUM_MARKS, Sentence
@@ -57,13 +57,13 @@ def program(num_particles: int, num_steps: int, *, cached: bool = True) -> Calla
     return lambda: np.asarray(jax.block_until_ready(log_marginal(model, batch, key)))
 
 
-def compared(case: str, ours: Callable[[], object], other: Callable[[], object]) -> Row:
+def compared(case: str, ours: Callable[[], object], other: Callable[[], object]) -> dict[str, str]:
     """Both compiled, then timed in turn: one line of the table."""
     compiled = first_call(ours) + first_call(other)
-    return Row(case, interleaved({"ours": ours, "peer": other}, blocks=7), TARGETS[case], compiled)
+    return row(case, interleaved({"ours": ours, "peer": other}, blocks=7), TARGETS[case], compiled)
 
 
-def main() -> list[Row]:
+def main() -> None:
     base, anew = program(4, 2), program(4, 2, cached=False)
     np.testing.assert_allclose(base(), anew(), rtol=1e-4)
     print("Time of the second over the first (4 particles, 2 strings; linear growth is 2 and 4):\n")
@@ -74,10 +74,8 @@ def main() -> list[Row]:
         "4 strings over 2": program(4, 4),
         "8 strings over 2": program(4, 8),
     }
-    rows = [compared(case, base, other) for case, other in larger.items()]
-    print(table(rows))
-    return rows
+    print(table([compared(case, base, other) for case, other in larger.items()]))
 
 
 if __name__ == "__main__":
-    finish(main())
+    main()

@@ -11,7 +11,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from blocks import Row, finish, first_call, interleaved, table
+from blocks import first_call, interleaved, row, table
 from dynamax.hidden_markov_model import hmm_filter
 
 from tightbound.data.sequences import Sequence
@@ -50,7 +50,7 @@ def programs(num_states: int):
     }
 
 
-def main() -> list[Row]:
+def main() -> None:
     rows = []
     for num_states, target in TARGETS.items():
         both = programs(num_states)
@@ -60,12 +60,11 @@ def main() -> list[Row]:
             raise SystemExit(f"They disagree at {num_states} states: {ours} and {peer}.")
         print(f"{num_states} states: log p(x) ours {ours:.3f}, peer {peer:.3f} nats")
         ratio = interleaved(both, blocks=31, calls=3)
-        rows.append(Row(f"forward, {num_states} states", ratio, target, compilation))
+        rows.append(row(f"forward, {num_states} states", ratio, target, compilation))
     print(f"\nours and dynamax: JAX {jax.__version__}, float32, {NUM_STEPS} steps")
     print(f"one process, {os.cpu_count()} cores; ratio = peer's time / ours\n")
     print(table(rows))
-    return rows
 
 
 if __name__ == "__main__":
-    finish(main())
+    main()

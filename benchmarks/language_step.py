@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import torch
-from blocks import Row, finish, first_call, interleaved, table
+from blocks import first_call, interleaved, row, table
 from dynamax.hidden_markov_model import hmm_filter
 from torch import nn
 
@@ -168,27 +168,27 @@ def forward_programs(kind: str, num_states: int, rows: np.ndarray) -> dict[str, 
     }
 
 
-def main() -> list[Row]:
+def main() -> None:
     rows = tokens(4 * BATCH)
-    steps, forward = [], []
+    lines = []
     for name, ours, theirs in (("GRU", GRU, nn.GRU), ("LSTM", LSTM, nn.LSTM)):
         both = {"ours": our_steps(ours, rows), "peer": peer_steps(theirs, rows)}
         compilation = first_call(both["ours"])
         both["peer"]()
-        steps.append(Row(name, interleaved(both, blocks=15), STEP_TARGET, compilation))
+        lines.append(row(name, interleaved(both, blocks=15), STEP_TARGET, compilation))
     print(f"{CALLS} updates; the peer is PyTorch {torch.__version__}, {os.cpu_count()} cores.\n")
-    print(table(steps))
+    print(table(lines))
 
+    lines = []
     for kind, num_states in (("one word", 64), ("one word", 200), ("two words", 32)):
         both = forward_programs(kind, num_states, rows[:BATCH])
         compilation = first_call(both["ours"])
         both["peer"]()
         case = f"{kind}, {num_states} states"
-        forward.append(Row(case, interleaved(both, blocks=15), FORWARD_TARGET, compilation))
+        lines.append(row(case, interleaved(both, blocks=15), FORWARD_TARGET, compilation))
     print(f"\nlog p of {BATCH} sequences of {LENGTH}; the peer is dynamax.\n")
-    print(table(forward))
-    return [*steps, *forward]
+    print(table(lines))
 
 
 if __name__ == "__main__":
-    finish(main())
+    main()

@@ -19,13 +19,14 @@ os.environ.setdefault("XLA_FLAGS", "--xla_cpu_prefer_vector_width=512")
 # Both must be set before JAX is imported.
 from collections.abc import Callable, Mapping
 from functools import partial
+from typing import ClassVar
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 import particles
-from blocks import Row, finish, first_call, interleaved, table
+from blocks import first_call, interleaved, row, table
 from jaxtyping import Array, Float
 from particles.state_space_models import Bootstrap, StochVol
 
@@ -43,13 +44,11 @@ TARGETS = {1_000: 5.0, 10_000: 3.5}
 class StochasticVolatility(AbstractPopulation):
     """The latent is proposed from the model itself, so it cancels and only x is scored."""
 
+    kinds: ClassVar[Mapping[str, Kind]] = {"x": Kind.OBSERVED}
+
     mu: Float[Array, ""]
     rho: Float[Array, ""]
     sigma: Float[Array, ""]
-
-    @property
-    def kinds(self) -> Mapping[str, Kind]:
-        return {"x": Kind.OBSERVED}
 
     def init(self, num_particles, key):
         # The stationary law, which the first step leaves as it is.
@@ -115,7 +114,7 @@ def require_agreement(ours, peer, *, runs: int = 20) -> str:
     return f"log p-hat(x): ours {a.mean():.2f}, peer {b.mean():.2f}, error {error:.2f} nats"
 
 
-def main() -> list[Row]:
+def main() -> None:
     x = simulate()
     np.random.seed(0)  # `particles` draws from NumPy's global generator  # noqa: NPY002
     key = jax.random.key(1)
@@ -127,14 +126,13 @@ def main() -> list[Row]:
         first_call(peer)  # Numba compiles
         print(f"N = {num_particles}: {require_agreement(ours, peer)}")
         ratio = interleaved(programs, blocks=21)
-        rows.append(Row(f"bootstrap filter, N = {num_particles}", ratio, target, compilation))
+        rows.append(row(f"bootstrap filter, N = {num_particles}", ratio, target, compilation))
     print(f"\nours: JAX {jax.__version__}, float32; peer: particles, float64, NumPy and Numba")
     print(
         f"one process, one core, XLA_FLAGS={os.environ['XLA_FLAGS']}; ratio = peer's time / ours\n"
     )
     print(table(rows))
-    return rows
 
 
 if __name__ == "__main__":
-    finish(main())
+    main()

@@ -11,7 +11,7 @@ from typing import Any
 import jax
 import numpyro
 import optax
-from blocks import Row, finish, first_call, interleaved, table
+from blocks import first_call, interleaved, row, table
 from jax import random
 from numpyro.contrib.einstein import RBFKernel, SteinVI
 from vae_step import (
@@ -67,7 +67,7 @@ def numpyro_stein(num_components: int) -> Any:
     )
 
 
-def main() -> list[Row]:
+def main() -> None:
     keep_freed_memory()  # as `tightbound train` does; for both sides
     grey = grey_images()
     setup = our_setup(grey)
@@ -80,7 +80,7 @@ def main() -> list[Row]:
         compile_seconds = first_call(programs["ours"])
         first_call(programs["peer"])
         found = interleaved(programs)
-        rows.append(Row(f"m = {count}, peer: m single guides", found, target, compile_seconds))
+        rows.append(row(f"m = {count}, peer: m single guides", found, target, compile_seconds))
         jax.clear_caches()
     programs = {
         "ours": our_steps(with_components(setup, 5), doctor=False, num_steps=FEW),
@@ -89,11 +89,10 @@ def main() -> list[Row]:
     compile_seconds = first_call(programs["ours"])
     first_call(programs["peer"])
     found = interleaved(programs)
-    rows.append(Row("m = 5, peer: NumPyro SteinVI", found, NUMPYRO_TARGET, compile_seconds))
+    rows.append(row("m = 5, peer: NumPyro SteinVI", found, NUMPYRO_TARGET, compile_seconds))
     print(f"{FEW} steps a call; the target of the first two is 1 / 1.3 and 1 / 1.6.\n")
     print(table(rows))
-    return rows
 
 
 if __name__ == "__main__":
-    finish(main())
+    main()

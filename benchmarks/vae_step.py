@@ -14,7 +14,7 @@ import numpy as np
 import numpyro
 import numpyro.distributions as dist
 import optax
-from blocks import Row, finish, first_call, interleaved, table
+from blocks import first_call, interleaved, row, table
 from jax import lax, random
 from jax.example_libraries import stax
 from numpyro.infer import SVI, Trace_ELBO
@@ -137,7 +137,7 @@ def peer_steps(inference: Any, grey: np.ndarray, num_steps: int = STEPS) -> Any:
     return steps
 
 
-def main() -> list[Row]:
+def main() -> None:
     grey = grey_images()
     setup = our_setup(grey)
     svi = SVI(*numpyro_example(), numpyro.optim.Adam(1e-3), Trace_ELBO())
@@ -150,11 +150,10 @@ def main() -> list[Row]:
         compile_seconds = first_call(programs["ours"])
         first_call(programs["peer"])
         ratio = interleaved(programs, blocks=21)
-        rows.append(Row(f"VAE, {STEPS} steps, {case}", ratio, target, compile_seconds))
+        rows.append(row(f"VAE, {STEPS} steps, {case}", ratio, target, compile_seconds))
     print("NumPyro SVI's time over ours, float32, the same threads")
     print(table(rows))
-    return rows
 
 
 if __name__ == "__main__":
-    finish(main())
+    main()

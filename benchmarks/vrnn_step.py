@@ -14,7 +14,7 @@ import jax
 import numpy as np
 import optax
 import torch
-from blocks import Row, finish, first_call, interleaved, table
+from blocks import first_call, interleaved, row, table
 from torch import nn
 
 from tightbound.data.batch import training_batches
@@ -150,7 +150,7 @@ def grown_megabytes(updates: int = 1000) -> tuple[float, float]:
     return before, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024 - before
 
 
-def main() -> list[Row]:
+def main() -> None:
     peak, grown = grown_megabytes()
     print(f"Peak memory {peak:.0f} MB; 1,000 more updates raise it by {grown:.1f} MB.\n")
     rows = strokes(4 * BATCH)
@@ -160,18 +160,15 @@ def main() -> list[Row]:
     peer()
     ratio = interleaved({"ours": ours, "peer": peer}, blocks=11)
     print("One update; the peer is PyTorch. The ratio is its time over ours.\n")
-    elbo = Row("ELBO, one draw", ratio, TARGET, compile_seconds)
-    print(table([elbo]))
+    print(table([row("ELBO, one draw", ratio, TARGET, compile_seconds)]))
 
     one, many = our_steps(rows, 16, None), our_steps(rows, 16, PARTICLES)
     one()
     compile_seconds = first_call(many)
     ratio = interleaved({"ours": one, "peer": many}, blocks=7)
     print(f"\n{PARTICLES} particles, resampled, over one (ours), batch 16; at most the target.\n")
-    particles = Row("particles", ratio, PARTICLE_COST * PARTICLES, compile_seconds)
-    print(table([particles]))
-    return [elbo, particles]
+    print(table([row("particles", ratio, PARTICLE_COST * PARTICLES, compile_seconds)]))
 
 
 if __name__ == "__main__":
-    finish(main())
+    main()

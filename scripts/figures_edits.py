@@ -20,15 +20,7 @@ def doubling(tightbound: Command, runs: Path) -> dict[str, Any]:
         folder = runs / f"doubling-{seed}"
         begun = time.monotonic()
         tightbound(
-            *(
-                "train",
-                "edits/doubling",
-                "--run-dir",
-                str(folder),
-                "--keep-all",
-                "--seed",
-                str(seed),
-            ),
+            *("train", "edits/doubling", "--run-dir", str(folder), "--seed", str(seed)),
             "--no-doctor",
         )
         seconds = round(time.monotonic() - begun, 1)

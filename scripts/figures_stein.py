@@ -67,13 +67,12 @@ def gaussian_grid() -> dict[str, Any]:
 
 def _gaussian(size: int, count: int, repulsion: float, **settings: Any) -> Any:
     from tightbound.families.stein.recipe_targets import RECIPES
-    from tightbound.unread import replaced
 
     base = RECIPES["stein/gaussian"]
-    recipe = replaced(
+    recipe = replace(
         base,
         target=replace(base.target, latent_size=size),
-        mixture=replaced(base.mixture, num_components=count, repulsion=repulsion, **settings),
+        mixture=replace(base.mixture, num_components=count, repulsion=repulsion, **settings),
         run=replace(base.run, steps=10_000),
     )
     return recipe.build(0)
@@ -114,13 +113,12 @@ def uci(name: str, method: str) -> dict[str, Any]:
     from tightbound.evaluation import evaluate
     from tightbound.families.stein.recipe_points import RECIPES
     from tightbound.inference.predictive import predicted
-    from tightbound.unread import replaced
 
     base = RECIPES[f"stein/{name}"]
     # SVGD's points are no guides: its draws would all be the same
     draws = 1 if method == "svgd" else base.mixture.draws
     setups = [
-        replaced(  # points leave the guide's law and scale unread
+        replace(
             base,
             data=replace(base.data, fold=fold),
             mixture=replace(base.mixture, method=method, draws=draws),

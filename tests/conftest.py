@@ -5,7 +5,6 @@ import os
 import shutil
 import sys
 import tempfile
-from pathlib import Path
 
 import pytest
 
@@ -15,9 +14,7 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 # Small programs that run once or twice: compiling them costs more than running them.
 os.environ.setdefault(
     "XLA_FLAGS",
-    "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false"
-    " --xla_llvm_disable_expensive_passes=true"
-    " --xla_cpu_enable_concurrency_optimized_scheduler=false",
+    "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false",
 )
 # Programs compiled once serve all processes of a test session, and no other session.
 _COMPILED = None
@@ -35,24 +32,9 @@ def pytest_unconfigure():
         shutil.rmtree(_COMPILED, ignore_errors=True)
 
 
-def pytest_collection_modifyitems(items):
-    """Files with slow tests come first: the last file to be given out holds up the other process."""
-    slow = {item.path for item in items if item.get_closest_marker("slow")}
-    items.sort(key=lambda item: item.path not in slow)
-
-
-_MOST_MAPPINGS = 30_000  # of the 65,530 that Linux allows a process
-
-
 @pytest.fixture(autouse=True, scope="module")
 def _forget_compiled_programs():
-    """A process may hold only so many pieces of memory, and every compiled program takes some.
-    Until there are many, programs are kept: the next file of tests may need them too."""
+    """A process may hold only so many pieces of memory, and every compiled program takes some."""
     yield
-    if "jax" in sys.modules and _num_mappings() > _MOST_MAPPINGS:
+    if "jax" in sys.modules:
         sys.modules["jax"].clear_caches()
-
-
-def _num_mappings() -> int:
-    maps = Path("/proc/self/maps")
-    return maps.read_text().count("\n") if maps.exists() else _MOST_MAPPINGS + 1

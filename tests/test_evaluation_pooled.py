@@ -19,7 +19,7 @@ from tightbound.models.base import AbstractProposal
 from tightbound.models.mean_field import MeanField
 from tightbound.models.posterior import ExactPosterior
 from tightbound.terms import Kind
-from tightbound.train.step_reports import held_out_report
+from tightbound.train.run import held_out_report
 
 KEY = jax.random.key(3)
 SPLITS = linear_points(11, num_held_out=7, input_size=2)

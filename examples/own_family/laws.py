@@ -8,7 +8,6 @@ import numpy as np
 
 from own_family.evidence import Counts
 from tightbound.diagnose.laws.asked import Asked
-from tightbound.diagnose.laws.compiled import jit_once
 
 NUM_DRAWS = 512
 
@@ -17,7 +16,7 @@ def laws(asked: Asked) -> dict[str, Any]:
     """The group "counts"."""
     model, _ = asked.pair
 
-    @jit_once
+    @asked.compile
     def excess(model, key):
         def one(key):
             z_key, x_key = jax.random.split(key)

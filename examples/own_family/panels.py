@@ -1,7 +1,5 @@
 """What the report of a run on counts shows besides."""
 
-from typing import TypedDict
-
 import numpy as np
 
 from tightbound.report.contents import RunContents
@@ -9,16 +7,9 @@ from tightbound.report.draw.charts import Curve, line_chart
 from tightbound.report.sections import Sections, charts_section
 
 
-class MeanCounts(TypedDict):
-    """What samples leave: means by the number of the count."""
-
-    drawn: list[float]
-    held_out: list[float]
-
-
 def sections(contents: RunContents) -> Sections:
     """Mean counts of the model beside held-out ones; nothing where none were drawn."""
-    counts = contents.newest("counts-step", MeanCounts)
+    counts = contents.newest("counts-step")
     if counts is None:
         return Sections()
     places = np.arange(len(counts["drawn"]), dtype=float)

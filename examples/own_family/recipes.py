@@ -8,7 +8,6 @@ import tyro
 import tightbound as tb
 from own_family import FAMILY
 from tightbound.families.family import Family
-from tightbound.values import Positive, Size, require_meant
 
 
 @dataclass(frozen=True)
@@ -19,16 +18,13 @@ class PoissonRecipe:
 
     name: tyro.conf.Suppress[str] = "poisson-factors"
     summary: tyro.conf.Suppress[str] = "counts that share hidden causes"
-    latent_size: Size = 2
-    learning_rate: Positive = 5e-3
+    latent_size: int = 2
+    learning_rate: float = 5e-3
     run: tb.RunSettings = field(
         default_factory=lambda: tb.RunSettings(
             steps=1000, batch_size=64, evaluate_every=100, checkpoint_every=250
         )
     )
-
-    def __post_init__(self):
-        require_meant(self)
 
     def build(self, seed: int) -> tb.Setup:
         """Draw the data and make everything the run needs."""

@@ -8,25 +8,22 @@ import jax
 import numpy as np
 
 import tightbound as tb
-from tightbound.families.sampling import Checkpoints, Drawn
-from tightbound.files.writing import write_whole
-from tightbound.values import Rows, Seed, require_meant
+from tightbound.families.sampling import Checkpoints, Drawn, at_least_one
+from tightbound.train.folder import write_whole
 
 
 @dataclass(frozen=True)
 class CountSamples:
     """Counts drawn from the model, averaged, beside the held-out mean."""
 
-    num: Rows = 1000
+    num: int = 1000
     """Draws of x."""
-    seed: Seed = 0
-
-    def __post_init__(self):
-        require_meant(self)  # a value that cannot be meant is refused when it is given
+    seed: int = 0
 
     def write(
         self, setup: tb.Setup, state: tb.train.TrainState, folder: Path, checkpoints: Checkpoints
     ) -> Drawn:
+        at_least_one(num=self.num)
         keys = jax.random.split(jax.random.key(self.seed), self.num)
         drawn = jax.vmap(lambda key: state.model.sample(key)[1])(keys)
         document = {

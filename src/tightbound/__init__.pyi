@@ -15,8 +15,8 @@ from .data.noising import Rescale as Rescale
 from .data.sequences import sequence_split as sequence_split
 from .data.sets.digits import load_digits as load_digits
 from .data.token_corpora import load_tokens as load_tokens
+from .diagnose.doctor import judge_weights as judge_weights
 from .diagnose.evidence import Evidence as Evidence
-from .diagnose.examined import judge_weights as judge_weights
 from .diagnose.finding import Finding as Finding
 from .diagnose.finding import Verdict as Verdict
 from .diagnose.findings import Findings as Findings

@@ -8,7 +8,6 @@ import sys
 from collections.abc import Sequence
 
 from tightbound.errors import UserError
-from tightbound.files.printed import printable
 
 COMMANDS = {
     "demo": "the whole idea in a few minutes: check, train, plant a bug, find it, report",
@@ -53,7 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return importlib.import_module(f"tightbound.commands.{command}").main(rest)
     except UserError as error:
-        print(f"tightbound {command}: {printable(str(error))}", file=sys.stderr)
+        print(f"tightbound {command}: {error}", file=sys.stderr)
         return EXIT_MISUSE
     except KeyboardInterrupt:
         print(f"tightbound {command}: stopped at once; what was saved is whole.", file=sys.stderr)
@@ -62,22 +61,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stderr.close()
         return EXIT_FINE
     except OSError as error:
-        if error.strerror is None:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             raise
-        print(f"tightbound {command}: {printable(_os_fault(error))}", file=sys.stderr)
-        return EXIT_MISUSE
-    except (MemoryError, RuntimeError) as error:  # of NumPy and of XLA
-        if not isinstance(error, MemoryError) and "RESOURCE_EXHAUSTED" not in str(error):
-            raise
-        says = (
-            (str(error) or "it does not say how much")
-            .splitlines()[0]
-            .removeprefix("RESOURCE_EXHAUSTED: ")
-            .rstrip(".")
-        )
         print(
-            f"tightbound {command}: this takes more memory than there is ({says}). Lower the model's sizes, "
-            "the batch size or the draws, and run it again.",
+            f"tightbound {command}: the disk is full ({error.filename}). What was whole stays as it was; "
+            "free some space and run the same command again.",
             file=sys.stderr,
         )
         return EXIT_MISUSE
@@ -91,20 +79,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
             file=sys.stderr,
         )
         return EXIT_MISUSE
-
-
-def _os_fault(error: OSError) -> str:
-    """What the system refused, and what to do."""
-    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-        return (
-            f"the disk is full ({error.filename}). What was whole stays as it was; free some space and run "
-            "the same command again."
-        )
-    where = "a file" if error.filename is None else error.filename
-    return (
-        f"{where} cannot be read or written ({error.strerror}). What was whole stays as it was; see to the "
-        "file and its folder, and run the same command again."
-    )
 
 
 def _usage() -> str:

@@ -5,19 +5,13 @@ Every bound, objective, perplexity, decomposition and diagnosis is a function of
 
 import enum
 import os
+from pathlib import Path
 from typing import Any
 
 import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
-
-from tightbound.errors import UserError
-from tightbound.files.arrays import read_arrays
-from tightbound.files.records import refuse_other_format
-from tightbound.files.writing import replacing
-
-_LARGEST = 1 << 34  # bytes of all arrays in a file
 
 
 class Kind(enum.Enum):
@@ -208,15 +202,18 @@ def _sites_from(arrays: dict[str, np.ndarray]) -> tuple[Site, ...]:
 
 
 def _write_npz(path: str | os.PathLike[str], arrays: dict[str, Any]) -> None:
-    """Whole or not at all, so that a reader never sees half a file."""
-    with replacing(path) as file:
+    """Write to a neighbour and rename, so that a reader never sees half a file."""
+    path = Path(path)
+    partial = path.with_name(f".{path.name}.partial")
+    with open(partial, "wb") as file:
         np.savez_compressed(file, **arrays)
+    os.replace(partial, path)
 
 
 def _read_npz(path: str | os.PathLike[str], expected: str) -> dict[str, np.ndarray]:
-    try:
-        arrays = read_arrays(path, limit=_LARGEST)
-    except ValueError as error:
-        raise UserError(f"{path} cannot be read as a NumPy .npz: {error}.") from error
-    refuse_other_format(arrays, expected, path)
+    with np.load(path, allow_pickle=False) as file:
+        arrays = {name: file[name] for name in file.files}
+    found = str(arrays["format"]) if "format" in arrays else "no format entry"
+    if found != expected:
+        raise ValueError(f"{path} holds {found}, but {expected} was meant.")
     return arrays

@@ -12,9 +12,8 @@ Settings = TypeVar("Settings")
 class UnreadSetting(UserError):
     """A setting that was given where nothing reads it."""
 
-    def __init__(self, settings: Any, name: str, message: str):
+    def __init__(self, name: str, message: str):
         super().__init__(message)
-        self.settings = settings
         self.name = name
 
 
@@ -26,12 +25,11 @@ def refuse_unread(settings: Any, choice: str, *names: str) -> None:
 
 def refuse_unread_of(settings: Any, choice: str, chosen: Any, names: Iterable[str]) -> None:
     """The same, where the choice is made elsewhere."""
-    defaults = _defaults(settings)
+    defaults = {field.name: field.default for field in dataclasses.fields(settings)}
     for name in names:
         value = getattr(settings, name)
         if value != defaults[name]:
             raise UnreadSetting(
-                settings,
                 name,
                 f"The setting `{name}` was set to {value!r}, but nothing reads it where `{choice}` is "
                 f"{chosen!r}. Give its default, {defaults[name]!r}, or choose another `{choice}`.",
@@ -44,16 +42,7 @@ def replaced(settings: Settings, **changes: Any) -> Settings:
     try:
         return dataclasses.replace(record, **changes)
     except UnreadSetting as unread:
-        values = {name: getattr(record, name) for name in _defaults(record)} | changes
-        for name, group in values.items():
-            if group is unread.settings:  # what a group holds, another group leaves unread
-                default = {unread.name: _defaults(group)[unread.name]}
-                return replaced(settings, **(changes | {name: replaced(group, **default)}))
-        default = _defaults(record).get(unread.name)
-        if unread.name not in values or values[unread.name] == default:
+        [default] = [f.default for f in dataclasses.fields(record) if f.name == unread.name]
+        if changes.get(unread.name, getattr(record, unread.name)) == default:
             raise
         return replaced(settings, **(changes | {unread.name: default}))
-
-
-def _defaults(settings: Any) -> dict[str, Any]:
-    return {field.name: field.default for field in dataclasses.fields(settings)}

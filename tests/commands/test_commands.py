@@ -131,8 +131,12 @@ def test_saved_weights_are_read_by_the_doctor(tightbound, trained, tmp_path):
     assert np.load(path)["log_weights"].shape == (30, 40)
     result = tightbound("doctor", path, "--json")
     assert result.code == 0
-    judged = {f["code"] for f in result.document["findings"] if f["verdict"] != "NOT_RUN"}
-    assert judged == {"TB301", "TB302", "TB303", "TB305", "TB306"}
+    assert {finding["code"] for finding in result.document["findings"]} == {
+        "TB301",
+        "TB302",
+        "TB303",
+        "TB304",
+    }
 
 
 def test_the_doctor_names_normalised_weights_in_a_file(tightbound, trained, tmp_path):

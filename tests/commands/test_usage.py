@@ -141,7 +141,7 @@ def test_on_a_terminal_the_bar_is_on_stderr_and_the_document_alone_on_stdout(
         return Console(file=sys.stderr, force_terminal=True, width=100)
 
     quiet = tightbound("evaluate", trained, "--max-rows", "4", "--json")
-    monkeypatch.setattr("tightbound.command_line.working.Console", terminal)
+    monkeypatch.setattr("tightbound.commands.working.Console", terminal)
     loud = tightbound("evaluate", trained, "--max-rows", "4", "--json")
     assert loud.document == quiet.document
     assert quiet.err == ""

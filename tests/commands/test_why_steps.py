@@ -2,8 +2,8 @@
 
 import pytest
 
-from fixtures.run_folders import estimate
 from tightbound.commands.why import steps_to_explain
+from tightbound.families.lookup import find_recipe
 from tightbound.runs.opened import OpenRun
 from tightbound.train.folder import RunFolder
 
@@ -15,11 +15,10 @@ def a_run(tmp_path, monkeypatch):
     def make(checkpoints, bounds):
         folder = RunFolder(tmp_path)
         for step, bound in bounds.items():
-            stated = estimate(0.0).to_json() | {"value": bound}
-            folder.append_step({"step": step, "held_out": {"bound": stated, "sites": {}}})
-        folder.append_step({"step": 1000})
+            folder.append_step({"step": step, "held_out": {"bound": {"value": bound}}})
+        folder.append_step({"step": 1000, "train": {}})
         monkeypatch.setattr(OpenRun, "steps", lambda self: checkpoints)
-        return OpenRun(folder, {"recipe": "vae/digits", "seed": 0, "settings": {}})
+        return OpenRun(folder, find_recipe("vae/digits"), 0, {})
 
     return make
 

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 from tightbound.data.batch import chunks, rows
+from tightbound.data.catalogue import DataError
 from tightbound.data.labelled import labelled
-from tightbound.data.noising import AsFloat, Binarise, Dequantise, Rescale
+from tightbound.data.noising import AsFloat, Binarise, Dequantise, Rescale, validate_images
 
 KEY = jax.random.key(20)
 
@@ -110,3 +111,21 @@ def test_labels_and_the_rest_of_the_batch_pass_unchanged(split, noising):
     np.testing.assert_array_equal(with_labels.x.label, rows % 4)
     np.testing.assert_array_equal(with_labels.rows, rows)
     assert plain.x.dtype == jnp.zeros(()).dtype
+
+
+@pytest.mark.parametrize(
+    ("value", "said"), [(np.nan, "nan"), (-1.0, "-1.0"), (17.0, "17.0"), (np.inf, "inf")]
+)
+def test_the_first_bad_row_is_named(value, said):
+    x = np.zeros((9, 4))
+    x[4, 2] = x[7, 0] = value
+    sentence = (
+        f"Row 4 of `own` has the value {said}, but .* from 0 to 16 \\(2 of 9 rows are wrong\\)"
+    )
+    with pytest.raises(DataError, match=sentence):
+        validate_images(x, "own", 16)
+
+
+def test_good_images_pass_validation(split):
+    validate_images(split.x, "train")
+    validate_images(split.x / 255.0, "train", 1)

@@ -1,6 +1,7 @@
 """Vocabularies: made from training text, never confused with marks, and exactly restored."""
 
 import itertools
+import json
 import os
 import random
 import subprocess
@@ -21,6 +22,7 @@ from tightbound.data.vocabulary import (
     letter_vocabulary,
     subword_vocabulary,
     unknown_share,
+    vocabulary_from_json,
     word_vocabulary,
 )
 from tightbound.errors import UserError
@@ -155,7 +157,7 @@ def test_sub_words_are_the_same_in_every_process():
     """Oracle: other processes, whose hashes differ."""
     code = (
         "from tightbound.data.vocabulary import subword_vocabulary as build\n"
-        f"print(build({TEXT!r}, size=40, lowercase=True))"
+        f"print(build({TEXT!r}, size=40, lowercase=True).to_json())"
     )
     ran = [
         subprocess.Popen(
@@ -167,7 +169,46 @@ def test_sub_words_are_the_same_in_every_process():
     ]
     for process in ran:
         output, _ = process.communicate(timeout=60)
-        assert output.decode().rstrip("\r\n") == repr(SUB_WORDS)
+        assert output.decode().rstrip("\r\n") == SUB_WORDS.to_json()
+
+
+@pytest.mark.parametrize(
+    "vocabulary", [LETTERS, CHARACTERS, WORDS, SUB_WORDS], ids=lambda v: v.units
+)
+def test_json_restores_a_vocabulary(vocabulary):
+    """Oracle: equality of the records, and of what the restored one encodes."""
+    restored = vocabulary_from_json(vocabulary.to_json(), "here")
+    assert restored == vocabulary
+    text = list("abz") if vocabulary in (LETTERS, CHARACTERS) else ["the", "widow", "ψ"]
+    assert restored.encode_pieces(text) == vocabulary.encode_pieces(text)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"format": "another"},
+        {"units": "bytes"},
+        {"lowercase": "yes"},
+        {"symbols": None},
+        {"symbols": ["<pad>"]},
+        {"symbols": [*MARKS, "a", "a"]},
+        {"symbols": [*MARKS, 1]},
+        {"symbols": [*MARKS, ["a"]]},
+        {"merges": [["a", "b"]]},
+        {"merges": [["t", "h", "e"]]},
+        {"merges": 3},
+    ],
+)
+def test_json_that_is_no_vocabulary_is_refused(change):
+    content = json.loads(SUB_WORDS.to_json()) | change
+    with pytest.raises(DataError, match=r"runs/x is no vocabulary of the format `tightbound voc"):
+        vocabulary_from_json(json.dumps(content), "runs/x")
+
+
+@pytest.mark.parametrize("text", ["", "{}", "[]", "[" * 100_000, '{"symbols": '])
+def test_text_that_is_no_vocabulary_is_refused(text):
+    with pytest.raises(DataError, match=r"runs/x is no vocabulary"):
+        vocabulary_from_json(text, "runs/x")
 
 
 def test_letters_are_one_symbol_each():

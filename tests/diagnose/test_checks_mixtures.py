@@ -6,13 +6,7 @@ import numpy as np
 import pytest
 
 from tightbound.diagnose import evidence as ev
-from tightbound.diagnose.checks import (
-    gradient,
-    mixtures,
-    objective,
-    progress,
-    updates,
-)
+from tightbound.diagnose.checks import mixtures, objective, optimisation
 from tightbound.diagnose.finding import Verdict
 
 FAULT, OK, UNDECIDED, NOT_RUN = Verdict.FAULT, Verdict.OK, Verdict.UNDECIDED, Verdict.NOT_RUN
@@ -70,13 +64,14 @@ def scored(made, proposed=0.0, counted=0.0, **changes):
     """The finding where the proposal's log q is `proposed` above the components' log-mean, and the
     objective counts it `counted` above its own."""
     right = made.objective(np.random.default_rng(0))
-    wrong = replace(
-        right,
-        log_proposal=right.log_proposal + proposed,
-        batch_surrogate=right.batch_claimed - counted,
+    return mixtures.mixture_is_per_datum(
+        replace(
+            right,
+            log_proposal=right.log_proposal + proposed,
+            batch_surrogate=right.batch_claimed - counted,
+            **changes,
+        )
     )
-    density = made.density(float(right.log_proposal.mean()))
-    return mixtures.mixture_is_per_datum(wrong, replace(density, **changes))
 
 
 @pytest.mark.parametrize("of_proposal", [True, False])
@@ -179,16 +174,16 @@ def falling(made, by):
 
 def test_a_bound_that_falls_is_a_fault_where_it_is_what_is_climbed(made):
     """A tenth of its size; a hundredth is undecided, and a rise is what is meant."""
-    fallen = progress.bound_does_not_fall(falling(made, 0.1))
+    fallen = optimisation.bound_does_not_fall(falling(made, 0.1))
     assert (fallen.verdict, causes(fallen)) == (FAULT, ["bound_falls"])
     assert fallen.measured == pytest.approx(0.1, rel=0.1)
-    assert progress.bound_does_not_fall(falling(made, 0.01)).verdict is UNDECIDED
-    assert progress.bound_does_not_fall(falling(made, -0.1)).verdict is OK
-    assert progress.bound_does_not_fall(falling(made, 0.1), climbs=False).verdict is NOT_RUN
+    assert optimisation.bound_does_not_fall(falling(made, 0.01)).verdict is UNDECIDED
+    assert optimisation.bound_does_not_fall(falling(made, -0.1)).verdict is OK
+    assert optimisation.bound_does_not_fall(falling(made, 0.1), climbs=False).verdict is NOT_RUN
 
 
 def test_a_bound_that_ends_as_no_number_has_fallen(made):
-    finding = progress.bound_does_not_fall(falling(made, np.nan))
+    finding = optimisation.bound_does_not_fall(falling(made, np.nan))
     assert (finding.verdict, finding.measured) == (FAULT, np.inf)
 
 
@@ -201,7 +196,7 @@ def test_a_refused_step_is_named_with_site_component_and_rows(made):
         components=np.array([2]),
         modules=np.array(["q.encoder"]),
     )
-    finding = progress.values_are_finite(made.history(guard=guard))
+    finding = optimisation.values_are_finite(made.history(guard=guard))
     assert finding.verdict is FAULT
     assert finding.where == "the step after step 137, site z, component 2, training rows 5, 17"
     assert "q.encoder" in finding.meaning
@@ -212,7 +207,7 @@ def test_a_refused_step_is_named_with_site_component_and_rows(made):
 def test_advice_without_a_line_is_read_off_the_size_of_the_update(made):
     """0.1 of an encoder of size 8 is 12.5 times the thousandth that is usual."""
     fallen = falling(made, 0.1)
-    assert "divide the learning rate by about 12" in progress.bound_does_not_fall(fallen).advice
+    assert "divide the learning rate by about 12" in optimisation.bound_does_not_fall(fallen).advice
 
 
 def test_advice_names_the_best_multiple_of_components_and_model_apart(made):
@@ -222,10 +217,10 @@ def test_advice_names_the_best_multiple_of_components_and_model_apart(made):
     line = replace(line, same=line.same[:1] + lost)
     gains = np.array([lost[:, 0], line.multiples / 30])
     history = made.history(line=line, components=replace(made.components(), gains=gains))
-    advice = updates.updates_do_not_overshoot(history).advice
+    advice = optimisation.updates_do_not_overshoot(history).advice
     assert "lower that of the components to about 1/3" in advice
     assert "that of the model may stay" in advice
-    alone = updates.updates_do_not_overshoot(made.history(line=line, components=None)).advice
+    alone = optimisation.updates_do_not_overshoot(made.history(line=line, components=None)).advice
     assert "lower the learning rate to about 1/3" in alone
 
 
@@ -239,7 +234,7 @@ def test_a_norm_in_the_place_of_the_loss_is_named(made):
         wrong = replace(
             right, surrogate=np.full(len(right.surrogate), value), batch_surrogate=value
         )
-        said = causes(objective.objective_is_its_claim(wrong, rivals=made.rivals()))
+        said = causes(objective.objective_is_its_claim(wrong))
         assert (said[0] == "force_norm_as_loss") is named
 
 
@@ -256,17 +251,17 @@ def test_a_missing_minibatch_weight_is_told_from_another_scale(made):
 def test_a_gradient_that_is_not_the_claimed_one_is_a_fault(made):
     """Named by whether it is the one with nothing held constant."""
     right = replace(made.objective(np.random.default_rng(5)), gradient_change=0.0)
-    assert gradient.gradient_is_the_slope(right).verdict is OK
+    assert objective.gradient_is_the_slope(right).verdict is OK
     full = replace(right, gradient_change=0.8, full_gradient_change=1e-6)
     other = replace(right, gradient_change=0.8, full_gradient_change=0.9)
-    assert causes(gradient.gradient_is_the_slope(full))[0] == "component_constants_missing"
-    assert causes(gradient.gradient_is_the_slope(other))[0] == "gradient_wrong"
+    assert causes(objective.gradient_is_the_slope(full))[0] == "component_constants_missing"
+    assert causes(objective.gradient_is_the_slope(other))[0] == "gradient_wrong"
 
 
 def test_a_data_set_is_held_against_the_baseline_of_its_points(made):
     """-30 nats of a data set of 50 points, whose baseline is -0.69 each: 0.87 times it."""
     first = made.evidence(0)
     first = replace(first, sites=replace(first.sites, num_units=np.full(16, 50)))
-    per_point = progress.output_starts_near_the_data(first, -0.69, per_unit=True)
+    per_point = optimisation.output_starts_near_the_data(first, -0.69, per_unit=True)
     assert (per_point.verdict, round(per_point.measured, 1)) == (OK, 0.9)
-    assert progress.output_starts_near_the_data(first, -0.69).verdict is FAULT
+    assert optimisation.output_starts_near_the_data(first, -0.69).verdict is FAULT

@@ -8,8 +8,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from scipy.special import logsumexp
 
-from tightbound.diagnose.checks.gradient import gradient_is_the_slope
-from tightbound.diagnose.checks.objective import objective_is_its_claim
+from tightbound.diagnose.checks.objective import gradient_is_the_slope, objective_is_its_claim
 from tightbound.diagnose.finding import Verdict
 
 # What is differentiated, from log p(x | z), log p(z), log q(z | x), the KL weight and a scale.
@@ -122,10 +121,9 @@ def test_heads_that_are_averaged_apart_are_recognised_by_their_value(made, off):
     assume(abs(off - 1) > 1e-6)
     tolerance = 1e-3 * np.abs(right.claimed).max()
     averaged = right.claimed / np.arange(6, 38)
-    rivals = made.rivals(heads_averaged_apart=[averaged])
-    assert objective_is_its_claim(right, rivals=rivals).verdict is Verdict.OK
-    wrong = with_surrogate(right, averaged + off * tolerance)
-    finding = objective_is_its_claim(wrong, rivals=rivals)
+    right = replace(right, heads_averaged=averaged)
+    assert objective_is_its_claim(right).verdict is Verdict.OK
+    finding = objective_is_its_claim(with_surrogate(right, averaged + off * tolerance))
     assert finding.verdict is Verdict.FAULT
     assert (finding.causes[0].name == "heads_averaged_apart") == (off < 1)
     assert finding.causes[-1].name == "objective_differs"
@@ -133,11 +131,11 @@ def test_heads_that_are_averaged_apart_are_recognised_by_their_value(made, off):
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
 def test_heads_without_a_value_explain_nothing(made, bad):
-    """Infinity less infinity is no match."""
+    """An ELBO is no total of heads: the field is NaN. Infinity less infinity is no match."""
     right = made.objective(np.random.default_rng(5))
     found = np.where(np.arange(32) == 3, bad, right.claimed)
-    rivals = made.rivals(heads_averaged_apart=[found])
-    finding = objective_is_its_claim(with_surrogate(right, found), rivals=rivals)
+    heads = replace(with_surrogate(right, found), heads_averaged=found)
+    finding = objective_is_its_claim(heads)
     assert finding.verdict is Verdict.FAULT
     names = [cause.name for cause in finding.causes]
     assert names == ["objective_not_finite", "objective_differs"]
@@ -247,5 +245,5 @@ def test_terms_that_happen_to_be_as_large_as_a_norm_are_named_by_the_terms(made)
     right = made.objective(np.random.default_rng(0))
     wrong = 0.3 * right.log_likelihood[0] + right.log_prior[0] - right.log_proposal[0]
     found = with_surrogate(right, wrong)
-    rivals = made.rivals(force_norm_as_loss=[np.full(32, abs(found.batch_surrogate))])
-    assert objective_is_its_claim(found, rivals=rivals).causes[0].name == "likelihood_scaled"
+    found = replace(found, norms=np.array([abs(found.batch_surrogate)]))
+    assert objective_is_its_claim(found).causes[0].name == "likelihood_scaled"

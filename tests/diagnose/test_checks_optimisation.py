@@ -1,4 +1,4 @@
-"""TB210 to TB223, of updates, optimisers and progress. Oracle: lines, answers and scores made by hand, whose gains are known."""
+"""TB210 to TB217 and TB219. Oracle: lines, answers and scores made by hand, whose gains are known."""
 
 from dataclasses import replace
 
@@ -7,18 +7,17 @@ import pytest
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
-from tightbound.diagnose.checks.optimiser import (
+from tightbound.diagnose.checks.optimisation import (
     clipping_leaves_sizes,
     every_gradient_counts,
     every_module_moves,
     gradients_are_forgotten,
-)
-from tightbound.diagnose.checks.progress import output_starts_near_the_data, values_are_finite
-from tightbound.diagnose.checks.updates import (
+    output_starts_near_the_data,
     updates_are_large_enough,
     updates_do_not_overshoot,
     updates_have_not_stopped,
     updates_help_other_rows,
+    values_are_finite,
 )
 from tightbound.diagnose.evidence import Evidence, Line, Optimiser, Schedule
 from tightbound.diagnose.finding import Verdict

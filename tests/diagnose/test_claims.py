@@ -8,11 +8,9 @@ import numpy as np
 import pytest
 
 from fixtures.examinations import FAULTS, SUBJECTS, TRAPS
-from tightbound.diagnose.checks.gradient import gradient_is_the_slope
-from tightbound.diagnose.checks.objective import objective_is_its_claim
+from tightbound.diagnose.checks.objective import gradient_is_the_slope, objective_is_its_claim
 from tightbound.diagnose.finding import Verdict
-from tightbound.diagnose.laws import claims as claim_laws
-from tightbound.diagnose.laws import objective as objective_laws
+from tightbound.diagnose.laws import gather as laws
 from tightbound.drill import planting
 from tightbound.drill.altered import Altered
 from tightbound.train.run import first_state
@@ -47,6 +45,8 @@ def judged(made, redrawn, kl_weight=1.0):
         log_proposal=redrawn.log_proposal[:1],
         batch_surrogate=float(redrawn.surrogate[0].mean()),
         batch_claimed=float(redrawn.claimed[0].mean()),
+        heads_averaged=np.full(len(redrawn.surrogate[0]), np.nan),
+        weights_dropped=np.full(len(redrawn.surrogate[0]), np.nan),
     )
     return objective_is_its_claim(first, redrawn), objective_is_its_claim(first)
 
@@ -117,8 +117,8 @@ def tiny():
 def asked(setup):
     """TB201 and TB202 of the setup before training, by the laws."""
     state, key = first_state(setup), jax.random.key(5)
-    held = objective_laws.objective(setup, state, key)
-    redrawn = claim_laws.redrawn(setup, state, held, key)
+    held = laws.objective(setup, state, key)
+    redrawn = laws.redrawn(setup, state, held, key)
     return objective_is_its_claim(held, redrawn), gradient_is_the_slope(held), held
 
 

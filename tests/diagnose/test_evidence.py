@@ -69,33 +69,6 @@ def rewritten(path, **changes):
     np.savez(path, **{name: value for name, value in arrays.items() if value is not None})
 
 
-def test_an_earlier_file_has_its_rivals_among_the_fields_of_the_objective(made, saved):
-    """As files were written until the tables came: the same causes and values are read."""
-    rows = made.evidence(100).objective.claimed
-    rewritten(
-        saved,
-        **dict.fromkeys(("rivals.causes", "rivals.values", "density.causes", "density.values")),
-        **dict.fromkeys(("density.log_q", "density.num_components")),
-        **{"objective.heads_averaged": rows - 3.0, "objective.weights_dropped": rows * np.nan},
-        **{"objective.norms": np.array([3.6, 2.0]), "objective.num_components": np.array(3)},
-        **{"objective.log_q_per_datum": np.array(-5.0), "objective.log_q_own": np.array(-4.6)},
-        **{"objective.log_q_over_batch": np.array(-5.9)},
-    )
-    found = Evidence.load(saved)
-    assert_array_equal(found.rivals.table["heads_averaged_apart"], [rows - 3.0])
-    assert_array_equal(found.rivals.table["force_norm_as_loss"][:, 0], [3.6, 2.0])
-    assert "earlier_weights_dropped" not in found.rivals.table
-    assert found.density.log_q == -5.0
-    assert found.density.rivals == {
-        "mixture_over_the_minibatch": -5.9,
-        "own_component_only": -4.6,
-        "log_m_missing": -5.0 + np.log(3),
-    }
-    rewritten(saved, **{"objective.num_components": np.array(1), "objective.norms": np.zeros(0)})
-    rewritten(saved, **{"objective.heads_averaged": rows * np.nan})
-    assert (Evidence.load(saved).rivals, Evidence.load(saved).density) == (None, None)
-
-
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [

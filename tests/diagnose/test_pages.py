@@ -7,11 +7,44 @@ from pathlib import Path
 
 import pytest
 
-from fixtures.check_modules import MODULES
 from tightbound.commands.explain import main, pages
 from tightbound.diagnose import finding as finding_module
+from tightbound.diagnose.checks import (
+    adapters,
+    data,
+    discrete,
+    evaluation,
+    filters,
+    latents,
+    mixtures,
+    objective,
+    optimisation,
+    probability,
+    steps,
+    weights,
+)
 from tightbound.errors import UserError
+from tightbound.families.edits import checks as choices
+from tightbound.families.language import checks as language
+from tightbound.families.sequences import checks as sequences
 
+MODULES = (
+    language,
+    sequences,
+    adapters,
+    choices,
+    data,
+    discrete,
+    evaluation,
+    filters,
+    latents,
+    mixtures,
+    objective,
+    optimisation,
+    probability,
+    steps,
+    weights,
+)
 DIAGNOSE = Path(inspect.getfile(finding_module)).parent
 ROOT = Path(__file__).parents[2]
 SECTIONS = [
@@ -24,7 +57,7 @@ SECTIONS = [
 
 
 # A page says what its check assumes: all of optimisation, weights, latents and data.
-ASSUMES = re.compile(r"TB(21\d|22[0-2]|30[1-8]|40[1-5]|50[1-9]|510)")
+ASSUMES = re.compile(r"TB(21\d|22[0-2]|30[1-4]|40[1-5]|50[1-9]|510)")
 
 
 def sources():
@@ -76,7 +109,7 @@ def section(page, title):
 
 
 def test_every_check_has_a_page_and_every_page_a_check():
-    assert len(CHECKS) > 70
+    assert len(CHECKS) == 70
     assert set(PAGES) == set(CHECKS)
 
 
@@ -135,7 +168,7 @@ def test_the_table_of_findings_has_every_code_with_its_title():
 def test_explain_lists_the_titles_and_prints_a_page(capsys):
     assert main([]) == 0
     listed = capsys.readouterr().out.splitlines()
-    assert len(listed) == len(PAGES)
+    assert len(listed) == 70
     assert "TB201  The objective is not what it claims to be" in listed
     assert main(["tb201"]) == 0
     assert capsys.readouterr().out == PAGES["TB201"]

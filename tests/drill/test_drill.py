@@ -227,19 +227,20 @@ def test_rows_of_other_steps_or_seeds_are_not_taken_for_these(drilled):
 @pytest.mark.slow
 @pytest.mark.usefixtures("compiled_once")
 def test_a_small_drill_finds_what_was_planted(monkeypatch):
-    """A fault that laws show, and a healthy run, in eight steps on a VAE with two latents."""
+    """Two faults that laws show, and a healthy run, in eight steps on a VAE with two latents."""
     recipe = SUBJECTS["vae/digits"]
     small = replace(recipe, model=replace(recipe.model, hidden_size=8, latent_size=2))
     made = replace(EXAMINATIONS["images"], subjects=(small,))
     monkeypatch.setattr(drill, "examination", lambda family: made)
     todo = [
         Case("kl_sign_flipped", "vae/digits", 0, healthy=False),
+        Case("batches_dropped", "vae/digits", 0, healthy=False),
         Case("healthy", "vae/digits", 0, healthy=True),
     ]
     rows = list(drill.run_cases(todo, jobs=1, steps=8))
     assert [row.case for row in rows] == todo
     document = summary(rows)
-    assert document["found"] == document["found_before_training"] == 1
-    assert document["first_cause"] == 1
+    assert document["found"] == document["found_before_training"] == 2
+    assert document["first_cause"] == 2
     assert document["alarms"] == 0
     assert np.isfinite(document["intervals"]["found"]).all()

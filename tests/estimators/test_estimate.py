@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from tightbound.estimators.estimate import Estimate, number_text, with_error
+from tightbound.estimators.estimate import Estimate, number_text
 
 ESTIMATE = Estimate(
     value=-102.3149,
@@ -138,17 +138,3 @@ def test_no_number_has_more_than_six_digits_before_its_point(decimals):
             assert float(text) == pytest.approx(value, abs=lost)
     assert number_text(np.inf) == "inf"
     assert number_text(np.nan, sign="+") == "+nan"
-
-
-@pytest.mark.parametrize(
-    ("difference", "error", "text"),
-    [
-        (0.5, 0.25, ("+0.500", "0.250")),
-        (1.2e-5, 3.4e-6, ("+1.20e-05", "3.4e-06")),
-        (-1.2e-8, 3.4e-9, ("-1.20e-08", "3.4e-09")),
-        (0.0, 0.0, ("+0.000", "0.000")),
-        (1.0, None, ("+1.000", "unknown")),
-    ],
-)
-def test_a_difference_has_as_many_decimals_as_its_error_needs(difference, error, text):
-    assert with_error(difference, error) == text

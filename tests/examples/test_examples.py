@@ -64,26 +64,16 @@ def test_a_family_from_scratch_is_checked_trained_and_explained():
 OWN = str(EXAMPLES / "own_family")
 
 
-def test_a_family_from_outside_has_a_check_samples_and_a_panel_of_its_own(
-    tightbound, tmp_path, monkeypatch
-):
-    """Given to the command line by its path: trained, drawn from, reported, judged. What only reads a run
-    imports it where its path is given again."""
-    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+def test_a_family_from_outside_has_a_check_samples_and_a_panel_of_its_own(tightbound, tmp_path):
+    """Given to the command line by its path: trained, drawn from, reported, judged."""
     run = tmp_path / "counts"
     steps = ("--run.steps", "20", "--run.checkpoint-every", "20", "--run.evaluate-every", "20")
     assert tightbound("train", f"{OWN}:recipe", "--run-dir", run, *steps).code == 0
     (file,) = tightbound("sample", run, "--num", "50", "--json").document["files"]
     assert len(json.loads(Path(file).read_text())["drawn"]) == 20
     assert tightbound("report", run).code == 0
-    assert "Mean counts" not in (run / "report.html").read_text()
-    assert tightbound("report", run, "--trust-recipe", OWN).code == 0
     assert "Mean counts" in (run / "report.html").read_text()
-    judged = tightbound("doctor", run, "--json")
-    assert "--trust-recipe" in judged.err
-    assert "OWN101" not in judged.out
-    judged = tightbound("doctor", run, "--json", "--trust-recipe", OWN)
-    findings = judged.document["findings"]
+    findings = tightbound("doctor", run, "--json").document["findings"]
     (own,) = [finding for finding in findings if finding["code"] == "OWN101"]
     assert own["verdict"] == "OK"
     refused = tightbound("sample", run, "--beam")

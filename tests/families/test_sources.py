@@ -5,7 +5,7 @@ import inspect
 
 import pytest
 
-from tightbound.command_line.options import parse_with_recipe
+from tightbound.commands.options import parse_with_recipe
 from tightbound.errors import UserError
 from tightbound.families.lookup import RECIPES, find_recipe
 from tightbound.families.settings import settings_of, with_changes, with_settings

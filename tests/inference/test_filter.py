@@ -13,8 +13,8 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 from tightbound.data.batch import Batch
 from tightbound.estimators.bounds import filtering_log_marginal
+from tightbound.families.edits.exact import all_sequences
 from tightbound.inference import filter as filter_module
-from tightbound.inference.exact import all_sequences
 from tightbound.inference.filter import particle_filter
 from tightbound.inference.resampling import SCHEMES
 from tightbound.models.hmm import CategoricalEmission, HiddenMarkovModel

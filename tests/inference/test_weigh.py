@@ -13,8 +13,8 @@ from numpyro.distributions import Normal
 from tightbound.data.batch import Batch
 from tightbound.data.sequences import Sequence
 from tightbound.errors import UserError
+from tightbound.families.edits.exact import all_sequences, quadrature_log_marginal
 from tightbound.families.lookup import find_recipe
-from tightbound.inference.exact import all_sequences, quadrature_log_marginal
 from tightbound.inference.weigh import weigh
 from tightbound.models.base import AbstractModel, AbstractProposal
 from tightbound.models.hmm import CategoricalEmission, HiddenMarkovModel

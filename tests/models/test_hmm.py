@@ -10,7 +10,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 from tightbound.data.batch import Batch
 from tightbound.data.sequences import Sequence
-from tightbound.inference.exact import all_sequences, enumerate_log_marginal, forward_backward
+from tightbound.families.edits.exact import all_sequences, enumerate_log_marginal, forward_backward
 from tightbound.inference.weigh import weigh
 from tightbound.models.base import AbstractProposal
 from tightbound.models.hmm import CategoricalEmission, GaussianEmission, HiddenMarkovModel

@@ -9,7 +9,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 from tightbound.data.batch import Batch
 from tightbound.data.sequences import Sequence
-from tightbound.inference.exact import dense_gaussian
+from tightbound.families.edits.exact import dense_gaussian
 from tightbound.inference.weigh import weigh
 from tightbound.models.base import AbstractProposal
 from tightbound.models.lgssm import LGSSMOptimal, LGSSMSmoothing, LinearGaussianSSM

@@ -35,16 +35,6 @@ def test_a_line_has_the_bound_with_its_claim_the_baseline_ess_rate_and_time_left
     assert line.endswith("rate 600 steps/s  left 0:03")
 
 
-def test_a_training_figure_that_bounds_nothing_says_so_beside_one_that_does(
-    made_records, baselines
-):
-    """Planted: a record of drawn classes, whose figure could be taken for the held-out bound's like."""
-    evaluated = next(record for record in made_records if "held_out" in record)
-    assert "  train -" in shown([evaluated], baselines, terminal=False)
-    evaluated["train"]["bound"] |= {"bound": "none"}
-    assert "  train, no bound -" in shown([evaluated], baselines, terminal=False)
-
-
 def test_a_bound_that_is_not_finite_is_printed_at_once(made_records, baselines):
     """The record that ends a run has no evaluation; silence would hide why it ended."""
     made_records[0]["train"]["bound"] |= {"value": "nan", "standard_error": "nan"}

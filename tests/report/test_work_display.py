@@ -8,7 +8,7 @@ import logging
 
 from rich.console import Console
 
-from tightbound.command_line.working import working
+from tightbound.commands.working import working
 from tightbound.report.progress import WorkDisplay
 
 LOG = logging.getLogger("tightbound.diagnose.laws.gather")

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 
-from tightbound.diagnose.finding import Finding, Verdict
 from tightbound.errors import UserError
 from tightbound.estimators.comparison import SequenceScores
 from tightbound.estimators.ranking import rank_arms
@@ -71,9 +70,7 @@ def test_scores_are_read_back_as_they_were_saved(tmp_path):
         np.testing.assert_equal(getattr(read, field.name), getattr(saved, field.name))
     assert read.num_characters is None
     np.savez(tmp_path / "b.npz", log_weights=np.zeros(3))
-    with pytest.raises(
-        UserError, match=r"b.npz holds no format entry, but .* Delete it to evaluate"
-    ):
+    with pytest.raises(UserError, match=r"b.npz does not hold scores of a sweep's run; delete it"):
         load_scores(tmp_path / "b.npz")
 
 
@@ -144,10 +141,9 @@ def test_errors_are_clustered_by_group_where_that_is_asked_for(folder):
 
 
 def test_faults_of_any_run_are_named_beside_its_arm(folder):
-    finding = Finding("TB104", "a", Verdict.FAULT, 1.0, 0.5, "nats", "", "It is.").to_json()
-    fine = Finding("TB105", "b", Verdict.OK, 0.1, 0.5, "nats", "", "It is not.").to_json()
-    document = {"step": 3, "findings": [finding, fine]}
-    folder.run("best-1-seed-1").write_json("findings.json", document)
+    finding = {"code": "TB104", "verdict": "FAULT"}
+    fine = {"code": "TB105", "verdict": "OK"}
+    folder.run("best-1-seed-1").write_json("findings.json", {"findings": [finding, fine]})
     document = results(folder, PLAN, {})
     assert [arm["faults"] for arm in document["arms"]] == [["TB104"], [], []]
 

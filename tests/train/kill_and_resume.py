@@ -1,12 +1,11 @@
 """Kill a training run with SIGKILL again and again; compare what it leaves with an uninterrupted run.
 
-    python tests/train/kill_and_resume.py --kills 25 --recipe edits/doubling
+    python tests/train/kill_and_resume.py --kills 25
 
 prints one line of JSON and exits with 0 if the finished run has the same checkpoints to the bit and
 the same records, wall times excepted. Every second kill strikes inside a save, right before one of
 its syncs or renames; the others strike some milliseconds after a step, wherever that is. The run
-is a recipe of each family, made small; that of `vae/digits` has a learning rate that makes it roll back
-on the way. Checkpoints are pruned after every save, so that a kill may fall into that too.
+is `vae/digits`, made small, with a learning rate that makes it roll back on the way.
 """
 
 import argparse
@@ -18,37 +17,16 @@ import signal
 import sys
 import tempfile
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
 
 STEPS_PER_KILL = 24
 WALL_TIMES = ("seconds", "compile_seconds")
 # Forked from a process that has imported everything and computed nothing: a start costs no imports.
 PROCESSES = multiprocessing.get_context("forkserver")
 PRELOADED = ["__main__", "sklearn.datasets", "tightbound.data.sets.digits", "tightbound.train.run"]
-# What is changed of a recipe to make it small, by group of settings.
-SMALL: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
-    "vae/digits": {
-        "model": {"hidden_size": 16, "latent_size": 2},
-        "optimiser": {"learning_rate": 0.1},
-    },
-    "edits/doubling": {
-        "model": {"size": 8, "num_heads": 2, "hidden_size": 8, "num_layers": 1},
-        "run": {"batch_size": 3},
-    },
-    "vrnn/toy-strokes": {
-        "model": {"latent_size": 2, "hidden_size": 8, "network_size": 8},
-        "run": {"batch_size": 8},
-    },
-    "dlm/toy-grammar": {
-        "model": {"size": 8, "num_components": 10},
-        "run": {"batch_size": 8},
-    },
-    "stein/line": {"run": {"batch_size": 10}},
-}
 
 
 @dataclass(frozen=True)
@@ -65,7 +43,6 @@ class Strike:
 class Outcome:
     """What the comparison found."""
 
-    recipe: str
     steps: int
     kills: int
     left_half_a_checkpoint: int  # kills after which a partial folder lay there
@@ -78,25 +55,28 @@ class Outcome:
         return self.same_checkpoints and self.same_records
 
 
-def train(path: Path, name: str, steps: int, strike: Strike | None) -> None:
+def train(path: Path, steps: int, strike: Strike | None) -> None:
     """One process's part of the run: continue it until it is finished, or until the strike."""
     from tightbound.families.lookup import find_recipe
     from tightbound.train.folder import RunFolder
     from tightbound.train.run import run
     from tightbound.train.settings import PlateauSettings
 
-    recipe = find_recipe(name)
-    run_settings = {
-        "steps": steps,
-        "log_every": 1,
-        "evaluate_every": 5,
-        "evaluate_samples": 1,
-        "checkpoint_every": 7,
-        "plateau": PlateauSettings(patience=2, action="rollback", max_rollbacks=steps),
-    }
-    small = {**SMALL[name], "run": {**SMALL[name].get("run", {}), **run_settings}}
-    groups = {group: replace(getattr(recipe, group), **new) for group, new in small.items()}
-    setup = replace(recipe, **groups).build(seed=0)
+    recipe = find_recipe("vae/digits")
+    setup = replace(
+        recipe,
+        model=replace(recipe.model, hidden_size=16, latent_size=2),
+        optimiser=replace(recipe.optimiser, learning_rate=0.1),
+        run=replace(
+            recipe.run,
+            steps=steps,
+            log_every=1,
+            evaluate_every=5,
+            evaluate_samples=1,
+            checkpoint_every=7,
+            plateau=PlateauSettings(patience=2, action="rollback", max_rollbacks=steps),
+        ),
+    ).build(seed=0)
     count_down = _count_down(strike)
     if strike is not None and strike.in_save:
         for name in ("fsync", "rename"):
@@ -146,19 +126,18 @@ def strikes(number: int, seed: int) -> Iterator[Strike]:
             )
 
 
-def kill_and_resume(folder: Path, name: str, num_kills: int, seed: int = 0) -> Outcome:
-    """Run the recipe once without and once with kills, in `folder`, and compare."""
+def kill_and_resume(folder: Path, num_kills: int, seed: int = 0) -> Outcome:
+    """Run once without and once with kills, in `folder`, and compare."""
     steps = STEPS_PER_KILL * num_kills
     whole, killed = folder / "whole", folder / "killed"
-    if _run_process(whole, name, steps, None) != 0:
+    if _run_process(whole, steps, None) != 0:
         raise RuntimeError("The uninterrupted run failed; its message is above.")
     kills, halves = 0, 0
     for strike in strikes(num_kills, seed):
-        kills += _run_process(killed, name, steps, strike) == -signal.SIGKILL
+        kills += _run_process(killed, steps, strike) == -signal.SIGKILL
         halves += any((killed / "checkpoints").glob(".partial-*"))
-    _run_process(killed, name, steps, None)
+    _run_process(killed, steps, None)
     return Outcome(
-        recipe=name,
         steps=steps,
         kills=kills,
         left_half_a_checkpoint=halves,
@@ -168,8 +147,8 @@ def kill_and_resume(folder: Path, name: str, num_kills: int, seed: int = 0) -> O
     )
 
 
-def _run_process(path: Path, name: str, steps: int, strike: Strike | None) -> int | None:
-    process = PROCESSES.Process(target=train, args=(path, name, steps, strike))
+def _run_process(path: Path, steps: int, strike: Strike | None) -> int | None:
+    process = PROCESSES.Process(target=train, args=(path, steps, strike))
     process.start()
     process.join()
     return process.exitcode
@@ -200,7 +179,6 @@ def _records(path: Path) -> list[dict]:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--kills", type=int, default=25)
-    parser.add_argument("--recipe", choices=list(SMALL), default="vae/digits")
     parser.add_argument("--seed", type=int, default=0, help="of the places of the kills")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
@@ -208,7 +186,7 @@ def main() -> int:
         os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
         os.environ.pop("JAX_ENABLE_X64", None)
         PROCESSES.set_forkserver_preload(PRELOADED)
-        outcome = kill_and_resume(Path(scratch), options.recipe, options.kills, options.seed)
+        outcome = kill_and_resume(Path(scratch), options.kills, options.seed)
     print(json.dumps(asdict(outcome)))
     return 0 if outcome.is_right else 1
 

@@ -30,6 +30,7 @@ from tightbound.train.em import (
     Supervised,
     heads_averaged_apart,
     total_score,
+    weigh_one_path,
 )
 
 A, B = 3, 4
@@ -147,14 +148,18 @@ def test_one_path_is_below_the_sum_over_all_by_its_share(deep):
     same = (every.op == chosen.op[None]) & (every.index == chosen.index[None])
     share = posterior[np.flatnonzero(same.all((1, 2)))]
     assert share.shape == (1,)
+    one_path = eqx.filter_jit(weigh_one_path)(
+        model, Fixed(Z), batch_of([0, 1]), align, key=jax.random.key(0)
+    )
     expected = np.full((1, 2), log_joint + np.log(share[0]))
-    assert (expected < log_joint - 0.1).all()
+    assert_allclose(one_path.log_weights, expected, rtol=1e-12)
+    assert (one_path.log_weights < log_joint - 0.1).all()
+    assert [site.name for site in one_path.sites] == list(model.kinds)
     value, terms = eqx.filter_jit(Supervised(align))(
         model, Fixed(Z), batch_of([0, 1]), key=jax.random.key(0), step=STEP
     )
     assert_allclose(value, expected[0, 0], rtol=1e-12)
     assert_allclose(terms.log_weights, expected, rtol=1e-12)
-    assert [site.name for site in terms.sites] == list(model.kinds)
 
 
 @dataclass(frozen=True)

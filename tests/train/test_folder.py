@@ -1,24 +1,19 @@
 """A run folder belongs to one process, and its records are never lost, doubled or half there."""
 
-import contextlib
 import json
-import shutil
 import signal
 import subprocess
 import sys
 
-import jax
 import numpy as np
 import pytest
 
-from fixtures.run_folders import estimate
 from tightbound.errors import UserError
-from tightbound.files.writing import write_whole
-from tightbound.train.documents import RecipeDocument
 from tightbound.train.folder import (
     RunFolder,
     environment,
     environment_changes,
+    write_whole,
 )
 
 HOLD = """
@@ -55,24 +50,6 @@ def test_a_folder_is_free_again_after_its_holder_leaves_it(folder):
         pass
     with folder.locked():
         pass
-
-
-@pytest.mark.parametrize("ending", ["deleted", "replaced", "lock deleted", "lock of another"])
-def test_a_folder_that_was_deleted_while_it_was_held_is_written_to_no_more(folder, ending):
-    """Deleting it frees the lock: a second process may hold what stands there by now, and does here.
-    Oracle: the file system; the second writer finds nothing of the first."""
-    with folder.locked():
-        folder.require_held()
-        if ending.startswith("lock"):
-            (folder.path / "lock").unlink()
-        else:
-            shutil.rmtree(folder.path)
-        second = RunFolder(folder.path)
-        with contextlib.nullcontext() if ending in ("deleted", "lock deleted") else second.locked():
-            with pytest.raises(UserError, match="was deleted or replaced while this process"):
-                folder.require_held()
-            assert ending != "deleted" or not folder.path.exists()
-    folder.require_held()  # held by nobody, it may be written to
 
 
 def test_a_line_that_a_kill_cut_off_is_left_out(folder):
@@ -121,7 +98,7 @@ def test_a_document_is_written_whole_or_not_at_all(folder, monkeypatch):
     monkeypatch.setattr("os.fsync", full)
     with pytest.raises(OSError, match="No space left"):
         write_whole(folder.path / "recipe.json", "new")
-    assert folder.read_json("recipe.json", dict[str, bool]) == {"old": True}
+    assert folder.read_json("recipe.json") == {"old": True}
     assert [path.name for path in folder.path.iterdir()] == ["recipe.json"]
 
 
@@ -129,12 +106,12 @@ def test_what_is_not_a_run_folder_or_damaged_is_said_in_a_sentence(folder):
     """Missing and unreadable documents."""
     assert not folder.exists()
     with pytest.raises(UserError, match=r"has no recipe\.json, so it is not a run folder"):
-        folder.read_json("recipe.json", RecipeDocument)
+        folder.read_json("recipe.json")
     folder.write_json("recipe.json", {"name": "vae/digits"})
     assert folder.exists()
     (folder.path / "recipe.json").write_text('{"name": ')
-    with pytest.raises(UserError, match=r"recipe\.json is damaged: Input data was truncated"):
-        folder.read_json("recipe.json", RecipeDocument)
+    with pytest.raises(UserError, match=r"recipe\.json is damaged: Expecting value"):
+        folder.read_json("recipe.json")
 
 
 def test_the_environment_says_what_changed_since():
@@ -147,39 +124,6 @@ def test_the_environment_says_what_changed_since():
         f"processors was 64, is {now['processors']}",
         f"version of jax was 0.0.1, is {now['versions']['jax']}",
     ]
-
-
-@pytest.mark.parametrize(
-    ("flag", "value"),
-    [
-        ("jax_threefry_partitionable", False),
-        ("jax_default_prng_impl", "rbg"),
-        ("jax_default_matmul_precision", "float32"),
-    ],
-)
-def test_a_flag_that_draws_or_products_depend_on_is_noticed(flag, value):
-    """Oracle: JAX's own configuration, which the variable of that name sets."""
-    before = environment()
-    found = getattr(jax.config, flag)
-    jax.config.update(flag, value)
-    try:
-        [change] = environment_changes(before, environment())
-    finally:
-        jax.config.update(flag, found)
-    assert change == f"{flag.removeprefix('jax_')} was {found}, is {value}"
-
-
-def test_the_newest_records_are_read_from_the_end(folder):
-    """What a display and a list of runs need: the last record, the last evaluation, the first two."""
-    folder.path.mkdir()
-    assert folder.newest_record() is None
-    assert folder.standing() == []
-    evaluated = {"bound": estimate(-30.0).to_json(), "sites": {}}
-    for step in range(10):
-        folder.append_step({"step": step, **({"held_out": evaluated} if step in (0, 6) else {})})
-    assert folder.newest_record()["step"] == 9
-    assert folder.newest_record(having="held_out")["step"] == 6
-    assert [record["step"] for record in folder.standing()] == [0, 1, 6, 7, 8, 9]
 
 
 def test_a_run_folder_names_its_parts(tmp_path):

@@ -5,12 +5,14 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 
-from tightbound.drill.planting.optimisers import forgetting_every
+from tightbound.errors import UserError
 from tightbound.train.objective import always_one
 from tightbound.train.schedules import kl_weight_schedule, learning_rate_schedule, optimiser
 from tightbound.train.settings import (
     ObjectiveSettings,
     OptimiserSettings,
+    PlateauSettings,
+    RunSettings,
 )
 
 STEPS = np.arange(100)
@@ -134,6 +136,25 @@ def test_weight_decay_is_decoupled_and_belongs_to_adamw_alone():
         optimiser(OptimiserSettings(weight_decay=0.5), 100)
 
 
+@pytest.mark.parametrize(
+    ("settings", "name"),
+    [
+        (RunSettings, "steps"),
+        (RunSettings, "batch_size"),
+        (RunSettings, "log_every"),
+        (RunSettings, "evaluate_every"),
+        (RunSettings, "evaluate_samples"),
+        (RunSettings, "checkpoint_every"),
+        (PlateauSettings, "patience"),
+        (ObjectiveSettings, "num_samples"),
+    ],
+)
+def test_a_count_of_zero_is_refused_by_name(settings, name):
+    """What would otherwise be a division by zero in the middle of a run."""
+    with pytest.raises(UserError, match=f"`{name}` is 0, but it must be at least 1"):
+        settings(**{name: 0})
+
+
 def test_rmsprop_with_an_epsilon_divides_by_the_root_plus_epsilon():
     """Closed form over three steps: v = 0.99 v + 0.01 g^2, update -0.2 g / (sqrt(v) + 0.01). Planted:
     the epsilon inside of the root."""
@@ -153,13 +174,13 @@ def test_rmsprop_with_an_epsilon_divides_by_the_root_plus_epsilon():
 def test_gradients_that_are_forgotten_every_third_step_are_summed_until_then():
     """Identity: SGD on running sums 1, 1 + 2, 1 + 2 + 3 | 4, 4 + 5; forgotten at every step it is SGD."""
     gradients = np.arange(1.0, 6.0)
-    settings = OptimiserSettings("sgd", learning_rate=1.0)
-    assert_allclose(-updates_of(settings, gradients, forgetting_every(3)), [1, 3, 6, 4, 9])
-    assert_allclose(-updates_of(settings, gradients), gradients)
+    summed = updates_of(OptimiserSettings("sgd", learning_rate=1.0, forget_every=3), gradients)
+    assert_allclose(-summed, [1, 3, 6, 4, 9])
+    assert_allclose(-updates_of(OptimiserSettings("sgd", learning_rate=1.0), gradients), gradients)
 
 
-def updates_of(settings, gradients, plant=lambda rule: rule):
-    rule = plant(optimiser(settings, len(gradients)))
+def updates_of(settings, gradients):
+    rule = optimiser(settings, len(gradients))
     state, made = rule.init(jnp.zeros(())), []
     for gradient in gradients:
         update, state = rule.update(jnp.asarray(gradient), state, jnp.zeros(()))
@@ -170,3 +191,5 @@ def updates_of(settings, gradients, plant=lambda rule: rule):
 def test_what_an_optimiser_has_not_is_refused():
     with pytest.raises(ValueError, match=r"`epsilon` was set to 0\.1, but nothing reads it"):
         optimiser(OptimiserSettings("adam", epsilon=0.1), 10)
+    with pytest.raises(ValueError, match=r"`forget_every` is 0, but it counts steps\. Give 1"):
+        optimiser(OptimiserSettings("sgd", forget_every=0), 10)

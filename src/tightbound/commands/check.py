@@ -3,25 +3,21 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from tightbound.command_line.options import parse_with_recipe, print_json
-from tightbound.command_line.working import working
+from tightbound.commands.options import parse_with_recipe, print_json
+from tightbound.commands.working import working
 from tightbound.runs.build import build
 from tightbound.runs.compilation import use_compilation_cache
-from tightbound.values import Seed, require_meant
 
 
 @dataclass(frozen=True)
 class CheckOptions:
     """What to check."""
 
-    seed: Seed = 0
+    seed: int = 0
     overfit: bool = False
     """Also fit one batch of eight rows and hold the result against its known limit."""
     json: bool = False
     """One JSON document on stdout."""
-
-    def __post_init__(self):
-        require_meant(self)
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -5,15 +5,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from tightbound.command_line.options import RunReference, TrustedRecipes, parse, print_json, show
+from tightbound.commands.options import RunReference, parse, print_json, show
 from tightbound.errors import UserError
-from tightbound.estimators.estimate import number_text, with_error
+from tightbound.estimators.estimate import number_text
 from tightbound.report.tables import Table, TableFormat
-from tightbound.report.terminal import tell
 from tightbound.runs.compilation import use_compilation_cache
 from tightbound.runs.evaluated import Evaluated, sequence_scores, with_shared_draws
 from tightbound.runs.opened import open_run, split_reference
-from tightbound.values import Count, Draws, Seed, require_meant
 
 if TYPE_CHECKING:
     from tightbound.estimators.comparison import Comparison, SequenceScores
@@ -29,28 +27,22 @@ class CompareOptions:
     second: RunReference
     """RUN or RUN@STEP, or a baseline of the first run, as "ar1-gaussian"."""
     bound: Literal["elbo", "iwae", "fivo"] = "iwae"
-    num_samples: Draws | None = None
+    num_samples: int | None = None
     """Draws per sequence (of "fivo": filters); by default 1 for "fivo", 100 for the others."""
-    num_particles: Draws = 128
+    num_particles: int = 128
     """fivo: of every filter."""
     unit: Literal["nats per sequence", "nats per unit", "bits per unit", "perplexity"] = (
         "nats per sequence"
     )
     split: Literal["train", "valid", "test"] = "test"
-    max_rows: Count | None = None
+    max_rows: int | None = None
     by_group: bool = False
     """Cluster the error by the split's groups (writers), whose rows are not independent."""
-    seed: Seed = 0
+    seed: int = 0
     format: TableFormat = "text"
     """Of the table by site."""
-    trust_recipe: TrustedRecipes = ()
-    """A recipe file (or package) of your own that the run may execute: it is run unasked only where you
-    have trained with it here, as it is."""
     json: bool = False
     """One JSON document on stdout."""
-
-    def __post_init__(self):
-        require_meant(self)
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -66,7 +58,7 @@ def main(arguments: Sequence[str]) -> int:
 
     def evaluated(reference: str) -> Evaluated:
         path, step = split_reference(reference)
-        return open_run(path, trust_recipe=options.trust_recipe).evaluate(
+        return open_run(path).evaluate(
             options.split,
             bound=options.bound,
             num_samples=num_samples,
@@ -102,25 +94,32 @@ def main(arguments: Sequence[str]) -> int:
         document = {"comparison": comparison.to_json(), "sites": by_site}
         print_json(document | ({} if draws_error is None else {"draws_error": draws_error}))
         return 0
-    tell(f"{options.first}: {comparison.first}")
-    tell(f"{options.second}: {comparison.second}")
+    print(f"{options.first}: {comparison.first}")
+    print(f"{options.second}: {comparison.second}")
     error = comparison.standard_error
-    difference, spread = with_error(comparison.difference, error, 4)
-    tell(
-        f"difference (first - second): {difference} ± {spread} {comparison.unit}, paired over "
+    print(
+        f"difference (first - second): {number_text(comparison.difference, 4, sign='+')} ± "
+        f"{'unknown' if error is None else number_text(error, 4)} {comparison.unit}, paired over "
         f"{comparison.num_sequences} sequences of {comparison.split}"
         + (f", clustered by {comparison.num_groups} groups" if options.by_group else "")
     )
     if draws_error is not None:
-        tell(
+        print(
             f"Draws that all rows share add ± {number_text(draws_error, 4)} to that: both errors count below."
         )
     if error is not None or draws_error is not None:
         whole = float(np.hypot(error or 0.0, draws_error or 0.0))
-        tell(_verdict(comparison.difference, whole, comparison.larger_is_better))
+        print(_verdict(comparison.difference, whole, comparison.larger_is_better))
     if sites:
-        tell()
-        rows = tuple((name, *with_error(value, error, 4)) for name, (value, error) in sites.items())
+        print()
+        rows = tuple(
+            (
+                name,
+                number_text(value, 4, sign="+"),
+                "unknown" if error is None else number_text(error, 4),
+            )
+            for name, (value, error) in sites.items()
+        )
         unit = "nats per unit" if options.unit != "nats per sequence" else options.unit
         title = f"Difference of the ELBOs by site [{unit}]"
         show(Table(title, ("site", "first - second", "±"), rows), options.format)

@@ -6,10 +6,9 @@ from typing import Annotated
 
 import tyro
 
-from tightbound.command_line.options import parse, print_json, show
+from tightbound.commands.options import parse, print_json, show
 from tightbound.data import catalogue
 from tightbound.report.tables import Table, TableFormat
-from tightbound.values import Name, require_meant
 
 
 @dataclass(frozen=True)
@@ -24,22 +23,16 @@ class List:
 class Fetch:
     """Download a data set from its origin into the user's cache, checked."""
 
-    name: Annotated[Name, tyro.conf.Positional, tyro.conf.arg(metavar="NAME")]
+    name: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="NAME")]
     json: bool = False
-
-    def __post_init__(self):
-        require_meant(self)
 
 
 @dataclass(frozen=True)
 class Verify:
     """Compare the files of a data set with their checksums."""
 
-    name: Annotated[Name, tyro.conf.Positional, tyro.conf.arg(metavar="NAME")]
+    name: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="NAME")]
     json: bool = False
-
-    def __post_init__(self):
-        require_meant(self)
 
 
 Action = (

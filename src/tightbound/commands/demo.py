@@ -6,10 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tightbound.command_line.options import parse
+from tightbound.commands.options import parse
 from tightbound.runs.build import build
 from tightbound.runs.compilation import use_compilation_cache
-from tightbound.values import Name, require_meant
 
 if TYPE_CHECKING:
     from tightbound.diagnose.findings import Findings
@@ -19,11 +18,8 @@ if TYPE_CHECKING:
 class DemoOptions:
     """Check a model, train it, explain its bound, break it, find the break, write a report."""
 
-    out: Name = "runs/demo"
+    out: str = "runs/demo"
     """Where the two runs go, as `healthy` and `kl-sign-flipped`; earlier ones are replaced."""
-
-    def __post_init__(self):
-        require_meant(self)
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -4,55 +4,39 @@ import dataclasses
 import json
 import os
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import TYPE_CHECKING, Any
 
-from tightbound.command_line.options import parse, print_json, show
+from tightbound.commands.options import parse, print_json, show
 from tightbound.errors import UserError
 from tightbound.families import FAMILIES
-from tightbound.files.documents import NotJson, decoded
-from tightbound.files.opening import open_regular
 from tightbound.report.tables import Table, TableFormat
 from tightbound.report.terminal import say
 from tightbound.runs.compilation import use_compilation_cache
-from tightbound.values import Count, Few, Name, Seed, require_meant
 
 if TYPE_CHECKING:
     from tightbound.drill.drill import Row
-
-_LARGEST = 1 << 26  # bytes of all rows
-_CORES = os.cpu_count() or 2
 
 
 @dataclass(frozen=True)
 class DrillOptions:
     """Plant faults and count. Rows already in `out` are not run again."""
 
-    family: Name = "all"
+    family: str = "all"
     """Whose runs: images, edits, sequences, language, stein, or one of your own as path/to/package:FAMILY."""
-    kinds: tuple[Name, ...] = ()
+    kinds: tuple[str, ...] = ()
     """Only these faults, and the healthy runs; by default all."""
-    seeds: tuple[Seed, ...] = (0,)
+    seeds: tuple[int, ...] = (0,)
     """Every case is run with each."""
-    jobs: Few = _CORES
+    jobs: int = max(1, (os.cpu_count() or 2))
     """Processes at once."""
-    steps: Count = 300
-    out: Name = "runs/drill.jsonl"
+    steps: int = 300
+    out: str = "runs/drill.jsonl"
     """Where rows are kept; a drill that was stopped goes on from them."""
     format: TableFormat = "text"
     json: bool = False
     """One JSON document on stdout."""
-
-    def __post_init__(self):
-        require_meant(self)
-
-
-class Steps(TypedDict):
-    """What a row says besides: how long its run was."""
-
-    steps: int
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -65,14 +49,15 @@ def main(arguments: Sequence[str]) -> int:
     unknown = [kind for kind in options.kinds if kind not in known]
     if unknown:
         raise UserError(f"There is no fault {unknown[0]!r}. There are: {', '.join(known)}.")
+    if min(options.jobs, options.steps, *options.seeds) < 0 or min(options.jobs, options.steps) < 1:
+        raise UserError("`jobs` and `steps` must be at least 1, and seeds not negative.")
     todo = cases(families, options.seeds, options.kinds or None)
     out = Path(options.out)
-    saved = read_saved(out)
-    rows = [row for row in saved_rows(saved, options.steps, out) if row.case in todo]
+    rows = [row for row in saved_rows(out, options.steps) if row.case in todo]
     left = [case for case in todo if case not in {row.case for row in rows}]
     say(f"{len(todo)} cases, {len(rows)} of them in {out} already.")
     out.parent.mkdir(parents=True, exist_ok=True)
-    finish_last_line(out, saved)
+    finish_last_line(out)
     with open(out, "a") as file:
         for row in run_cases(left, jobs=options.jobs, steps=options.steps):
             rows.append(row)
@@ -87,37 +72,29 @@ def main(arguments: Sequence[str]) -> int:
     return 0
 
 
-def finish_last_line(path: Path, content: bytes) -> None:
+def finish_last_line(path: Path) -> None:
     """A kill may have left half a line: end it, so that the next row has one of its own."""
-    if content and not content.endswith(b"\n"):
+    if path.exists() and not path.read_bytes().endswith(b"\n"):
         with open(path, "a") as file:
             file.write("\n")
 
 
-def read_saved(path: Path) -> bytes:
-    """What an earlier drill has left; nothing where there was none."""
-    try:
-        with open_regular(path) as file:
-            content = file.read(_LARGEST + 1)
-    except FileNotFoundError:
-        return b""
-    except OSError as error:
-        raise UserError(f"{path} cannot be read: {error.strerror or error}.") from error
-    if len(content) > _LARGEST:
-        raise UserError(f"{path} has more than {_LARGEST:,} bytes, and no drill's rows have.")
-    return content
-
-
-def saved_rows(content: bytes, steps: int, path: Path) -> "list[Row]":
+def saved_rows(path: Path, steps: int) -> "list[Row]":
     """Rows of an earlier drill of as many steps; a line cut off by a kill is left out."""
-    from tightbound.drill.drill import Row
+    from tightbound.drill.drill import Case, Row
 
+    if not path.exists():
+        return []
     rows = []
-    for number, line in enumerate(content.splitlines(), start=1):
-        where = f"Line {number} of {path}"
-        with suppress(NotJson):
-            if decoded(line, Steps, where)["steps"] == steps:
-                rows.append(decoded(line, Row, where))
+    for line in path.read_text().splitlines():
+        try:
+            document = json.loads(line)
+        except json.JSONDecodeError:
+            continue
+        if document.pop("steps") == steps:
+            document["case"] = Case(**document["case"])
+            document |= {name: tuple(document[name]) for name in ("alarms", "said")}
+            rows.append(Row(**document))
     return rows
 
 

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from tightbound.command_line.options import RunReference, TrustedRecipes, parse, print_json, show
-from tightbound.command_line.working import working
+from tightbound.commands.options import RunReference, parse, print_json, show
+from tightbound.commands.working import working
 from tightbound.report.tables import Table, TableFormat, short_form
-from tightbound.report.terminal import say, tell
+from tightbound.report.terminal import say
 from tightbound.runs.compilation import use_compilation_cache
 from tightbound.runs.evaluated import (
     EvaluatedBound,
@@ -17,7 +17,6 @@ from tightbound.runs.evaluated import (
     what_is_measured,
 )
 from tightbound.runs.opened import open_run, split_reference
-from tightbound.values import Count, Draws, Fraction, Name, Number, Seed, require_meant
 
 if TYPE_CHECKING:
     from tightbound.estimators.estimate import Estimate
@@ -31,36 +30,30 @@ class EvaluateOptions:
     run: RunReference
     """RUN or RUN@STEP; by default the newest checkpoint."""
     bound: EvaluatedBound = "elbo"
-    num_samples: Draws | None = None
+    num_samples: int | None = None
     """Draws per sequence (of "fivo": filters). By default 1 for "fivo" and "elbo" (there one of each
     component of a mixture), 100 for the others and for latents that all points of a data set share."""
-    num_particles: Draws = 128
+    num_particles: int = 128
     """fivo: of every filter."""
-    threshold: Fraction = 0.5
+    threshold: float = 0.5
     """fivo: share of the particles below which the effective sample size makes them resample."""
-    order: Number | None = None
+    order: float | None = None
     """alpha of "renyi", n of "cubo"."""
     unit: EvaluatedUnit = "nats per sequence"
     """The last is the average some papers report: of every sequence's own nats per unit."""
     split: Literal["train", "valid", "test"] = "test"
-    max_rows: Count | None = None
+    max_rows: int | None = None
     """Only the first rows of the split."""
-    set: tuple[Name, ...] = ()
+    set: tuple[str, ...] = ()
     """KEY=VALUE: settings of the run changed for this evaluation, as model.num-particles=16."""
-    seed: Seed = 0
+    seed: int = 0
     """Of the data's noise and of the draws."""
-    save: Name | None = None
+    save: str | None = None
     """Write the log-weights here, as an .npz that `tightbound doctor` reads."""
     format: TableFormat = "text"
     """Of the table by site."""
-    trust_recipe: TrustedRecipes = ()
-    """A recipe file (or package) of your own that the run may execute: it is run unasked only where you
-    have trained with it here, as it is."""
     json: bool = False
     """One JSON document on stdout."""
-
-    def __post_init__(self):
-        require_meant(self)
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -68,7 +61,7 @@ def main(arguments: Sequence[str]) -> int:
     use_compilation_cache()
     path, step = split_reference(options.run)
     with working("evaluate: reading the run"):
-        evaluated = open_run(path, trust_recipe=options.trust_recipe).evaluate(
+        evaluated = open_run(path).evaluate(
             options.split,
             bound=options.bound,
             num_samples=options.num_samples,
@@ -100,9 +93,9 @@ def main(arguments: Sequence[str]) -> int:
     else:
         print_evaluation(estimate, sites, options.format)
         for name, value in figures.items():
-            tell(f"{name}: {value}")
+            print(f"{name}: {value}")
         if note:
-            tell(note)
+            print(note)
     return 0
 
 
@@ -120,6 +113,6 @@ def print_evaluation(
     estimate: "Estimate", sites: "dict[str, Estimate]", table_format: TableFormat
 ) -> None:
     """The number with its claim, then its sites."""
-    tell(f"{estimate.estimator} on {estimate.split}: {estimate}\n")
+    print(f"{estimate.estimator} on {estimate.split}: {estimate}\n")
     rows = tuple((name, short_form(value)) for name, value in sites.items())
     show(Table("The ELBO by site", ("site", "nats per sequence"), rows), table_format)

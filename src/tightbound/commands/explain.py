@@ -8,7 +8,7 @@ from typing import Annotated
 
 import tyro
 
-from tightbound.command_line.options import parse, print_json
+from tightbound.commands.options import parse, print_json
 from tightbound.errors import UserError
 
 

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import tyro
 
-from tightbound.command_line.options import parse, print_json, show
+from tightbound.commands.options import parse, print_json, show
 from tightbound.families.described import settings_list
 from tightbound.families.lookup import RECIPES, find_recipe
 from tightbound.families.settings import flat_settings, settings_of

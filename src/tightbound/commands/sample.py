@@ -6,15 +6,13 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from tightbound.command_line.options import RunReference, TrustedRecipes, parse_joined, print_json
-from tightbound.command_line.working import working
+from tightbound.commands.options import RunReference, parse_joined, print_json
+from tightbound.commands.working import working
 from tightbound.errors import UserError
 from tightbound.families import FAMILIES
 from tightbound.families.family import Family
-from tightbound.report.terminal import tell
 from tightbound.runs.compilation import use_compilation_cache
 from tightbound.runs.opened import open_run, split_reference
-from tightbound.values import require_meant
 
 
 @dataclass(frozen=True)
@@ -23,14 +21,8 @@ class SampleOptions:
 
     run: RunReference
     """RUN or RUN@STEP; by default the newest checkpoint."""
-    trust_recipe: TrustedRecipes = ()
-    """A recipe file (or package) of your own that the run may execute: it is run unasked only where you
-    have trained with it here, as it is."""
     json: bool = False
     """One JSON document on stdout."""
-
-    def __post_init__(self):
-        require_meant(self)
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -40,8 +32,7 @@ def main(arguments: Sequence[str]) -> int:
         print(usage())
         return 0
     path, step = split_reference(arguments[0])
-    trust = trusted_among(arguments)
-    opened = open_run(path, trust_recipe=trust)
+    opened = open_run(path)
     family = opened.family
     if family is None or family.samples is None:
         opened.samples()  # says so
@@ -56,19 +47,9 @@ def main(arguments: Sequence[str]) -> int:
         print_json({"files": [str(file) for file in drawn.files], **drawn.document})
     else:
         if drawn.text:
-            tell(drawn.text)
+            print(drawn.text)
         print(*drawn.files, sep="\n")
     return 0
-
-
-def trusted_among(arguments: Sequence[str]) -> list[str]:
-    """The files of `--trust-recipe`, which decide what other options there are."""
-    found = []
-    for place, argument in enumerate(arguments):
-        name, equals, value = argument.partition("=")
-        if name.replace("_", "-") == "--trust-recipe":
-            found += [value] if equals else arguments[place + 1 : place + 2]
-    return found
 
 
 def usage() -> str:
@@ -85,7 +66,7 @@ def usage() -> str:
 
 def refuse_options_of_others(arguments: Sequence[str], family: Family, run: str) -> None:
     """UserError for an option that runs of another family have."""
-    own = {*_options(family), "json", "help", "trust_recipe"}
+    own = {*_options(family), "json", "help"}
     for argument in arguments:
         name = argument.split("=")[0].removeprefix("--").removeprefix("no-").replace("-", "_")
         if not argument.startswith("--") or name in own:

@@ -6,7 +6,7 @@ import json
 import re
 import sys
 import time
-from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,21 +14,19 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
-from tightbound.command_line.options import TrustedRecipes, parse_with_recipe, print_json
+from tightbound.commands.options import parse_with_recipe, print_json
 from tightbound.errors import UserError
 from tightbound.families.lookup import Recipe
 from tightbound.families.settings import flat_settings, settings_of
 from tightbound.report.sweep_table import SweepFormat, render_sweep, sweep_table, sweep_verdict
 from tightbound.report.tables import print_table
-from tightbound.report.terminal import say, tell
-from tightbound.runs.started_here import is_file_of, recipe_to_run
+from tightbound.report.terminal import say
 from tightbound.runs.training import stop_signals
 from tightbound.sweep.folder import SweepFolder
 from tightbound.sweep.grid import Arm, make_arms, parse_variation
 from tightbound.sweep.job import Change, Job, available_cores, last_line, run_environment
 from tightbound.sweep.local import core_groups, run_locally
 from tightbound.sweep.plan import Evaluation, Plan, PlannedArm, PlannedRun
-from tightbound.values import Count, Draws, Few, Name, require_meant
 
 _LOOK_EVERY = 1.0  # seconds between two looks at what runs have recorded
 
@@ -40,49 +38,42 @@ class SweepOptions:
     vary: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ()
     """KEY=[JSON list]: a setting of the recipe, a whole group, or `recipe`, and the values it takes.
     Several give all combinations."""
-    seeds: Few = 3
+    seeds: int = 3
     """Runs of every arm: seeds 0, 1, ..."""
-    sweep_dir: Name | None = None
+    sweep_dir: str | None = None
     """The sweep's folder; by default one under `runs/` named by recipe and settings. The same command
     continues a sweep that was stopped; other values or more seeds are added to it."""
     executor: Literal["local", "ray"] = "local"
     """Processes on this machine, or a Ray cluster: the one RAY_ADDRESS names, or one started here."""
-    threads: Few = 1
+    threads: int = 1
     """Cores for every run."""
-    jobs: Few | None = None
+    jobs: int | None = None
     """local: runs at once; by default as many as there are cores for."""
     split: Literal["valid", "test"] = "test"
     """What finished runs are evaluated on, once."""
     bound: Literal["elbo", "iwae", "fivo"] = "iwae"
-    num_samples: Draws | None = None
+    num_samples: int | None = None
     """Draws per sequence (of "fivo": filters); by default 100 for "iwae" if there is anything to
     draw, else 1."""
-    num_particles: Draws = 128
+    num_particles: int = 128
     """fivo: of every filter."""
-    max_rows: Count | None = None
+    max_rows: int | None = None
     """Only the first rows of the split."""
     by_group: bool = False
     """Cluster the errors by the split's groups (writers), whose rows are not independent."""
-    trust_recipe: TrustedRecipes = ()
-    """A recipe file of your own that an arm of the sweep's folder may execute, beside those named here."""
     doctor: bool = True
     """Gather evidence in every run and judge it; the table names the faults."""
     format: SweepFormat = "text"
     json: bool = False
     """One JSON document on stdout."""
 
-    def __post_init__(self):
-        require_meant(self)
-
 
 def main(arguments: Sequence[str]) -> int:
     recipe, name, options = parse_with_recipe(SweepOptions, "sweep", arguments)
     plan = plan_of(name, recipe, given_settings(arguments, recipe), options)
     folder = SweepFolder(options.sweep_dir or default_folder(plan, options.vary))
-    asked = {arm.recipe for arm in plan.arms}
     with folder.locked():
         plan = folder.extend(plan)
-        refuse_other_files(folder, {arm.recipe for arm in plan.arms} - asked, options.trust_recipe)
         failed, interrupted = run_all(folder, plan, options)
         document = document_of(folder, plan, failed, options.by_group)
         write_tables(folder.path, document)
@@ -101,13 +92,6 @@ def main(arguments: Sequence[str]) -> int:
     return 1 if document["status"] == "failed" else 0
 
 
-def refuse_other_files(folder: SweepFolder, recipes: Iterable[str], trust: Sequence[str]) -> None:
-    """UserError where an arm that the folder has already names a recipe file that may not be run."""
-    for name in recipes:
-        same = [file for file in trust if is_file_of(file, name)]
-        recipe_to_run(name, same, folder.path / "sweep.json")
-
-
 def plan_of(name: str, recipe: Recipe, given: Mapping[str, Any], options: SweepOptions) -> Plan:
     """What is asked for; UserError where any arm's settings cannot be."""
     if not options.vary:
@@ -115,6 +99,10 @@ def plan_of(name: str, recipe: Recipe, given: Mapping[str, Any], options: SweepO
             f"There is nothing to vary: tightbound sweep {name} --vary 'KEY=[JSON list]'. "
             f"`tightbound train {name} --help` lists the settings."
         )
+    for option in ("seeds", "threads", "jobs", "num_samples", "num_particles", "max_rows"):
+        value = getattr(options, option)
+        if value is not None and value < 1:
+            raise UserError(f"`{option}` is {value}, but it must be at least 1. Raise it.")
     arms = make_arms(name, recipe, given, [parse_variation(text) for text in options.vary])
     return Plan(
         recipe=name,
@@ -196,12 +184,11 @@ def run_all(folder: SweepFolder, plan: Plan, options: SweepOptions) -> tuple[dic
             elif time.monotonic() - looked > _LOOK_EVERY:
                 looked = time.monotonic()
                 for name in running:
-                    display.observe(name, folder.run(name).standing())
+                    display.observe(name, folder.run(name).read_steps())
         return failed, should_stop()
 
 
 def job_of(folder: SweepFolder, run: PlannedRun, threads: int) -> Job:
-    folder.run(run.name).refuse_links()  # its log is written before the run looks
     command = ("-m", "tightbound.sweep.run", str(folder.path), run.arm.name, str(run.seed))
     return Job(
         name=run.name,
@@ -243,7 +230,7 @@ def document_of(
 
 def write_tables(folder: Path, document: Mapping[str, Any]) -> None:
     """`table.txt`, `.md`, `.csv`, `.tex`, `.json` and the chart, in the sweep's folder."""
-    from tightbound.files.writing import write_whole
+    from tightbound.train.folder import write_whole
 
     endings: dict[SweepFormat, str] = {
         "text": "txt",
@@ -272,4 +259,4 @@ def show_text(document: Mapping[str, Any]) -> None:
     if document["arms"]:
         print_table(sweep_table(document), Console())
         print()
-    tell(sweep_verdict(document))
+    print(sweep_verdict(document))

@@ -1,38 +1,24 @@
 """`tightbound train RECIPE`: train in a run folder, with the doctor riding along."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
-from tightbound.command_line.options import parse_with_recipe, print_json
-from tightbound.report.lasting import lasting_output
+from tightbound.commands.options import parse_with_recipe, print_json
 from tightbound.report.terminal import say
 from tightbound.runs.compilation import use_compilation_cache
 from tightbound.runs.training import TrainOptions, default_folder, train
-
-if TYPE_CHECKING:
-    from tightbound.diagnose.findings import Findings
-    from tightbound.train.folder import RunFolder
 
 
 def main(arguments: Sequence[str]) -> int:
     recipe, name, options = parse_with_recipe(TrainOptions, "train", arguments)
     use_compilation_cache()
-    from tightbound.train.folder import RunFolder
-
-    folder = RunFolder(options.run_dir or default_folder(name, recipe, options))
-    with lasting_output():
-        with folder.locked():
-            findings, status = train(recipe, name, folder, options)
-        show_end(findings, status, folder, options)
-    return 1 if findings.faults or status == "not finite" else 0
-
-
-def show_end(findings: "Findings", status: str, folder: "RunFolder", options: TrainOptions) -> None:
-    """The findings for a person, and the run's folder, or the document, for a program."""
     from rich.console import Console
 
     from tightbound.report.terminal import print_findings
+    from tightbound.train.folder import RunFolder
 
+    folder = RunFolder(options.run_dir or default_folder(name, recipe, options))
+    with folder.locked():
+        findings, status = train(recipe, name, folder, options)
     if findings:
         print_findings(findings, Console(stderr=True))
     else:
@@ -47,3 +33,4 @@ def show_end(findings: "Findings", status: str, folder: "RunFolder", options: Tr
         )
     else:
         print(folder.path)
+    return 1 if findings.faults or status == "not finite" else 0

@@ -7,20 +7,18 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
-from tightbound.command_line.options import RunFolderName, TrustedRecipes, parse, print_json, show
-from tightbound.command_line.working import working
+from tightbound.commands.options import RunFolderName, parse, print_json, show
+from tightbound.commands.working import working
 from tightbound.errors import UserError
-from tightbound.estimators.estimate import decimals_of, number_text, with_error
+from tightbound.estimators.estimate import number_text
 from tightbound.report.tables import Table, TableFormat
-from tightbound.report.terminal import say, tell
+from tightbound.report.terminal import say
 from tightbound.runs.compilation import use_compilation_cache
 from tightbound.runs.evaluated import chosen_split
 from tightbound.runs.opened import OpenRun, open_run
-from tightbound.values import Count, Name, Seed, Whole, require_meant
 
 if TYPE_CHECKING:
     from tightbound.diagnose.why import Explanation
-    from tightbound.estimators.estimate import Estimate
 
 
 @dataclass(frozen=True)
@@ -29,28 +27,22 @@ class WhyOptions:
 
     run: RunFolderName
     """The run's folder."""
-    first: Annotated[Whole | None, tyro.conf.arg(name="from")] = None
+    first: Annotated[int | None, tyro.conf.arg(name="from")] = None
     """Step of the earlier checkpoint; by default that of the best evaluation, and the first one where
     no later evaluation is worse."""
-    last: Annotated[Whole | None, tyro.conf.arg(name="to")] = None
+    last: Annotated[int | None, tyro.conf.arg(name="to")] = None
     """Step of the later checkpoint; by default that of the last evaluation."""
     split: Literal["train", "valid", "test"] = "valid"
-    rows: Count = 256
+    rows: int = 256
     """Rows of the split to look at."""
-    set: tuple[Name, ...] = ()
+    set: tuple[str, ...] = ()
     """KEY=VALUE: settings of the run changed for this look, as evaluate-law=token-drop."""
-    seed: Seed = 0
+    seed: int = 0
     """Of the draws."""
     format: TableFormat = "text"
     """Of the tables."""
-    trust_recipe: TrustedRecipes = ()
-    """A recipe file (or package) of your own that the run may execute: it is run unasked only where you
-    have trained with it here, as it is."""
     json: bool = False
     """One JSON document on stdout."""
-
-    def __post_init__(self):
-        require_meant(self)
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -60,7 +52,7 @@ def main(arguments: Sequence[str]) -> int:
 
     from tightbound.diagnose.why import why
 
-    opened = open_run(options.run, trust_recipe=options.trust_recipe)
+    opened = open_run(options.run)
     setup = opened.build(options.set)
     chosen_split(setup, options.split)
     if options.rows < 2:
@@ -93,8 +85,8 @@ def steps_to_explain(opened: OpenRun, first: int | None, last: int | None) -> tu
     steps = opened.steps()
     bounds = {
         record["step"]: float(record["held_out"]["bound"]["value"])
-        for record in opened.folder.stream_steps(having="held_out")
-        if last is None or record["step"] <= last
+        for record in opened.folder.read_steps()
+        if "held_out" in record and (last is None or record["step"] <= last)
     }
     finite = {step: bound for step, bound in bounds.items() if math.isfinite(bound)}
     saved = {step: bound for step, bound in finite.items() if step in steps}
@@ -114,45 +106,44 @@ def steps_to_explain(opened: OpenRun, first: int | None, last: int | None) -> tu
 def print_explanation(explanation: "Explanation", table_format: TableFormat) -> None:
     """The explanation in words and tables."""
     change = explanation.change
-    tell(f"{explanation.headline}\n({change.split}; the same rows and draws at both steps.)\n")
+    print(f"{explanation.headline}\n({change.split}; the same rows and draws at both steps.)\n")
     trained = explanation.change_under_trained_law
     if trained is not None:
-        size, error = with_error(trained.value, trained.standard_error or 0)
-        tell(
+        print(
             "Evaluation draws latents from another law than training. Under the law of training the "
-            f"ELBO changed by {size} ± {error} nats per sequence (draws {_draws(trained)}): the rest is "
-            "KL(q || p(z | x)) of the other.\n"
+            f"ELBO changed by {number_text(trained.value, 3, sign='+')} ± {number_text(trained.standard_error or 0, 3)} nats per sequence "
+            f"(draws {number_text(trained.monte_carlo_error or 0, 3)}): the rest is KL(q || p(z | x)) of the other.\n"
         )
     rows = tuple(
-        (name, *with_error(value.value, value.standard_error or 0), _draws(value))
+        (
+            name,
+            number_text(value.value, 3, sign="+"),
+            number_text(value.standard_error or 0, 3),
+            number_text(value.monte_carlo_error or 0, 3),
+        )
         for name, value in explanation.sites.items()
     )
     show(Table("By site", ("site", "change [nats]", "± rows", "± draws"), rows), table_format)
-    tell()
+    print()
     modules = tuple(next(iter(explanation.modules.values())))
-    decimals = max(3, decimals_of(change.value, explanation.error))
     rows = tuple(
-        (site, *(number_text(values[module], decimals, sign="+") for module in modules))
+        (site, *(number_text(values[module], 3, sign="+") for module in modules))
         for site, values in explanation.modules.items()
     )
     show(Table("By site and module [nats]", ("site", *modules), rows), table_format)
-    tell(
-        f"(they sum to the change up to {number_text(explanation.quadrature_error, decimals)} nats of quadrature)\n"
+    print(
+        f"(they sum to the change up to {number_text(explanation.quadrature_error, 3)} nats of quadrature)\n"
     )
     if explanation.groups:
         ordered = sorted(explanation.groups.items(), key=lambda item: item[1].value)
-        rows = tuple((n, *with_error(v.value, v.standard_error or 0)) for n, v in ordered)
+        rows = tuple(
+            (n, number_text(v.value, 3, sign="+"), number_text(v.standard_error or 0, 3))
+            for n, v in ordered
+        )
         show(Table("By group of rows", ("group", "change [nats]", "± rows"), rows), table_format)
-        tell()
-    tell(
+        print()
+    print(
         f"At step {explanation.first_step} the training gradient's cosine with the bound's is "
         f"{explanation.gradient_cosine:.2f}; two halves of the bound's own reach "
         f"{explanation.cosine_ceiling:.2f}."
-    )
-
-
-def _draws(change: "Estimate") -> str:
-    """The error over draws, with the decimals of the other one."""
-    return number_text(
-        change.monte_carlo_error or 0, max(3, decimals_of(change.value, change.standard_error))
     )

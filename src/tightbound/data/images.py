@@ -4,7 +4,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from tightbound.errors import UserError
-from tightbound.values import Count, Name, require_meant
 
 if TYPE_CHECKING:  # settings are looked up without JAX
     from tightbound.data.batch import Noise, Split
@@ -17,15 +16,12 @@ class ImageData:
     """Which images, and how what the model sees is made from the stored grey levels."""
 
     source: Literal["digits", "mnist", "mnist-static"] = "digits"
-    path: Name | None = None
+    path: str | None = None
     """Your own files of the same format; None takes the published ones."""
     law: Literal["dynamic", "static", "grey", "dequantised"] = "dynamic"
     """Bits drawn afresh at every visit, stored bits, grey levels in [0, 1], or those spread evenly."""
-    num_valid: Count | None = None
+    num_valid: int | None = None
     """Rows held out of the training split; None takes the format's own number."""
-
-    def __post_init__(self):
-        require_meant(self)
 
 
 def load_images(data: ImageData, *, conditional: bool) -> "tuple[dict[str, Split], Noise, int]":

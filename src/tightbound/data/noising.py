@@ -10,9 +10,11 @@ from typing import Any, ClassVar
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, PRNGKeyArray
+import numpy as np
+from jaxtyping import Array, Bool, Float, PRNGKeyArray, Real
 
 from tightbound.data.batch import Batch
+from tightbound.data.catalogue import DataError
 from tightbound.data.labelled import image_of
 
 
@@ -73,6 +75,23 @@ class Dequantise(eqx.Module):
             return (grey.astype(noise.dtype) + noise) / (self.levels + 1)
 
         return _with_image(batch, _by_row(draw, batch, key))
+
+
+def validate_images(
+    x: Real[Array | np.ndarray, "rows pixels"], name: str, levels: int = 255
+) -> None:
+    """Raise `DataError` at the first row with a NaN or a value outside 0..levels. On the host."""
+    x = np.asarray(x)
+    with np.errstate(invalid="ignore"):
+        bad = ~((x >= 0) & (x <= levels)).all(axis=1)  # so written that NaN is bad
+    if bad.any():
+        row = int(bad.argmax())
+        value = x[row][~((x[row] >= 0) & (x[row] <= levels))][0]
+        raise DataError(
+            f"Row {row} of `{name}` has the value {value}, but grey values must be numbers from "
+            f"0 to {levels} ({int(bad.sum()):,} of {len(x):,} rows are wrong). Correct the data, "
+            "or state its largest value."
+        )
 
 
 def _by_row(draw: Callable[[Any, Any], Any], batch: Batch, key: PRNGKeyArray) -> Array:

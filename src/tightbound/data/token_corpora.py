@@ -11,16 +11,11 @@ from tightbound.data.batch import Split
 from tightbound.data.catalogue import DataError
 from tightbound.data.formats.text_files import TokenUnits
 from tightbound.data.original_rules import original_texts
-from tightbound.data.sentences import NUM_MARKS, PAD
+from tightbound.data.sentences import NUM_MARKS, UNKNOWN
 from tightbound.data.token_rules import our_texts
 from tightbound.data.token_split import scored, token_splits
 from tightbound.data.token_texts import Language, Path, Source, Texts
-from tightbound.data.vocabulary import (
-    Vocabulary,
-    character_vocabulary,
-    unknown_share,
-    word_vocabulary,
-)
+from tightbound.data.vocabulary import Vocabulary, character_vocabulary, word_vocabulary
 from tightbound.errors import UserError
 from tightbound.estimators.estimate import Estimate
 
@@ -168,8 +163,7 @@ def _unknown_note(
     vocabulary_from: str,
 ) -> str:
     shares = ", ".join(
-        f"{unknown_share(np.where(scored(split), split.x.values, PAD)):.2%} of the {name} tokens"
-        for name, split in splits.items()
+        f"{_unknown_share(split):.2%} of the {name} tokens" for name, split in splits.items()
     )
     origin = (
         "the training split"
@@ -181,6 +175,10 @@ def _unknown_note(
         f"A vocabulary of {len(vocabulary):,} symbols from {origin}; {unit} that occur {rare} are one "
         f"unknown symbol: {shares}."
     )
+
+
+def _unknown_share(split: Split) -> float:
+    return float((split.x.values == UNKNOWN).sum() / scored(split).sum())
 
 
 def _check_call(max_length: int | None, min_count: int, max_rows: int | None) -> None:

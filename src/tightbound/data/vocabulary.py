@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 from jaxtyping import Array, Int
@@ -20,6 +20,7 @@ from tightbound.errors import UserError
 
 MARKS = ("<pad>", "<bos>", "<eos>", "<unknown>")  # in the order of their symbols
 WORD_START = "▁"  # begins the first piece of every word
+_FORMAT = "tightbound vocabulary 1"
 
 Units = Literal["letters", "characters", "words", "sub-words"]
 
@@ -64,6 +65,17 @@ class Vocabulary:
         if self.units == "sub-words":
             return "".join(pieces).replace(WORD_START, " ").strip()
         return (" " if self.units == "words" else "").join(pieces)
+
+    def to_json(self) -> str:
+        """All of it as text, for `vocabulary_from_json`."""
+        content = {
+            "format": _FORMAT,
+            "units": self.units,
+            "lowercase": self.lowercase,
+            "symbols": self.symbols,
+            "merges": self.merges,
+        }
+        return json.dumps(content, ensure_ascii=False, indent=0)
 
     def _pieces(self, word: str) -> list[int]:
         if self.units == "sub-words":
@@ -173,6 +185,31 @@ def text_vocabulary(
     if units == "words":
         return word_vocabulary(sentences, min_count=min_count, lowercase=lowercase)
     return subword_vocabulary(sentences, size=vocabulary_size, lowercase=lowercase)
+
+
+def vocabulary_from_json(text: str, source: str) -> Vocabulary:
+    """What `Vocabulary.to_json` wrote; `source` names it where it is something else."""
+    try:
+        content = json.loads(text)
+        symbols, merges = tuple(content["symbols"]), tuple(map(tuple, content["merges"]))
+        known = set(symbols)
+        right = (
+            content["format"] == _FORMAT
+            and content["units"] in get_args(Units)
+            and isinstance(content["lowercase"], bool)
+            and all(isinstance(symbol, str) for symbol in symbols)
+            and symbols[: len(MARKS)] == MARKS
+            and len(known) == len(symbols)
+            and all(len(merge) == 2 and {*merge, "".join(merge)} <= known for merge in merges)
+        )
+    except (ValueError, KeyError, TypeError, RecursionError):
+        right = False
+    if not right:
+        raise DataError(
+            f"{source} is no vocabulary of the format `{_FORMAT}`. Was it edited, or given in the "
+            "place of another file?"
+        )
+    return Vocabulary(symbols, content["units"], content["lowercase"], merges)
 
 
 def unknown_share(tokens: Int[np.ndarray, "rows length"]) -> float:

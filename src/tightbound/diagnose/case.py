@@ -32,17 +32,11 @@ class Case:
 
     def newest(self, group: str) -> Any:
         """The group of the newest evidence that has it; None where none has. A trained state is judged by
-        its own laws, but of one that has diverged nothing can be asked: then the newest before that."""
-        found = self.asked(group)
-        return getattr(found[0], group) if found else None
-
-    def asked(self, group: str) -> list[Evidence]:
-        """The evidence that has the group, newest first, states with scores that are not finite last."""
-        return [e for e in self._newest_first() if getattr(e, group) is not None]
-
-    def _newest_first(self) -> list[Evidence]:
-        newest_first = list(self.history)[::-1]
-        return sorted(newest_first, key=_has_diverged)
+        its own laws."""
+        for evidence in reversed(self.history):
+            if getattr(evidence, group) is not None:
+                return getattr(evidence, group)
+        return None
 
     def oldest(self, group: str) -> Any:
         """The group of the oldest evidence that has it."""
@@ -53,7 +47,7 @@ class Case:
 
     def newest_of(self, name: str, kind: type[Group]) -> Group | None:
         """The newest group of a family of one's own."""
-        found = (evidence.of(name, kind) for evidence in self._newest_first())
+        found = (evidence.of(name, kind) for evidence in reversed(self.history))
         return next((group for group in found if group is not None), None)
 
     @property
@@ -70,11 +64,6 @@ class Case:
     def sites(self) -> Sites | None:
         """The scored sites of the last probe."""
         return self.history[-1].sites
-
-
-def _has_diverged(evidence: Evidence) -> bool:
-    sites = evidence.sites
-    return sites is not None and not np.isfinite(sites.log_p).all()
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,11 @@
 
 from collections.abc import Sequence
 
+import numpy as np
+from jaxtyping import Float
+
 from tightbound.diagnose.case import Case, Check, joined
+from tightbound.diagnose.checks import weights
 from tightbound.diagnose.checks.every import CHECKS
 from tightbound.diagnose.finding import Finding
 from tightbound.diagnose.findings import Findings, by_verdict
@@ -32,3 +36,20 @@ def ranked(findings: Sequence[Finding]) -> Findings:
         key=lambda f: order.index(place[f.code]) if place[f.code] in order else len(order),
     )
     return Findings(by_verdict(known))
+
+
+def judge_weights(
+    log_weights: Float[np.ndarray, "samples rows"] | None, *, has_latents: bool = True
+) -> Findings:
+    """What log-weights alone can show, whoever saved them; `has_latents` says whether anything was
+    drawn to make them."""
+    return Findings(
+        by_verdict(
+            [
+                weights.weights_are_finite(log_weights),
+                weights.weights_keep_the_evidence(log_weights),
+                weights.draws_differ(log_weights, has_latents=has_latents),
+                weights.tails_are_light_enough(log_weights),
+            ]
+        )
+    )

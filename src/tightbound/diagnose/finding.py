@@ -1,12 +1,10 @@
 """What a check says: evidence (measured, threshold, unit, where) apart from interpretation."""
 
 import enum
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, NotRequired, TypedDict
+from typing import Any
 
 from tightbound.estimators.estimate import finite_or_text
-from tightbound.files.documents import Number
 
 
 class Verdict(enum.Enum):
@@ -25,30 +23,6 @@ class Cause:
     name: str  # stable, for programs: "kl_sign_flipped"
     meaning: str
     advice: str
-
-
-class CauseDocument(TypedDict):
-    """A `Cause` in JSON."""
-
-    name: str
-    meaning: str
-    advice: str
-
-
-class FindingDocument(TypedDict):
-    """A `Finding` in JSON."""
-
-    code: str
-    check: str
-    verdict: Verdict
-    measured: Number | None
-    threshold: Number | None
-    unit: str
-    where: str
-    meaning: str
-    causes: list[CauseDocument]
-    not_checked: list[str]
-    advice: NotRequired[str]
 
 
 @dataclass(frozen=True)
@@ -79,7 +53,7 @@ class Finding:
         return document
 
     @staticmethod
-    def from_json(document: Mapping[str, Any]) -> "Finding":
+    def from_json(document: dict[str, Any]) -> "Finding":
         """Inverse of `to_json`."""
         fields = {name: value for name, value in document.items() if name != "advice"}
         numbers = ("measured", "threshold")

@@ -2,11 +2,8 @@
 
 from collections.abc import Sequence
 from html import escape
-from typing import Annotated, NotRequired, TypedDict
 
-import msgspec
-
-from tightbound.diagnose.finding import Finding, FindingDocument, Verdict
+from tightbound.diagnose.finding import Finding, Verdict
 
 ORDER = (Verdict.FAULT, Verdict.UNDECIDED, Verdict.NOT_RUN, Verdict.OK)
 WORDS = {
@@ -15,14 +12,6 @@ WORDS = {
     Verdict.NOT_RUN: "NOT RUN",
     Verdict.OK: "OK",
 }
-
-
-class FindingsDocument(TypedDict):
-    """`findings.json`: the newest judgement of a run, and the last step it read."""
-
-    step: Annotated[int, msgspec.Meta(ge=0)]
-    findings: list[FindingDocument]
-    finished: NotRequired[bool]
 
 
 class Findings(tuple[Finding, ...]):

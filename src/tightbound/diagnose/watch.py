@@ -8,12 +8,11 @@ from tightbound.diagnose.doctor import judge
 from tightbound.diagnose.evidence import Evidence
 from tightbound.diagnose.findings import Findings
 from tightbound.diagnose.laws.gather import gather_laws, laws_of_state
-from tightbound.diagnose.laws.reports import reported
 from tightbound.diagnose.probes import is_probe_step, make_probe
 from tightbound.estimators.estimate import Estimate
 from tightbound.train.loop import fit
 from tightbound.train.objective import Objective, always_one
-from tightbound.train.run import batches_of, first_state, held_out, held_out_report, run_keys
+from tightbound.train.run import batches_of, first_state, run_keys
 from tightbound.train.setup import Setup
 
 
@@ -37,12 +36,12 @@ def verdict(
         bound=bound,
         source=source_of_held_out(setup),
         finished=finished,
-        **statements_of(setup),
+        **stated(setup),
     )
     return judge(case, own or ())
 
 
-def statements_of(setup: Setup) -> dict[str, bool]:
+def stated(setup: Setup) -> dict[str, bool]:
     """What a setup says of itself that `judge` needs to know; a run keeps it in its folder."""
     return {
         "collapse_asked_for": setup.collapse_is_best,
@@ -83,8 +82,8 @@ def source_of_held_out(setup: Setup) -> Estimate | None:
 
 
 def gather(setup: Setup, steps: int) -> Iterator[Evidence]:
-    """The laws before training, a probe at every probe step, and of the state after `steps` updates the
-    laws again and what a run's record would say of it; without a folder."""
+    """The laws before training, a probe at every probe step, and the laws again of the state after
+    `steps` updates, without a folder."""
     state = first_state(setup)
     yield gather_laws(setup, state)
     probe = make_probe(setup)
@@ -92,10 +91,7 @@ def gather(setup: Setup, steps: int) -> Iterator[Evidence]:
     batches = batches_of(setup)
     for record in fit(state, batches, setup.objective, setup.optimiser, key=key, noise=setup.noise):
         if record.step >= steps:
-            report = held_out_report(held_out(setup, record.state), setup.is_bound)
-            recorded_bound = float(report["bound"]["value"])
-            laws = laws_of_state(setup, record.state)
-            yield replace(laws, reported=reported(setup, record.state, recorded_bound))
+            yield laws_of_state(setup, record.state)
             return
         if is_probe_step(record.step):
             yield probe(record.state)

@@ -17,13 +17,7 @@ from jaxtyping import Array, Float, Key, PRNGKeyArray, PyTree
 from tightbound.data.batch import Batch, Noise, Split
 from tightbound.diagnose.modules import module_of, modules
 from tightbound.diagnose.probes import Pair, bound_to_climb
-from tightbound.estimators.estimate import (
-    Estimate,
-    decimals_of,
-    finite_or_text,
-    number_text,
-    with_error,
-)
+from tightbound.estimators.estimate import Estimate, finite_or_text, number_text
 from tightbound.inference.weigh import weigh
 from tightbound.models.sequential import AbstractFiltered
 from tightbound.train.loop import TrainState
@@ -80,19 +74,19 @@ class Explanation:
         """One sentence: how the ELBO changed, or that the error bars cannot tell whether it did."""
         steps = f"From step {self.first_step} to {self.last_step}"
         size, error = self.change.value, self.change.standard_error or 0.0
-        decimals = max(3, decimals_of(size, error))
-        draws = f"draws {number_text(self.change.monte_carlo_error or 0.0, decimals)}"
+        draws = f"draws {number_text(self.change.monte_carlo_error or 0.0, 3)}"
         if not np.isfinite(size):
             return f"{steps} the ELBO's change is {size}: one of the two is not finite."
         if not self.is_beyond_error:
             return (
-                f"{steps} no change of the ELBO that the error bars can tell: "
-                f"{number_text(size, decimals, sign='+')} ± {number_text(error, decimals)} nats per sequence ({draws})."
+                f"{steps} no change of the ELBO that the error bars can tell: {number_text(size, 3, sign='+')} ± "
+                f"{number_text(error, 3)} "
+                f"nats per sequence ({draws})."
             )
         direction = "rose" if size > 0 else "fell"
         return (
-            f"{steps} the ELBO {direction} by {number_text(abs(size), decimals)} ± "
-            f"{number_text(error, decimals)} nats per sequence ({draws}; "
+            f"{steps} the ELBO {direction} by {number_text(abs(size), 3)} ± {number_text(error, 3)} nats "
+            f"per sequence ({draws}; "
             f"{self.noise_share:.1%} of it may be estimator noise)."
         )
 
@@ -103,13 +97,11 @@ class Explanation:
         rows = [("site", "change", "± rows", *names)]
         for site, change in self.sites.items():
             parts = self.modules.get(site, {})
-            value, error = with_error(change.value, change.standard_error)
-            decimals = max(3, decimals_of(change.value, change.standard_error))
+            error = "" if change.standard_error is None else number_text(change.standard_error, 3)
             cells = (
-                number_text(parts[name], decimals, sign="+") if name in parts else ""
-                for name in names
+                number_text(parts[name], 3, sign="+") if name in parts else "" for name in names
             )
-            rows.append((site, value, "" if error == "unknown" else error, *cells))
+            rows.append((site, number_text(change.value, 3, sign="+"), error, *cells))
         widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
         lines = ("  ".join(c.rjust(w) for c, w in zip(row, widths, strict=True)) for row in rows)
         return "\n".join([self.headline, "[nats per sequence]", *lines])

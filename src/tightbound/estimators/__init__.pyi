@@ -1,12 +1,4 @@
 from .bounds import cubo as cubo
 from .bounds import renyi_bound as renyi_bound
-from .class_proposals import class_proposal as class_proposal
-from .class_proposals import proposal_of as proposal_of
 from .comparison import Comparison as Comparison
-from .sampled_softmax import candidates_softmax as candidates_softmax
-from .sampled_softmax import exact_softmax as exact_softmax
-from .sampled_softmax import importance_softmax as importance_softmax
-from .sampled_softmax import negative_sampling as negative_sampling
-from .sampled_softmax import noise_contrast as noise_contrast
-from .sampled_softmax import with_target_softmax as with_target_softmax
 from .weights import ess_fraction as ess_fraction

@@ -14,7 +14,7 @@ from jaxtyping import Array, Float, Int
 
 from tightbound.estimators.estimate import Bound, Estimate
 from tightbound.estimators.units import Unit, in_unit
-from tightbound.estimators.weights import draw_variance
+from tightbound.estimators.weights import log_mean_variance
 from tightbound.terms import Kind, LogTerms, Site, StepTerms
 
 BoundName = Literal["elbo", "iwae", "renyi", "cubo", "fivo"]
@@ -143,7 +143,7 @@ def bound_estimate(
         np.asarray(values, np.float64),
         unit,
         num_units=None if num_units is None else np.asarray(num_units),
-        draw_variance=None if exact else draw_variance(host_weights, power),
+        draw_variance=None if exact else _draw_variance(host_weights, power),
         bound=kind if exact or bounds else "none",
         estimator="log_marginal" if exact else name,
         num_samples=0 if exact else num_samples,
@@ -168,6 +168,18 @@ def _named_bound(
         f"`bound={bound!r}` with `order={order}` names no bound.\n"
         "Use 'elbo', 'iwae' or 'fivo' without an order, or 'renyi' (its alpha) or 'cubo' (its n) with one."
     )
+
+
+def _draw_variance(
+    log_weights: Float[np.ndarray, "samples batch"], power: float
+) -> Float[np.ndarray, " batch"] | None:
+    num_samples = len(log_weights)
+    if num_samples == 1:
+        return None
+    if power == 0.0:
+        with np.errstate(invalid="ignore"):  # a zero weight: the bound is -inf, its error NaN
+            return log_weights.var(axis=0, ddof=1) / num_samples
+    return log_mean_variance(power * log_weights) / power**2
 
 
 def filtering_log_marginal(terms: StepTerms) -> Float[Array, " batch"]:

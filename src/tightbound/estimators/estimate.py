@@ -1,33 +1,15 @@
 """A reported number: what it is worth, how sure we are of it, and what it claims to be."""
 
 import math
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from html import escape
-from typing import Annotated, Any, Literal, TypedDict
-
-import msgspec
-
-from tightbound.files.documents import Number
+from typing import Any, Literal
 
 Bound = Literal["lower", "exact", "upper", "none"]
 _LARGEST_PLAIN = 1e6
 _SMALLEST_PLAIN = 1e-4
 _MOST_DECIMALS = 6
 _ROUNDING = 2e-7  # of a value in 32 bits, relative
-
-
-class EstimateDocument(TypedDict):
-    """An `Estimate` in JSON."""
-
-    value: Number
-    standard_error: Number | None
-    monte_carlo_error: Number | None
-    unit: str
-    bound: Bound
-    estimator: str
-    num_samples: Annotated[int, msgspec.Meta(ge=0)]
-    split: str
 
 
 @dataclass(frozen=True)
@@ -55,7 +37,7 @@ class Estimate:
         return {name: finite_or_text(value) for name, value in asdict(self).items()}
 
     @staticmethod
-    def from_json(document: Mapping[str, Any]) -> "Estimate":
+    def from_json(document: dict[str, Any]) -> "Estimate":
         """Inverse of `to_json`."""
         fields: dict[str, Any] = dict(document)
         for name in ("value", "standard_error", "monte_carlo_error"):
@@ -73,7 +55,7 @@ class Estimate:
 
     def __str__(self) -> str:
         """As printed in tables: `-102.31 ± 0.52 (draws 0.01) nats per sequence, lower bound`."""
-        text = number_text(self.value, decimals_of(self.value, self.standard_error))
+        text = number_text(self.value, _decimals(self.value, self.standard_error))
         if self.standard_error is not None:
             text += f" ± {self._error_text(self.standard_error)}"
         if self.monte_carlo_error is not None:
@@ -88,7 +70,7 @@ class Estimate:
 
     def _error_text(self, error: float) -> str:
         shown = 0.0 if _is_rounding(self.value, error) else error
-        return number_text(shown, decimals_of(self.value, error))
+        return number_text(shown, _decimals(self.value, error))
 
 
 def number_text(value: float, decimals: int = 2, *, sign: Literal["", "+"] = "") -> str:
@@ -105,15 +87,7 @@ def number_text(value: float, decimals: int = 2, *, sign: Literal["", "+"] = "")
     return f"{value:{sign}.{min(max(math.floor(math.log10(size)) + decimals, 1), 5)}e}"
 
 
-def with_error(value: float, error: float | None, least: int = 3) -> tuple[str, str]:
-    """A difference, with its sign, and its error: `least` decimals, or as many as the error needs not to
-    look like 0."""
-    decimals = max(least, decimals_of(value, error))
-    shown = "unknown" if error is None else number_text(error, decimals)
-    return number_text(value, decimals, sign="+"), shown
-
-
-def decimals_of(value: float, error: float | None) -> int:
+def _decimals(value: float, error: float | None) -> int:
     """Decimals that show an error with two significant digits. Where there is none to show: 2, or two
     significant digits of a value that those would hide."""
     shown = error

@@ -62,24 +62,6 @@ def log_mean_variance(
     return num_samples / (num_samples - 1) * spread
 
 
-def draw_variance(
-    log_weights: Float[np.ndarray, "samples batch"], power: float | int
-) -> Float[np.ndarray, " batch"] | None:
-    """Variance over draws of the log of a power mean of the weights, in squared nats; power 0 is the mean
-    of log w itself, the ELBO, power 1 the IWAE bound. None of a single draw.
-
-    Of the ELBO the sample variance of log w over K, of the others `log_mean_variance`. A zero weight
-    makes the ELBO -inf, and its variance NaN.
-    """
-    num_samples = len(log_weights)
-    if num_samples == 1:
-        return None
-    if power == 0:
-        with np.errstate(invalid="ignore"):  # -inf - -inf
-            return log_weights.var(axis=0, ddof=1) / num_samples
-    return log_mean_variance(power * log_weights) / power**2
-
-
 def pareto_shape(
     log_weights: Float[np.ndarray, "samples batch"],
 ) -> Float[np.ndarray, " batch"]:

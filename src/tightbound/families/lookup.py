@@ -1,15 +1,16 @@
 """Every recipe by name, and the way from a name (or a user's own file) to its settings."""
 
-import dataclasses
 import difflib
+import importlib.util
+import sys
 from collections.abc import Mapping
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from tightbound.errors import UserError
 from tightbound.families import FAMILIES
 from tightbound.families.family import Family
-from tightbound.families.own_modules import load_module, own_path
 from tightbound.train.settings import RunSettings
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ def find_recipe(name: str) -> Recipe:
     `path/to/file.py:recipe`, `path/to/package:recipe`."""
     if name in RECIPES:
         return RECIPES[name]
-    if own_path(name) is not None:
+    if _is_own(name):
         return _own(
             name, "recipe", "a frozen dataclass with `name`, `summary`, `run` and `build(seed)`"
         )
@@ -56,7 +57,7 @@ def find_family(name: str) -> Family:
     for family in FAMILIES:
         if family.name == name:
             return family
-    if own_path(name) is not None:
+    if _is_own(name):
         return _own(name, "family", "a `tightbound.families.family.Family`", kind=Family)
     known = ", ".join(family.name for family in FAMILIES)
     raise UserError(
@@ -72,11 +73,38 @@ def family_of(recipe: str) -> Family | None:
     return getattr(find_recipe(recipe), "family", None)
 
 
+def _is_own(name: str) -> bool:
+    path, colon, _ = name.rpartition(":")
+    return bool(colon) and (path.endswith(".py") or (Path(path) / "__init__.py").exists())
+
+
 def _own(name: str, what: str, meant: str, kind: type = object) -> Any:
     """The object of a user's own module."""
     path, _, attribute = name.rpartition(":")
-    found = getattr(load_module(Path(path)), attribute, None)
-    is_recipe = dataclasses.is_dataclass(found) and hasattr(found, "build")
-    if not (is_recipe if kind is object else isinstance(found, kind)):
+    found = getattr(_module(Path(path)), attribute, None)
+    if found is None or not (
+        isinstance(found, kind) if kind is not object else hasattr(found, "build")
+    ):
         raise UserError(f"{path} has no {what} called {attribute!r}: {meant} was meant.")
     return found
+
+
+def _module(path: Path) -> ModuleType:
+    """A user's file, or package, as a module; a package's own imports of itself work."""
+    if not path.exists():
+        raise UserError(f"{path} does not exist, so no recipe can be read from it.")
+    path = path.resolve()
+    is_package = path.is_dir()
+    name = path.name if is_package else f"tightbound_recipe_{path.stem}"
+    loaded = sys.modules.get(name)
+    file = path / "__init__.py" if is_package else path
+    if is_package and loaded is not None and loaded.__file__ == str(file):
+        return loaded  # parts of a family name its package: they must be of one and the same module
+    places = [str(path)] if is_package else None
+    spec = importlib.util.spec_from_file_location(name, file, submodule_search_locations=places)
+    if spec is None or spec.loader is None:
+        raise UserError(f"{path} is not a Python file that can be imported.")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # dataclasses look their module up there
+    spec.loader.exec_module(module)
+    return module

@@ -25,6 +25,26 @@ class Checkpoints(Protocol):
         ...
 
 
+def at_least_one(**options: int | None) -> None:
+    """UserError for an option below 1; None was not given."""
+    for name, value in options.items():
+        if value is not None and value < 1:
+            raise UserError(f"--{name.replace('_', '-')} {value} was asked for; give at least 1.")
+
+
+_COOLEST, _HOTTEST = 1e-3, 1e3  # beyond, scaled log-probabilities of what is impossible lose that
+
+
+def temperature_of(value: float) -> float:
+    """The temperature as it was given; UserError where draws would be no draws of the model."""
+    if not _COOLEST <= value <= _HOTTEST:
+        raise UserError(
+            f"--temperature {value:g} was asked for; give one from {_COOLEST:g} to {_HOTTEST:g}. 1 draws "
+            "from the model itself."
+        )
+    return value
+
+
 def refuse_spherical_alone(spherical: bool, between: tuple[int, int] | None) -> None:
     """UserError where it is said how to mix, and not what."""
     if spherical and between is None:

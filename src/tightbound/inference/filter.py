@@ -184,10 +184,6 @@ class _Each(AbstractPopulation):
     particle: AbstractSequential
     num_particles: int = eqx.field(static=True)
 
-    @property
-    def kinds(self):
-        return self.particle.kinds
-
     def init(self, num_particles, key):
         return jax.vmap(self.particle.init)(jax.random.split(key, num_particles))
 

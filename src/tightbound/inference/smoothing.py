@@ -107,7 +107,7 @@ class _Remembering(AbstractSequential):
     particle: Guided
 
     @property
-    def kinds(self) -> Mapping[str, Kind]:
+    def kinds(self) -> Mapping[str, Kind]:  # pyright: ignore[reportIncompatibleVariableOverride]
         return self.particle.kinds
 
     def inputs(self, x: PyTree[Array]) -> Guide:

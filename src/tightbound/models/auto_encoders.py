@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any, Literal
 from tightbound.data.images import NUM_LABELS
 from tightbound.models.twin import Twin
 from tightbound.unread import refuse_unread, replaced
-from tightbound.values import Amount, Few, Positive, Size, require_meant
 
 if TYPE_CHECKING:  # settings are looked up without JAX
     from jaxtyping import PRNGKeyArray
@@ -20,28 +19,27 @@ class VAEModel:
     """Sizes and laws of the model and its proposal."""
 
     family: Literal["vae", "cvae", "deep-vae"] = "vae"
-    latent_size: Size = 100
-    hidden_size: Size = 400
-    depth: Few = 1
+    latent_size: int = 100
+    hidden_size: int = 400
+    depth: int = 1
     """Hidden layers between stochastic ones."""
-    top_latent_size: Size = 50
+    top_latent_size: int = 50
     """deep-vae: latents of the second stochastic layer."""
-    top_hidden_size: Size = 100
+    top_hidden_size: int = 100
     """deep-vae: hidden units between the stochastic layers."""
     activation: Literal["softplus", "relu", "tanh", "elu", "gelu"] = "softplus"
     output: Literal["bernoulli", "gaussian"] = "bernoulli"
-    output_scale: Positive = 1.0
+    output_scale: float = 1.0
     """gaussian: the first value of the output's scale."""
     learn_output_scale: bool = True
-    min_output_scale: Amount = 0.05
+    min_output_scale: float = 0.05
     """gaussian: the floor of the scale, part of the model's law."""
-    min_proposal_scale: Amount = 0.0
+    min_proposal_scale: float = 0.0
     """A floor added to the proposal's learned scale."""
-    fixed_proposal_scale: Positive | None = None
+    fixed_proposal_scale: float | None = None
     """Holds the proposal's scale at this value instead of learning it."""
 
     def __post_init__(self):
-        require_meant(self)
         if self.family != "deep-vae":
             refuse_unread(self, "family", "top_latent_size", "top_hidden_size")
         else:

@@ -2,7 +2,7 @@
 
 from abc import abstractmethod
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import equinox as eqx
 from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
@@ -22,10 +22,7 @@ class AbstractSequential(eqx.Module):
     recurrent state, a cache). When a particle is copied, all of it is copied.
     """
 
-    @property
-    @abstractmethod
-    def kinds(self) -> Mapping[str, Kind]:
-        """The sites, in scoring order."""
+    kinds: ClassVar[Mapping[str, Kind]]
 
     def inputs(self, x: PyTree[Array]) -> PyTree[Array]:
         """What the steps see of one sequence, with a time axis: what does not depend on the state is
@@ -57,10 +54,7 @@ class AbstractPopulation(eqx.Module):
     their own states, or the filter's evidence means nothing.
     """
 
-    @property
-    @abstractmethod
-    def kinds(self) -> Mapping[str, Kind]:
-        """The sites, in scoring order."""
+    kinds: ClassVar[Mapping[str, Kind]]
 
     def inputs(self, x: PyTree[Array]) -> PyTree[Array]:
         """What the steps see of one sequence, with a time axis. By default x itself."""

@@ -254,7 +254,7 @@ class Guided(AbstractSequential):
     path: str = eqx.field(static=True, default="full")
 
     @property
-    def kinds(self) -> Mapping[str, Kind]:
+    def kinds(self) -> Mapping[str, Kind]:  # pyright: ignore[reportIncompatibleVariableOverride]
         return self.model.kinds
 
     def inputs(self, x: Sequence) -> Guide:

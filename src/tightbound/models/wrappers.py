@@ -4,7 +4,6 @@ To vary a family one wraps it. What these make is no bound, and every number com
 says so.
 """
 
-from collections.abc import Mapping
 from typing import Any
 
 import equinox as eqx
@@ -12,23 +11,6 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from tightbound.models.base import AbstractModel, AbstractProposal, Distribution
-from tightbound.terms import Kind
-
-
-class AbstractWrapper(AbstractModel):
-    """A model whose scores are others than those of the model inside. What it draws is the same."""
-
-    inner: eqx.AbstractVar[Any]
-
-    @property
-    def kinds(self) -> Mapping[str, Kind]:  # pyright: ignore[reportIncompatibleVariableOverride]
-        return self.inner.kinds
-
-    def sample_prior(self, key: PRNGKeyArray) -> PyTree[Array]:
-        return self.inner.sample_prior(key)
-
-    def sample_likelihood(self, z: PyTree[Array], key: PRNGKeyArray) -> PyTree[Array]:
-        return self.inner.sample_likelihood(z, key)
 
 
 class Noiseless(AbstractProposal):
@@ -50,7 +32,7 @@ class _AtMean(eqx.Module):
         return self.inner.log_prob(value)
 
 
-class SquaredError(AbstractWrapper):
+class SquaredError(AbstractModel):
     """The site "x" scores minus half the squared distance to the output's mean: no density.
 
     Needs a model with `residual(x, z)`: what was observed less the mean of the output.
@@ -58,6 +40,16 @@ class SquaredError(AbstractWrapper):
 
     inner: Any
 
+    @property
+    def kinds(self):  # pyright: ignore[reportIncompatibleVariableOverride]
+        return self.inner.kinds
+
+    def sample_prior(self, key: PRNGKeyArray) -> PyTree[Array]:
+        return self.inner.sample_prior(key)
+
     def score(self, x: PyTree[Array], z: PyTree[Array]) -> dict[str, Float[Array, " time"]]:
         half_square = -0.5 * jnp.square(self.inner.residual(x, z)).sum(keepdims=True)
         return self.inner.score(x, z) | {"x": half_square}
+
+    def sample_likelihood(self, z: PyTree[Array], key: PRNGKeyArray) -> PyTree[Array]:
+        return self.inner.sample_likelihood(z, key)

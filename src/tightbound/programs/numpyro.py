@@ -17,7 +17,7 @@ from numpyro.infer import SVI
 from numpyro.infer.autoguide import AutoDelta
 
 from tightbound.diagnose.checks import adapters as checks
-from tightbound.diagnose.checks import weights
+from tightbound.diagnose.doctor import judge_weights
 from tightbound.diagnose.finding import Finding
 from tightbound.diagnose.findings import Findings, by_verdict
 from tightbound.estimators.bounds import bound_estimate
@@ -159,7 +159,7 @@ def findings(
     if plate is not None:
         whole = _evaluate(pair, num_samples, rows_key, plate, "").log_weights
     # What the library does wrong explains the weights, so it stands first within a verdict.
-    found += weights.of_draws(whole, has_latents=layout.has_latents)
+    found += judge_weights(whole, has_latents=layout.has_latents)
     return Findings(by_verdict(found))
 
 

@@ -13,13 +13,10 @@ from typing import Any
 
 from tightbound.diagnose.finding import Finding, Verdict
 from tightbound.diagnose.findings import WORDS, by_verdict, measurement, not_checked, summary
-from tightbound.errors import UserError
 from tightbound.estimators.estimate import Estimate
 from tightbound.families.family import Family
-from tightbound.files.opening import open_regular
-from tightbound.files.writing import write_whole
 from tightbound.report.baselines import best_baseline, held_against
-from tightbound.report.contents import RunContents
+from tightbound.report.contents import RunContents, read_contents
 from tightbound.report.panels import (
     bound_panels,
     gradient_panels,
@@ -33,14 +30,14 @@ from tightbound.report.series import bound_series
 from tightbound.report.tables import (
     Table,
     estimate_column,
+    how_made,
     noun_of,
-    origin_of,
     short_form,
     unit_and_claim,
 )
+from tightbound.train.folder import RunFolder, write_whole
 
 MOST_SAMPLES = 12  # pictures in the page, the newest
-_LARGEST_PICTURE = 1 << 24  # bytes
 CLASSES = {
     Verdict.FAULT: "fault",
     Verdict.UNDECIDED: "undecided",
@@ -49,21 +46,13 @@ CLASSES = {
 }
 
 
-def write_report(contents: RunContents, family: Family | None = None) -> Path:
-    """Write `report.html` into the run folder and return its path; with what the run's family adds."""
-    path = contents.path / "report.html"
+def write_report(folder: RunFolder, family: Family | None = None) -> Path:
+    """Write `report.html` into the run folder and return its path; with what the run's family adds.
+    UserError where it is no run."""
+    path = folder.path / "report.html"
+    contents = read_contents(folder)
     panels = None if family is None else family.load("panels")
-    try:
-        text = page(contents, Sections() if panels is None else panels(contents))
-    except UserError:
-        raise
-    except (ArithmeticError, LookupError, TypeError, ValueError) as error:
-        raise UserError(
-            f"What is in {contents.path} does not fit together, so no report can be drawn of it "
-            f"({type(error).__name__}: {error}). Delete samples/, why.json or the evidence that was edited, "
-            "and make it again."
-        ) from error
-    write_whole(path, text)
+    write_whole(path, page(contents, Sections() if panels is None else panels(contents)))
     return path
 
 
@@ -73,17 +62,15 @@ def page(contents: RunContents, own: Sections = Sections()) -> str:  # noqa: B00
     script = Path(__file__).with_name("page.js").read_text()
     policy = (
         f"default-src 'none'; img-src data:; style-src {_digest(style)}; "
-        f"script-src {_digest(script)}; base-uri 'none'; form-action 'none'"
+        f"script-src {_digest(script)}"
     )
     sections = [
         _header(contents),
         _headline(contents),
         _findings(contents),
         charts_section("What each site adds", site_panels(contents), "no records yet"),
-        charts_section("Weights", weight_panels(contents), "no draws were recorded"),
-        charts_section(
-            "Latents", latent_panels(contents), "no latents of several rows were probed"
-        ),
+        charts_section("Weights", weight_panels(contents), "no records and no evidence yet"),
+        charts_section("Latents", latent_panels(contents), "no evidence files with latents"),
         own.charts,
         charts_section("Gradients", gradient_panels(contents), "no evidence files with gradients"),
         _why(contents),
@@ -120,32 +107,30 @@ def _digest(text: str) -> str:
 
 def _header(contents: RunContents) -> str:
     recipe, environment = contents.recipe, contents.environment
-    found = environment.get("versions")
-    versions = found if isinstance(found, dict) else {}
-    note = recipe.get("note")
+    versions = environment.get("versions", {})
     facts = [
         f"recipe {recipe.get('recipe', 'unknown')}",
         f"seed {recipe.get('seed', 'unknown')}",
-        f"started {recipe.get('started')}" if recipe.get("started") else "",
-        f"from {recipe.get('init_from')}" if recipe.get("init_from") else "",
+        f"started {recipe['started']}" if recipe.get("started") else "",
+        f"from {recipe['init_from']}" if recipe.get("init_from") else "",
         f"commit {environment['commit']}" if environment.get("commit") else "",
         *(f"{name} {versions[name]}" for name in ("tightbound", "jax") if name in versions),
         str(environment.get("device", "")),
     ]
-    noted = f'<p class="note">{escape(note)}</p>' if note else ""
+    note = f'<p class="note">{escape(str(recipe["note"]))}</p>' if recipe.get("note") else ""
     return (
         f"<header><h1>{escape(str(recipe.get('name', contents.path.name)))}</h1>"
-        f'<p class="soft">{escape(" · ".join(fact for fact in facts if fact))}</p>{noted}</header>'
+        f'<p class="soft">{escape(" · ".join(fact for fact in facts if fact))}</p>{note}</header>'
     )
 
 
 def _headline(contents: RunContents) -> str:
     """The newest held-out bound (the training batch's where there is none) against the baselines."""
-    held_out = bound_series(contents.history, "held_out")
-    series = held_out if len(held_out) else bound_series(contents.history, "train")
-    if series.newest is None:
+    held_out = bound_series(contents.records, "held_out")
+    series = held_out if held_out.estimates else bound_series(contents.records, "train")
+    if not series.estimates:
         return "<h2>Bound</h2><p>No step has been recorded yet.</p>"
-    newest, step = series.newest, series.steps[-1]
+    newest, step = series.estimates[-1], series.steps[-1]
     value, paren, draws = short_form(newest).partition("(")
     errors = f"± is the standard error over {noun_of(newest.unit)}s"
     errors += "." if newest.monte_carlo_error is None else "; draws, the error over draws."
@@ -154,7 +139,7 @@ def _headline(contents: RunContents) -> str:
         '<section class="top"><div>'
         f'<p class="headline">{escape(value.strip())} <small>{escape(paren + draws)}</small></p>'
         f"<p>{escape(unit_and_claim(newest))}</p>"
-        f'<p class="soft">{escape(origin_of(newest))}, on {escape(newest.split)}, at step {escape(str(step))}. '
+        f'<p class="soft">{escape(how_made(newest))}, on {escape(newest.split)}, at step {step}. '
         f"{escape(errors)}</p>"
         f'{_against(newest, contents.baselines)}</div><div class="stack">{charts}</div></section>'
     )
@@ -190,7 +175,7 @@ def _findings(contents: RunContents) -> str:
     ]
     return (
         f'<h2>Findings</h2><p>{escape(summary(ordered))}, <span class="soft">from the evidence up '
-        f"to step {escape(str(contents.findings_step))}. What was not checked is listed below.</span></p>"
+        f"to step {contents.findings_step}. What was not checked is listed below.</span></p>"
         f"{''.join(others)}{_cards('not run', not_run)}{_cards('passed', passed)}"
     )
 
@@ -260,7 +245,7 @@ def _samples(contents: RunContents, own: Sections) -> str:
 
 
 def _sample(path: Path) -> str:
-    data = base64.b64encode(_picture(path)).decode()
+    data = base64.b64encode(path.read_bytes()).decode()
     name = escape(path.stem)
     by_component = path.stem.startswith("components-")
     lines = ": held-out images, then line by line what every component makes of them"
@@ -268,18 +253,6 @@ def _sample(path: Path) -> str:
         f'<figure><img alt="{name}" src="data:image/png;base64,{data}">'
         f"<figcaption>{name}{lines if by_component else ''}</figcaption></figure>"
     )
-
-
-def _picture(path: Path) -> bytes:
-    """A PNG of the run's own; UserError for any other file."""
-    try:
-        with open_regular(path, follow_links=False) as file:
-            content = file.read(_LARGEST_PICTURE + 1)
-    except OSError as error:
-        raise UserError(f"{path} cannot be read: {error.strerror or error}.") from error
-    if not content.startswith(b"\x89PNG\r\n\x1a\n") or len(content) > _LARGEST_PICTURE:
-        raise UserError(f"{path} is no PNG of at most {_LARGEST_PICTURE:,} bytes. Delete it.")
-    return content
 
 
 def _not_checked(contents: RunContents) -> str:

@@ -8,10 +8,9 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float, Int
 
-from tightbound.diagnose.evidence import read_fields
 from tightbound.estimators.estimate import Estimate
 from tightbound.estimators.weights import pareto_shape
-from tightbound.report.contents import RunContents, newest_array
+from tightbound.report.contents import RunContents, newest_array, read_arrays, step_of
 from tightbound.report.draw.charts import (
     NUM_COLOURS,
     Curve,
@@ -24,15 +23,13 @@ from tightbound.report.draw.charts import (
 )
 from tightbound.report.series import (
     BoundSeries,
-    History,
     SplitName,
     bound_range,
     bound_series,
-    share_series,
+    number_series,
     site_series,
 )
 from tightbound.report.tables import noun_of, short_form, unit_and_claim
-from tightbound.train.folder import step_of
 
 MOST_POINTS = 400  # of one curve; a longer series is drawn as means with their range
 MOST_FILES = 200  # of evidence: reading more would take longer than the rest of the report
@@ -42,12 +39,12 @@ ACTIVE = 0.01  # Burda et al. 2016, sec. 5.3: variance over x of E[z | x], in sq
 def bound_panels(contents: RunContents) -> list[str]:
     """The bound on both splits, with its error band, against the baselines: in one chart where the two
     are in one unit, and in two where they are not."""
-    train = bound_series(contents.history, "train")
-    held_out = bound_series(contents.history, "held_out")
-    units = {series.newest.unit for series in (train, held_out) if series.newest is not None}
+    train = bound_series(contents.records, "train")
+    held_out = bound_series(contents.records, "held_out")
+    units = {estimate.unit for estimate in (*train.estimates, *held_out.estimates)}
     if len(units) < 2:
         return [_bound_panel("Bound over training", train, held_out, contents)] if units else []
-    nothing = bound_series(History(), "train")
+    nothing = bound_series([], "train")
     without = replace(contents, baselines={})
     return [
         _bound_panel("Held-out bound over training", nothing, held_out, contents),
@@ -58,15 +55,11 @@ def bound_panels(contents: RunContents) -> list[str]:
 def _bound_panel(
     title: str, train: BoundSeries, held_out: BoundSeries, contents: RunContents
 ) -> str:
-    newest = held_out.newest or train.newest
-    assert newest is not None, "a panel of a bound has one"
+    newest = (held_out.estimates or train.estimates)[-1]
     curves = [c for c in (_train_curve(train), _held_out_curve(held_out)) if c is not None]
-    note = ""
-    if len(held_out) > MOST_POINTS:
-        note = "Held-out: means of neighbouring evaluations, with their range."
-    elif len(held_out):
-        note = f"Band of held-out: 2 standard errors over {noun_of(newest.unit)}s."
-    if len(train) > MOST_POINTS:
+    note = f"Band of held-out: 2 standard errors over {noun_of(newest.unit)}s."
+    note = note if held_out.estimates else ""
+    if len(train.steps) > MOST_POINTS:
         note += " Train: means of neighbouring records, with their range."
     bad = train.steps[~np.isfinite(train.values)]
     if len(bad):
@@ -84,14 +77,15 @@ def _bound_panel(
 
 def site_panels(contents: RunContents) -> list[str]:
     """One chart per site: log p - log q. They sum to the bound."""
-    split = "held_out" if len(contents.history.sites["held_out"].steps) else "train"
-    steps, added = site_series(contents.history, split)
-    newest = contents.history.newest(split)
-    unit = "nats per sequence" if newest is None else newest.unit
+    split = "held_out" if any("held_out" in r for r in contents.records) else "train"
+    steps, added = site_series(contents.records, split)
+    series = bound_series(contents.records, split)
     charts = []
     for index, (name, values) in enumerate(added.items()):
         curve = thinned(name, steps, values, colour=colour_of(index))
-        charts.append(line_chart(f"Site {name}: log p − log q", [curve], y_label=unit))
+        charts.append(
+            line_chart(f"Site {name}: log p − log q", [curve], y_label=series.estimates[-1].unit)
+        )
     return charts
 
 
@@ -100,7 +94,7 @@ def weight_panels(contents: RunContents) -> list[str]:
     curves = []
     splits: tuple[SplitName, ...] = ("held_out", "train")
     for index, split in enumerate(splits):
-        steps, fraction = share_series(contents.history, split)
+        steps, fraction = number_series(contents.records, split, "ess_fraction")
         if len(steps):
             curves.append(thinned(split.replace("_", "-"), steps, fraction, colour=index + 1))
     charts = []
@@ -117,10 +111,9 @@ def weight_panels(contents: RunContents) -> list[str]:
 
 
 def latent_panels(contents: RunContents) -> list[str]:
-    """Which latents the proposal uses, and where it puts the rows of the probe. None where one row is
-    everything that shares the latents: they differ between rows or not at all."""
+    """Which latents the proposal uses, and where it puts the rows of the probe."""
     found = newest_array(contents.evidence, "latents.mean")
-    if found is None or len(found[1]) < 2:
+    if found is None:
         return []
     step, mean = found
     with np.errstate(invalid="ignore"):
@@ -234,9 +227,7 @@ def colour_of(index: int) -> int:
 def _train_curve(series: BoundSeries) -> Curve | None:
     if not len(series.steps):
         return None
-    claim = ", no bound" if series.estimates[-1].bound == "none" else ""
-    name = f"train, one batch each{claim}"
-    curve = thinned(name, series.steps, series.values, colour=2, quiet=True)
+    curve = thinned("train, one batch each", series.steps, series.values, colour=2, quiet=True)
     if len(curve.x) < len(series.steps):
         return curve
     return replace(curve, labels=tuple(map(short_form, series.estimates)))
@@ -245,13 +236,9 @@ def _train_curve(series: BoundSeries) -> Curve | None:
 def _held_out_curve(series: BoundSeries) -> Curve | None:
     if not len(series.steps):
         return None
-    assert series.newest is not None
-    name = f"held-out: {series.newest.split}"
-    if len(series) > MOST_POINTS:
-        return thinned(name, series.steps, series.values)
     margin = 2 * series.standard_errors
     return Curve(
-        name,
+        f"held-out: {series.estimates[-1].split}",
         series.steps.astype(float),
         series.values,
         tuple(map(short_form, series.estimates)),
@@ -264,10 +251,8 @@ def _held_out_curve(series: BoundSeries) -> Curve | None:
 def _newest_weights(evidence: Sequence[Path]) -> list[str]:
     """Of the newest file with sites: the spread of log-weights within each row, and k-hat per row."""
     for path in reversed(evidence):
-        found = read_fields(path, ["sites.log_p", "sites.log_q", "sites.observed"])
-        if len(found) == 3:
-            if found["sites.observed"].all():
-                return []  # nothing was drawn: what differs between draws is rounding
+        found = read_arrays(path, ["sites.log_p", "sites.log_q"])
+        if len(found) == 2:
             log_weights = (found["sites.log_p"] - found["sites.log_q"]).sum(0)
             return _weight_charts(log_weights, step_of(path))
     return []
@@ -275,8 +260,7 @@ def _newest_weights(evidence: Sequence[Path]) -> list[str]:
 
 def _weight_charts(log_weights: Float[np.ndarray, "samples rows"], step: int) -> list[str]:
     num_samples, num_rows = log_weights.shape
-    of_rows = "One row" if num_rows == 1 else f"{num_rows} rows"
-    where = f"{of_rows} of the probe, {num_samples} draws each, step {step}."
+    where = f"{num_rows} rows of the probe, {num_samples} draws each, step {step}."
     with np.errstate(invalid="ignore"):  # inf - inf stays NaN, and is counted as not finite
         relative = log_weights - np.logaddexp.reduce(log_weights, axis=0) + np.log(num_samples)
     charts = [
@@ -315,7 +299,7 @@ def _module_history(
     fields = ("modules", "norm", "update_norm", "parameter_norm")
     steps, rows, names = [], [], []
     for path in evidence:
-        found = read_fields(path, [f"gradients.{field}" for field in fields])
+        found = read_arrays(path, [f"gradients.{field}" for field in fields])
         if len(found) == len(fields):
             modules, norm, update_norm, parameter_norm = (found[f"gradients.{f}"] for f in fields)
             names = [str(name) for name in modules]

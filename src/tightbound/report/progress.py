@@ -121,8 +121,7 @@ def standing_entries(
     if standing.train is not None:
         alone = standing.held_out is None  # the unit is said once
         text = str(standing.train) if alone else short_form(standing.train)
-        is_bound = alone or standing.train.bound != "none"
-        entries.append(("train" if is_bound else "train, no bound", text))
+        entries.append(("train", text))
     if standing.reconstruction is not None:
         entries.append(("reconstruction", f"{number_text(standing.reconstruction)} nats"))
     if baseline is not None:

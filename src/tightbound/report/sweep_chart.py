@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tightbound.estimators.estimate import Estimate
-from tightbound.report.draw.figures import save_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -50,7 +49,7 @@ def plot_sweep(document: Mapping[str, Any], paths: Sequence[Path]) -> None:
     with rc_context({"svg.hashsalt": "tightbound"}):  # the same table gives the same file
         for path in paths:
             metadata = {"Date": None} if path.suffix == ".svg" else None
-            save_figure(figure, path, metadata=metadata)
+            figure.savefig(path, metadata=metadata)
 
 
 def _draw_figures(axes: "Axes", arms: Sequence[Mapping[str, Any]], colours: Sequence[str]) -> None:

@@ -13,12 +13,9 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from tightbound.estimators.estimate import Estimate
-from tightbound.files.printed import in_one_line, obeyed_as_json, printable
 
 TableFormat = Literal["text", "markdown", "csv", "json"]
 _NUMBER = re.compile(r"[-+]?(\d|nan|inf)")
-_PLAIN = r"[-+]?(\d+(\.\d*)?(e[-+]?\d+)?|nan|inf)"
-_NUMBER_WITH_ERRORS = re.compile(rf"{_PLAIN}( ± {_PLAIN})?( \(draws {_PLAIN}\))?( [a-z ,]+)?")
 
 
 @dataclass(frozen=True)
@@ -53,7 +50,7 @@ def noun_of(unit: str) -> str:
     return unit.partition(" per ")[2] or "sequence"
 
 
-def origin_of(estimate: Estimate) -> str:
+def how_made(estimate: Estimate) -> str:
     """`elbo, 4 draws per sequence`; of what is exact, that nothing was drawn."""
     if estimate.bound == "exact":
         return "log p(x) itself, nothing drawn"
@@ -96,7 +93,7 @@ def print_table(table: Table, console: Console) -> None:
 
 def as_text(table: Table) -> str:
     """Columns aligned by spaces: numbers to the right, words to the left."""
-    lines = [tuple(map(in_one_line, line)) for line in (table.columns, *table.rows)]
+    lines = [table.columns, *table.rows]
     widths = [max(len(line[c]) for line in lines) for c in range(len(table.columns))]
     lines.insert(1, tuple("-" * width for width in widths))
     right = [is_numeric(table, c) for c in range(len(table.columns))]
@@ -107,52 +104,42 @@ def as_text(table: Table) -> str:
         ).rstrip()
         for line in lines
     ]
-    return "\n".join([in_one_line(table.title), *text] if table.title else text) + "\n"
+    return "\n".join([table.title, *text] if table.title else text) + "\n"
 
 
 def as_markdown(table: Table) -> str:
     """A GitHub table; `|` inside a cell is escaped and a line break becomes a space."""
 
     def line(cells: Sequence[str]) -> str:
-        escaped = (" ".join(printable(cell).replace("|", "\\|").splitlines()) for cell in cells)
+        escaped = (" ".join(cell.replace("|", "\\|").splitlines()) for cell in cells)
         return f"| {' | '.join(escaped)} |"
 
     rule = ["---:" if is_numeric(table, c) else "---" for c in range(len(table.columns))]
-    head = [f"**{in_one_line(table.title)}**", ""] if table.title else []
+    head = [f"**{table.title}**", ""] if table.title else []
     body = [line(table.columns), line(rule), *map(line, table.rows)]
     return "\n".join([*head, *body]) + "\n"
 
 
 def as_csv(table: Table) -> str:
-    """Columns, then rows; the title is left out. A text that a spreadsheet would take for a formula has a
-    quotation mark before it."""
+    """Columns, then rows; the title is left out."""
     text = io.StringIO()
-    lines = [[_no_formula(cell) for cell in line] for line in (table.columns, *table.rows)]
-    csv.writer(text, lineterminator="\n").writerows(lines)
+    csv.writer(text, lineterminator="\n").writerows([table.columns, *table.rows])
     return text.getvalue()
-
-
-def _no_formula(cell: str) -> str:
-    cell = printable(cell)
-    is_formula = cell.startswith(("=", "+", "-", "@")) and not _NUMBER_WITH_ERRORS.fullmatch(cell)
-    return f"'{cell}" if is_formula else cell
 
 
 def as_json(table: Table) -> str:
     """One document: {"schema", "title", "columns", "rows"}."""
-    text = json.dumps({"schema": 1} | asdict(table), indent=1, ensure_ascii=False)
-    return obeyed_as_json(text) + "\n"
+    return json.dumps({"schema": 1} | asdict(table), indent=1, ensure_ascii=False) + "\n"
 
 
 def as_rich(table: Table) -> RichTable:
     """For a terminal. Cells are shown as they are: brackets in them are no markup."""
-    title = Text(in_one_line(table.title)) if table.title else None
-    rich_table = RichTable(title=title, title_justify="left")
+    rich_table = RichTable(title=Text(table.title) if table.title else None, title_justify="left")
     for index, column in enumerate(table.columns):
         justify = "right" if is_numeric(table, index) else "left"
-        rich_table.add_column(Text(in_one_line(column)), justify=justify)
+        rich_table.add_column(Text(column), justify=justify)
     for row in table.rows:
-        rich_table.add_row(*(Text(in_one_line(cell)) for cell in row))
+        rich_table.add_row(*map(Text, row))
     return rich_table
 
 

@@ -17,7 +17,6 @@ from tightbound.diagnose.findings import (
     summary,
     telling,
 )
-from tightbound.files.printed import printable
 
 STYLES = {
     Verdict.FAULT: "bold white on red",
@@ -33,7 +32,7 @@ def print_findings(findings: Sequence[Finding], console: Console) -> None:
     if console.is_terminal:
         console.print(findings_view(findings))
     else:
-        console.file.write(printable(findings_text(findings)))
+        console.file.write(findings_text(findings))
 
 
 def findings_view(findings: Sequence[Finding]) -> RenderableType:
@@ -52,30 +51,23 @@ def findings_view(findings: Sequence[Finding]) -> RenderableType:
 
 def _view(finding: Finding) -> RenderableType:
     badge = Text(f" {WORDS[finding.verdict]} ", style=STYLES[finding.verdict])
-    check = printable(finding.check)
-    head = Text.assemble("\n", badge, " ", (printable(finding.code), "bold"), f" {check}")
+    head = Text.assemble("\n", badge, " ", (finding.code, "bold"), f" {finding.check}")
     parts: list[RenderableType] = [head, _indented(finding.meaning, 2)]
     if measurement(finding):
         parts.append(_indented(measurement(finding), 2, "dim"))
     if finding.causes:
         parts.append(_indented("Causes, likeliest first:", 2))
     for rank, cause in enumerate(finding.causes, start=1):
-        meaning = printable(cause.meaning)
-        name = Text.assemble(f"{rank}. ", (printable(cause.name), "bold"), f": {meaning}")
+        name = Text.assemble(f"{rank}. ", (cause.name, "bold"), f": {cause.meaning}")
         parts += [_indented(name, 4), _indented(f"To change: {cause.advice}", 7, "green")]
     return Group(*parts)
 
 
 def _indented(text: str | Text, columns: int, style: str = "") -> Padding:
-    body = text if isinstance(text, Text) else Text(printable(text), style=style)
+    body = text if isinstance(text, Text) else Text(text, style=style)
     return Padding(body, (0, 0, 0, columns))
 
 
 def say(text: str = "") -> None:
-    """A line for a person, on stderr: stdout belongs to the result. Whatever is in it is shown, not obeyed."""
-    print(printable(text), file=sys.stderr, flush=True)
-
-
-def tell(text: object = "") -> None:
-    """A line of a result, on stdout; the same of what is in it."""
-    print(printable(str(text)))
+    """A line for a person, on stderr: stdout belongs to the result."""
+    print(text, file=sys.stderr, flush=True)

@@ -4,7 +4,6 @@ from typing import TYPE_CHECKING
 
 from tightbound.errors import UserError
 from tightbound.families.lookup import Recipe
-from tightbound.values import Seed, require_kind
 
 if TYPE_CHECKING:
     from tightbound.train.setup import Setup
@@ -13,7 +12,8 @@ if TYPE_CHECKING:
 def build(recipe: Recipe, seed: int, plant: str | None = None) -> "Setup":
     """The setup, with a fault planted if one is named; settings that have no meaning together are
     the caller's error."""
-    require_kind("seed", seed, Seed)
+    if seed < 0:
+        raise UserError(f"The seed is {seed}; give 0 or more.")
     try:
         setup = recipe.build(seed)
     except ValueError as error:

@@ -4,7 +4,6 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 from tightbound.errors import UserError
-from tightbound.values import Draws, require_kind
 
 if TYPE_CHECKING:
     from tightbound.data.batch import Split
@@ -94,7 +93,11 @@ def evaluate_split(
 
     from tightbound.data.batch import first_rows
 
-    require_kind("num_samples", num_samples, Draws | None)
+    if num_samples is not None and num_samples < 1:
+        raise UserError(
+            f"`num_samples` is {num_samples}, but a bound needs at least one draw per sequence. "
+            "Give 1 for the ELBO, more for IWAE."
+        )
     data = chosen_split(setup, split)
     if max_rows is not None and data.pooled and not data.given:
         raise UserError(

@@ -4,26 +4,22 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tightbound.diagnose.case import Case
 from tightbound.diagnose.doctor import judge
 from tightbound.diagnose.evidence import Evidence
-from tightbound.diagnose.findings import Findings, FindingsDocument
+from tightbound.diagnose.findings import Findings
 from tightbound.errors import UserError
-from tightbound.estimators.estimate import Estimate, EstimateDocument
+from tightbound.estimators.estimate import Estimate
 from tightbound.families.family import Family
 from tightbound.families.lookup import Recipe, family_of, find_recipe
-from tightbound.families.own_modules import own_path
 from tightbound.families.sampling import Drawn, Samples
-from tightbound.families.settings import flat_settings, with_changes, with_settings
+from tightbound.families.settings import with_changes, with_settings
 from tightbound.runs.build import build
 from tightbound.runs.evaluated import Evaluated, EvaluatedBound, evaluate_split, filtering_of
-from tightbound.runs.started_here import is_trusted, recipe_to_run
-from tightbound.train.documents import Baselines
 
 if TYPE_CHECKING:
-    from tightbound.train.documents import RecipeDocument
     from tightbound.train.folder import RunFolder
     from tightbound.train.loop import TrainState
     from tightbound.train.setup import Setup
@@ -31,27 +27,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class OpenRun:
-    """A run as its folder tells it. Nothing that the folder names is imported before `recipe` is asked
-    for, and then only what `started_here.recipe_to_run` lets through."""
+    """A run as its folder tells it."""
 
     folder: "RunFolder"
-    document: "RecipeDocument"  # recipe.json
-    trust: tuple[str, ...] = ()  # recipe files that the user lets it run
-
-    @property
-    def seed(self) -> int:
-        return self.document["seed"]
-
-    @cached_property
-    def recipe(self) -> Recipe:
-        """The recipe with the run's settings."""
-        return with_settings(find_recipe(self._recipe_name), self.document["settings"])
-
-    @cached_property
-    def _recipe_name(self) -> str:
-        """The name under which the recipe may be imported; UserError where it may not."""
-        where = self.folder.path / "recipe.json"
-        return recipe_to_run(self.document["recipe"], self.trust, where)
+    recipe: Recipe
+    seed: int
+    document: dict[str, Any]  # recipe.json
 
     @cached_property
     def setup(self) -> "Setup":
@@ -61,26 +42,7 @@ class OpenRun:
     @property
     def family(self) -> Family | None:
         """The family the run is of, by its recipe's name; None where a user's own says of none."""
-        return family_of(self._recipe_name)
-
-    @property
-    def trusted_family(self) -> Family | None:
-        """The same for those who only read: where it would take a recipe's file to know it, None unless
-        the user gave the file."""
-        return self.family if self.is_trusted else None
-
-    @property
-    def is_trusted(self) -> bool:
-        """Whether the recipe is one of ours, or of a file that the user gave."""
-        return is_trusted(self.document["recipe"], self.trust)
-
-    @property
-    def how_to_trust(self) -> str:
-        """What to do where it is not."""
-        return (
-            f"Nothing that {self.folder.path} names is run here: read {own_path(self.document['recipe'])}, "
-            f"and add --trust-recipe with its path if you trust it."
-        )
+        return family_of(self.document["recipe"])
 
     def build(self, changes: Sequence[str] = ()) -> "Setup":
         """The setup the run was started from, its planted fault included; or one with settings
@@ -126,30 +88,29 @@ class OpenRun:
     @property
     def history(self) -> list[Evidence]:
         """The evidence of the run's probes, oldest first."""
-        return [Evidence.load(path) for path in self.folder.evidence_files()]
+        return [Evidence.load(path) for path in sorted(self.folder.evidence.glob("step-*.npz"))]
 
     def baselines(self) -> dict[str, Estimate]:
         """The baselines computed when the run began."""
-        document = self.folder.read_json("baselines.json", Baselines)
+        document = self.folder.read_json("baselines.json")
         return {name: Estimate.from_json(value) for name, value in document.items()}
 
     def source(self) -> Estimate | None:
         """What the source of the data would reach on held-out rows; None where it is not known."""
-        document = self.folder.find_json("source.json", EstimateDocument)
-        return None if document is None else Estimate.from_json(document)
+        if not (self.folder.path / "source.json").exists():
+            return None
+        return Estimate.from_json(self.folder.read_json("source.json"))
 
-    def statements(self) -> dict[str, bool]:
+    def stated(self) -> dict[str, bool]:
         """What the setup said of itself, for the doctor; nothing in a folder of an older version."""
         return {name: bool(value) for name, value in self.document.get("stated", {}).items()}
 
     def finished(self) -> bool:
         """Whether training came to its own end (its last step, or a plateau)."""
-        judged = self.folder.find_json("findings.json", FindingsDocument)
-        if judged is not None:
-            return judged.get("finished", False)
-        newest = self.folder.newest_record()
-        asked = flat_settings(self.document["settings"]).get("run.steps")
-        return newest is not None and isinstance(asked, int) and newest["step"] >= asked
+        if (self.folder.path / "findings.json").exists():
+            return bool(self.folder.read_json("findings.json").get("finished", False))
+        steps = self.folder.read_steps()
+        return bool(steps) and steps[-1]["step"] >= self.recipe.run.steps
 
     def evaluate(
         self,
@@ -188,23 +149,16 @@ class OpenRun:
                 f"{self.folder.path} has no evidence: the run was trained with --no-doctor. `tightbound "
                 f"doctor {self.folder.path} --laws` asks its newest checkpoint."
             )
-        family = self.family if laws else self.trusted_family
-        own = None if family is None else family.load("checks")
+        own = None if self.family is None else self.family.load("checks")
         case = Case(
             history,
             baselines=self.baselines(),
             bound=self.newest_bound(),
             source=self.source(),
             finished=self.finished(),
-            **self.statements(),
+            **self.stated(),
         )
-        try:
-            return judge(case, own or ())
-        except (ArithmeticError, LookupError, TypeError, ValueError) as error:
-            raise UserError(
-                f"The evidence in {self.folder.evidence} does not fit together, so it cannot be judged "
-                f"({type(error).__name__}: {error}). Delete the file that was edited, or gather it again."
-            ) from error
+        return judge(case, own or ())
 
     def _with_laws(self, history: list[Evidence]) -> list[Evidence]:
         """The history with what the laws say of the newest checkpoint, in place of a probe of that step."""
@@ -216,17 +170,14 @@ class OpenRun:
 
     def newest_bound(self) -> Estimate | None:
         """The held-out bound last recorded."""
-        newest = self.folder.newest_record(having="held_out")
-        return None if newest is None else Estimate.from_json(newest["held_out"]["bound"])
+        for record in reversed(self.folder.read_steps()):
+            if "held_out" in record:
+                return Estimate.from_json(record["held_out"]["bound"])
+        return None
 
 
-def open_run(path: str | Path, *, trust_recipe: Sequence[str] = ()) -> OpenRun:
-    """The run in this folder; UserError where there is none.
-
-    A recipe file that the folder names is run only if it was trained with here, as it is now, or is one of
-    `trust_recipe`: a folder from somebody else runs nothing.
-    """
-    from tightbound.train.documents import RecipeDocument
+def open_run(path: str | Path) -> OpenRun:
+    """The run in this folder; UserError where there is none."""
     from tightbound.train.folder import RunFolder
 
     folder = RunFolder(path)
@@ -234,8 +185,14 @@ def open_run(path: str | Path, *, trust_recipe: Sequence[str] = ()) -> OpenRun:
         raise UserError(
             f"There is no run folder {folder.path}. `tightbound runs` lists those there are."
         )
-    folder.refuse_links()
-    return OpenRun(folder, folder.read_json("recipe.json", RecipeDocument), tuple(trust_recipe))
+    document = folder.read_json("recipe.json")
+    try:
+        recipe = with_settings(find_recipe(document["recipe"]), document["settings"])
+        return OpenRun(folder, recipe, int(document["seed"]), document)
+    except (KeyError, TypeError) as error:
+        raise UserError(
+            f"{folder.path / 'recipe.json'} is not a recipe of this version: {error}."
+        ) from error
 
 
 def split_reference(reference: str) -> tuple[str, int | None]:

@@ -1,24 +1,22 @@
 """Training in a run folder: begun or continued, with the doctor riding along, and judged at the end."""
 
-import contextlib
 import dataclasses
 import hashlib
 import json
 import re
 import signal
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from tightbound.errors import UserError
 from tightbound.families.lookup import Recipe
-from tightbound.families.settings import saved_settings, settings_of
+from tightbound.families.settings import flat_settings, settings_of
 from tightbound.report.terminal import say
 from tightbound.runs.build import build
-from tightbound.runs.started_here import remember
-from tightbound.values import Amount, Name, Seed, require_meant
 
 if TYPE_CHECKING:
     from tightbound.diagnose.evidence import Evidence
@@ -26,7 +24,6 @@ if TYPE_CHECKING:
     from tightbound.train.folder import RunFolder
     from tightbound.train.loop import TrainState
     from tightbound.train.run import Progress
-    from tightbound.train.settings import OptimiserSettings
     from tightbound.train.setup import Setup
 
 
@@ -34,13 +31,13 @@ if TYPE_CHECKING:
 class TrainOptions:
     """Where and how to run."""
 
-    run_dir: Name | None = None
+    run_dir: str | None = None
     """The run's folder; by default one under `runs/` named by recipe and settings. The same command
     continues a run that was stopped."""
-    seed: Seed = 0
-    init_from: Name | None = None
+    seed: int = 0
+    init_from: str | None = None
     """RUN@STEP: start from that checkpoint's parameters, with this run's settings and optimiser."""
-    max_minutes: Amount | None = None
+    max_minutes: float | None = None
     """Save and stop after so many minutes; the same command continues."""
     note: str = ""
     """A line kept with the run and shown by `runs` and `report`."""
@@ -48,16 +45,10 @@ class TrainOptions:
     """Also write scalars and histograms for a tracker."""
     doctor: bool = True
     """Gather evidence while training and judge it."""
-    keep_all: bool = False
-    """Keep every checkpoint and all evidence; by default a long run keeps those that
-    docs/file-formats.md names."""
-    plant: Name | None = None
+    plant: str | None = None
     """Plant a fault of the catalogue on purpose, to see how it looks; the run says so."""
     json: bool = False
     """One JSON document on stdout: the findings."""
-
-    def __post_init__(self):
-        require_meant(self)
 
 
 _ENDINGS = {
@@ -70,31 +61,11 @@ _ENDINGS = {
 
 
 def default_folder(name: str, recipe: Recipe, options: TrainOptions) -> Path:
-    """`runs/vae-digits-1a2b3c`: the same settings, seed and start give the same folder, also where an
-    older version named it by settings that nothing reads."""
+    """`runs/vae-digits-1a2b3c`: the same settings, seed and start give the same folder."""
     identity = [settings_of(recipe), options.seed, options.init_from, options.plant]
     digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:6]
     slug = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
-    folder = Path("runs") / f"{slug}-{digest}"
-    if folder.exists():
-        return folder
-    asked = decided(name, recipe, options)
-    for document in sorted(folder.parent.glob(f"{slug}-{'?' * len(digest)}/recipe.json")):
-        with contextlib.suppress(UserError, OSError, KeyError, TypeError, ValueError):
-            if not changed_settings(json.loads(document.read_text()), asked):
-                return document.parent
-    return folder
-
-
-def decided(name: str, recipe: Recipe, options: TrainOptions) -> dict[str, Any]:
-    """What decides a run's bits, as `recipe.json` has it."""
-    return {
-        "recipe": name,
-        "seed": options.seed,
-        "settings": settings_of(recipe),
-        "init_from": options.init_from,
-        "plant": options.plant,
-    }
+    return Path("runs") / f"{slug}-{digest}"
 
 
 def train(
@@ -131,7 +102,7 @@ def train(
     if valid and valid[-1].step >= setup.run.steps:
         say(f"This run has all its {setup.run.steps} steps already.")
         return judge_run(setup, folder, finished=True), "finished"
-    status, noted, not_finite = "running", "", None
+    status, noted = "running", ""
     note = None if setup.family is None else setup.family.load("note")
     with (
         stop_signals() as should_stop,
@@ -144,23 +115,19 @@ def train(
             start=start,
             should_stop=should_stop,
             max_seconds=None if options.max_minutes is None else 60 * options.max_minutes,
-            keep_all=options.keep_all,
         )
-        watch = bedside(setup, folder, options.keep_all) if options.doctor else None
+        watch = bedside(setup, folder) if options.doctor else None
         for progress in progress_of_run:
             evidence = None if watch is None else watch(progress)
             if progress.logged is not None:
                 display.show(progress.logged)
                 track(progress.logged, evidence)
-                not_finite = progress.logged.get("not_finite")
                 if "held_out" in progress.logged:
                     noted = note(setup, progress, folder) if note else noted
             status = progress.status
     if noted:
         say(noted)
     say(_ENDINGS[status])
-    if not_finite is not None:
-        say(what_is_not_finite(not_finite, getattr(recipe, "optimiser", None)))
     return judge_run(setup, folder, finished=status in ("finished", "plateau")), status
 
 
@@ -168,52 +135,41 @@ def begin(
     recipe: Recipe, name: str, folder: "RunFolder", options: TrainOptions, setup: "Setup"
 ) -> None:
     """Write down what is run and where; or, when continuing, see that both are the same."""
-    from tightbound.data.checksum import checksum
-    from tightbound.diagnose.watch import statements_of
-    from tightbound.train.documents import Environment, RecipeDocument
+    from tightbound.diagnose.watch import stated
     from tightbound.train.folder import environment, environment_changes
 
     document = {
         "name": folder.path.name,
-        **decided(name, recipe, options),
+        "recipe": name,
+        "seed": options.seed,
+        "settings": settings_of(recipe),
         "note": options.note,
-        "stated": statements_of(setup),
+        "init_from": options.init_from,
+        "plant": options.plant,
+        "stated": stated(setup),
         "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
     }
-    now = environment() | {"data": {name: checksum(split) for name, split in setup.data.items()}}
+    now = environment()
     if not folder.exists():
         folder.write_json("environment.json", now)
         folder.write_json("recipe.json", document)
-        remember(name)
         return
-    before = folder.read_json("recipe.json", RecipeDocument)
+    before = folder.read_json("recipe.json")
     different = changed_settings(before, document)
     if different:
         raise UserError(
             f"The run folder {folder.path} was started with other settings: {'; '.join(different)}. "
             "Give the same settings to continue it, or another --run-dir."
         )
-    remember(name)
-    then = folder.read_json("environment.json", Environment)
-    data = then.get("data")
-    for name, found in data.items() if isinstance(data, dict) else ():
-        if found != now["data"].get(name):
-            say(
-                f"Warning: the {name} split is not the one this run began with (its checksum was {found[:12]}, "
-                f"is {now['data'].get(name, 'none')[:12]}): the run goes on with other data."
-            )
-    for change in environment_changes(then, now):
+    for change in environment_changes(folder.read_json("environment.json"), now):
         say(f"Warning: {change}; the continued run may differ in its last bits.")
 
 
-def changed_settings(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """ "run.steps was 100, is 200" for everything that decides a run's bits. What an older version saved
-    of settings that nothing reads decides none."""
-    old, new = (
-        {k: d.get(k) for k in ("recipe", "seed", "init_from", "plant")} for d in (before, now)
-    )
-    old |= saved_settings(before)
-    new |= saved_settings(now)
+def changed_settings(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
+    """ "train.steps was 100, is 200" for everything that decides a run's bits."""
+    old, new = ({k: d[k] for k in ("recipe", "seed", "init_from", "plant")} for d in (before, now))
+    old |= flat_settings(before["settings"])
+    new |= flat_settings(json.loads(json.dumps(now["settings"])))
     return [
         f"{k} was {old.get(k)}, is {new.get(k)}" for k in {**old, **new} if old.get(k) != new.get(k)
     ]
@@ -235,47 +191,18 @@ def start_from(reference: str, first: "TrainState") -> "TrainState":
     return eqx.tree_at(lambda s: (s.model, s.proposal), first, (loaded.model, loaded.proposal))
 
 
-def what_is_not_finite(found: dict[str, Any], optimiser: "OptimiserSettings | None") -> str:
-    """The entry `not_finite` of a record as advice: which rows, or which setting."""
-    rate = "the learning rate"
-    if optimiser is not None:
-        rate = f"--optimiser.learning-rate (it is {optimiser.learning_rate:g})"
-    mend = (
-        f"Unless the doctor names another cause, lower {rate}, or bound the gradient with "
-        "--optimiser.clip-norm."
-    )
-    if found["num_rows"] == 0:
-        return f"Every row of the batch is finite, but its gradient is not. {mend}"
-    sites = " and ".join(found["sites"])
-    if found["num_rows"] == found["of"]:
-        return (
-            f"Log p or log q of {sites} is not finite in all {found['of']} rows of {found['split']}: the parameters "
-            f"themselves have run away. {mend}"
-        )
-    rows = ", ".join(map(str, found["rows"]))
-    more = ", ..." if found["num_rows"] > len(found["rows"]) else ""
-    return (
-        f"Log p or log q of {sites} is not finite in {found['num_rows']} of {found['of']} rows of {found['split']}: "
-        f"rows {rows}{more}. Look at these rows first. {mend}"
-    )
-
-
-def bedside(
-    setup: "Setup", folder: "RunFolder", keep_all: bool = False
-) -> "Callable[[Progress], Evidence | None]":
+def bedside(setup: "Setup", folder: "RunFolder") -> "Callable[[Progress], Evidence | None]":
     """Gather evidence: the laws before the first update and again of the trained state, a probe at every
     probe step, one with more draws where a run is interrupted. None at other steps, and where an
-    interrupted run has gathered it already. Of a long run's, those files stay that `kept_evidence` names;
-    with `keep_all`, all."""
+    interrupted run has gathered it already."""
     from tightbound.diagnose.laws.gather import gather_laws, laws_of_state
     from tightbound.diagnose.laws.reports import reported
     from tightbound.diagnose.probes import FEW, MANY, is_probe_step, make_probe
-    from tightbound.train.run import writing
 
     probe = make_probe(setup)
 
     def watch(progress: "Progress") -> "Evidence | None":
-        path = folder.evidence_path(progress.step)
+        path = folder.evidence / f"step-{progress.step:08d}.npz"
         last = progress.status not in ("running", "rollback")
         if path.exists() or not (last or is_probe_step(progress.step)):
             return None
@@ -284,15 +211,12 @@ def bedside(
         elif progress.status in ("finished", "plateau", "out of time"):
             evidence = laws_of_state(setup, progress.state)
             if progress.logged is not None and "held_out" in progress.logged:
-                recorded_bound = float(progress.logged["held_out"]["bound"]["value"])
-                report = reported(setup, progress.state, recorded_bound)
+                stated = float(progress.logged["held_out"]["bound"]["value"])
+                report = reported(setup, progress.state, stated)
                 evidence = dataclasses.replace(evidence, reported=report)
         else:
             evidence = probe(progress.state, num_samples=MANY if last else FEW)
-        with writing(folder):
-            evidence.save(path)
-            if not keep_all:
-                folder.thin_evidence()
+        evidence.save(path)
         return evidence
 
     return watch
@@ -305,14 +229,16 @@ def judge_run(setup: "Setup", folder: "RunFolder", *, finished: bool) -> "Findin
     from tightbound.diagnose.watch import verdict
     from tightbound.estimators.estimate import Estimate
 
-    history: list[Evidence] = [Evidence.load(path) for path in folder.evidence_files()]
+    history: list[Evidence] = [
+        Evidence.load(path) for path in sorted(folder.evidence.glob("step-*.npz"))
+    ]
     if not history:
         return Findings()
-    newest = folder.newest_record(having="held_out")
+    bounds = [r["held_out"]["bound"] for r in folder.read_steps() if "held_out" in r]
     findings = verdict(
         setup,
         history,
-        bound=None if newest is None else Estimate.from_json(newest["held_out"]["bound"]),
+        bound=Estimate.from_json(bounds[-1]) if bounds else None,
         finished=finished,
     )
     folder.write_json(
@@ -327,25 +253,19 @@ def judge_run(setup: "Setup", folder: "RunFolder", *, finished: bool) -> "Findin
     return findings
 
 
-@contextlib.contextmanager
+@contextmanager
 def stop_signals() -> Iterator[Callable[[], bool]]:
-    """SIGINT and SIGTERM ask for a clean stop; a second one ends at once. So does a terminal that is closed
-    (SIGHUP), but for the second one: a shell and the kernel may both say so. Under `nohup` it is not heard."""
+    """SIGINT and SIGTERM ask for a clean stop; a second one ends at once."""
     asked = False
 
     def ask(number, frame):
         nonlocal asked
-        if asked and number != signal.SIGHUP:
+        if asked:
             raise KeyboardInterrupt
         asked = True
-        why = "The terminal is gone: stopping" if number == signal.SIGHUP else "Stopping"
-        with contextlib.suppress(RuntimeError):  # it came in the middle of a line
-            say(f"{why} after this step, and saving; once more to stop at once.")
+        say("Stopping after this step; once more to stop at once.")
 
-    numbers = [signal.SIGINT, signal.SIGTERM]
-    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
-        numbers.append(signal.SIGHUP)
-    before = {number: signal.signal(number, ask) for number in numbers}
+    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield lambda: asked
     finally:
@@ -353,7 +273,7 @@ def stop_signals() -> Iterator[Callable[[], bool]]:
             signal.signal(number, handler)
 
 
-@contextlib.contextmanager
+@contextmanager
 def tracker(
     name: str, folder: "RunFolder"
 ) -> "Iterator[Callable[[dict[str, Any], Evidence | None], None]]":

@@ -8,9 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from tightbound.errors import UserError
-from tightbound.files.opening import refuse_links
 from tightbound.sweep.plan import Plan, PlannedRun, joined
-from tightbound.train.folder import RunFolder, open_lock
+from tightbound.train.folder import RunFolder
 
 SCORES = "scores.npz"  # in a run's folder: it is finished and evaluated
 
@@ -31,7 +30,13 @@ class SweepFolder:
 
     def read_plan(self) -> Plan:
         """What was asked for; UserError where it is missing or of another version."""
-        return RunFolder(self.path).read_json("sweep.json", Plan)
+        document = RunFolder(self.path).read_json("sweep.json")
+        try:
+            return Plan.from_json(document)
+        except (KeyError, TypeError) as error:
+            raise UserError(
+                f"{self.path / 'sweep.json'} is no sweep of this version: {error}."
+            ) from error
 
     def extend(self, plan: Plan) -> Plan:
         """Write down what is asked for, together with what was asked for before."""
@@ -45,8 +50,7 @@ class SweepFolder:
         """Hold the sweep for this process. The kernel lets go of it however the process ends."""
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            refuse_links(self.path, ["runs"])
-            file = open_lock(self.path / "lock")
+            file = open(self.path / "lock", "a+")  # noqa: SIM115 (closed below)
         except OSError as error:
             raise UserError(
                 f"The sweep's folder {self.path} cannot be made ({error.strerror}). Give another one "

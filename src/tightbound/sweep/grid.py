@@ -11,7 +11,7 @@ from typing import Any
 
 from tightbound.errors import UserError
 from tightbound.families.lookup import Recipe, find_recipe
-from tightbound.sweep.settings import changed_by
+from tightbound.sweep.settings import changed
 
 RECIPE_KEY = "recipe"  # varies the named recipe itself
 
@@ -94,9 +94,13 @@ def _arm(
             raise UserError(
                 f"A recipe is named by text, but recipe={_text(recipe_name)} was given."
             )
-        recipe, choice = find_recipe(recipe_name), {**given, **choice}
-    changes = {key: value for key, value in choice.items() if key != RECIPE_KEY}
-    return Arm(label, recipe_name, changed_by(recipe, changes))
+        recipe = find_recipe(recipe_name)
+        for key, value in given.items():
+            recipe = changed(recipe, key, value)
+    for key, value in choice.items():
+        if key != RECIPE_KEY:
+            recipe = changed(recipe, key, value)
+    return Arm(label, recipe_name, recipe)
 
 
 def _text(value: Any) -> str:

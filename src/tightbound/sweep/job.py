@@ -13,11 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from tightbound.files.opening import open_regular
-from tightbound.files.printed import printable
-
 INTERRUPTED = 130  # as shells count SIGINT
-_LAST_BYTES = 1 << 16  # of a log, in which its last line is looked for
 _PASSED_ON = (
     "TIGHTBOUND_",
     "JAX_",
@@ -86,13 +82,10 @@ def ask_to_stop(process: "subprocess.Popen[bytes]") -> None:
 
 def last_line(log: Path) -> str:
     """The last line of its output: what went wrong, in most cases; "" where there is none."""
-    try:
-        with open_regular(log, follow_links=False) as file:
-            file.seek(max(0, os.fstat(file.fileno()).st_size - _LAST_BYTES))
-            lines = file.read().decode(errors="replace").splitlines()
-    except OSError:
+    if not log.exists():
         return ""
-    return next((printable(line.strip()) for line in reversed(lines) if line.strip()), "")
+    lines = log.read_text(errors="replace").splitlines()
+    return next((line.strip() for line in reversed(lines) if line.strip()), "")
 
 
 # In the process itself

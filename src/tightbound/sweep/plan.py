@@ -3,17 +3,10 @@
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated, Any
-
-import msgspec
+from typing import Any
 
 from tightbound.errors import UserError
 from tightbound.runs.evaluated import EvaluatedBound
-
-# What stands in the place of a folder's name is one, whoever wrote `sweep.json`: no path leads out of it.
-FolderName = Annotated[str, msgspec.Meta(pattern=r"^[a-zA-Z0-9][a-zA-Z0-9._-]*\Z", max_length=200)]
-AtLeastOne = Annotated[int, msgspec.Meta(ge=1)]
-MOST_RUNS = 100_000
 
 
 @dataclass(frozen=True)
@@ -22,16 +15,16 @@ class Evaluation:
 
     split: str
     bound: EvaluatedBound
-    num_samples: AtLeastOne | None  # None: 1 where nothing is drawn, else 100
-    num_particles: AtLeastOne
-    max_rows: AtLeastOne | None
+    num_samples: int | None  # None: 1 where nothing is drawn, else 100
+    num_particles: int
+    max_rows: int | None
 
 
 @dataclass(frozen=True)
 class PlannedArm:
     """One arm as `sweep.json` has it."""
 
-    name: FolderName
+    name: str
     label: str
     recipe: str
     settings: Mapping[str, Any]
@@ -58,15 +51,8 @@ class Plan:
     shared: Mapping[str, Any]  # all settings of the recipe the arms were made from, dotted
     evaluation: Evaluation
     doctor: bool
-    num_seeds: AtLeastOne
+    num_seeds: int
     arms: tuple[PlannedArm, ...]
-
-    def __post_init__(self):
-        if len(self.arms) * self.num_seeds > MOST_RUNS:
-            raise UserError(
-                f"A sweep of {len(self.arms):,} arms with {self.num_seeds:,} seeds each has more than "
-                f"{MOST_RUNS:,} runs. Give fewer."
-            )
 
     @property
     def runs(self) -> list[PlannedRun]:
@@ -76,6 +62,18 @@ class Plan:
     def to_json(self) -> dict[str, Any]:
         """`sweep.json`."""
         return {"schema": 1, **asdict(self)}
+
+    @staticmethod
+    def from_json(document: Mapping[str, Any]) -> "Plan":
+        """Inverse of `to_json`."""
+        return Plan(
+            recipe=document["recipe"],
+            shared=document["shared"],
+            evaluation=Evaluation(**document["evaluation"]),
+            doctor=document["doctor"],
+            num_seeds=document["num_seeds"],
+            arms=tuple(PlannedArm(**arm) for arm in document["arms"]),
+        )
 
 
 def joined(before: Plan, now: Plan, where: Path) -> Plan:

@@ -5,8 +5,6 @@ from typing import Any
 
 import numpy as np
 
-from tightbound.diagnose.finding import Verdict
-from tightbound.diagnose.findings import FindingsDocument
 from tightbound.errors import UserError
 from tightbound.estimators.comparison import SequenceScores
 from tightbound.estimators.estimate import Estimate, finite_or_text
@@ -181,7 +179,7 @@ def _faults(folder: SweepFolder, arm: PlannedArm, seeds: Scores) -> list[str]:
     codes = set()
     for seed in seeds:
         run = folder.run(PlannedRun(arm, seed).name)
-        judged = run.find_json("findings.json", FindingsDocument)
-        if judged is not None:
-            codes |= {f["code"] for f in judged["findings"] if f["verdict"] is Verdict.FAULT}
+        if (run.path / "findings.json").exists():
+            findings = run.read_json("findings.json")["findings"]
+            codes |= {f["code"] for f in findings if f["verdict"] == "FAULT"}
     return sorted(codes)

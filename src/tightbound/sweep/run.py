@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 
 from tightbound.errors import UserError
 from tightbound.families.lookup import find_recipe
-from tightbound.families.own_modules import own_path
 from tightbound.families.settings import with_settings
 from tightbound.report.terminal import say
 from tightbound.runs.compilation import use_compilation_cache
@@ -60,15 +59,11 @@ def run(sweep: SweepFolder, plan: Plan, planned: PlannedRun) -> int:
             return INTERRUPTED
         if status not in ("finished", "plateau"):
             return 1
-        own = own_path(arm.recipe)  # which this process has just trained with
-        trust = [] if own is None else [str(own)]
-        save_scores(folder.path / SCORES, scores_of(folder, plan.evaluation, trust))
+        save_scores(folder.path / SCORES, scores_of(folder, plan.evaluation))
     return 0
 
 
-def scores_of(
-    folder: "RunFolder", evaluation: Evaluation, trust: Sequence[str] = ()
-) -> "SequenceScores":
+def scores_of(folder: "RunFolder", evaluation: Evaluation) -> "SequenceScores":
     """The run's newest checkpoint on the split, with the key that every run of the sweep has."""
     from tightbound.runs.evaluated import sequence_scores
     from tightbound.runs.opened import open_run
@@ -76,7 +71,7 @@ def scores_of(
     num_samples = evaluation.num_samples
     if num_samples is None:
         num_samples = MANY if evaluation.bound == "iwae" and draws(folder) else 1
-    evaluated = open_run(folder.path, trust_recipe=trust).evaluate(
+    evaluated = open_run(folder.path).evaluate(
         evaluation.split,
         bound=evaluation.bound,
         num_samples=num_samples,
@@ -89,10 +84,8 @@ def scores_of(
 def draws(folder: "RunFolder") -> bool:
     """Whether the run's model is evaluated with draws from a proposal: some site has a log q. Where
     all choices are summed out, one sample is exact and more would only repeat it."""
-    newest = folder.newest_record(having="held_out")
-    return newest is not None and any(
-        "log_q" in site for site in newest["held_out"]["sites"].values()
-    )
+    held_out = [record["held_out"] for record in folder.read_steps() if "held_out" in record]
+    return any("log_q" in site for record in held_out for site in record["sites"].values())
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """What a finished run says of every row of the test split, kept so that runs can be paired later."""
 
+import os
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -8,12 +9,8 @@ import numpy as np
 
 from tightbound.errors import UserError
 from tightbound.estimators.comparison import SequenceScores
-from tightbound.files.arrays import read_arrays
-from tightbound.files.records import as_record, refuse_other_format
-from tightbound.files.writing import replacing
 
 _FORMAT = "tightbound.SequenceScores/1"
-_LARGEST = 1 << 30  # bytes of all arrays
 
 
 def save_scores(path: Path, scores: SequenceScores) -> None:
@@ -24,19 +21,23 @@ def save_scores(path: Path, scores: SequenceScores) -> None:
         for field in fields(scores)
         if getattr(scores, field.name) is not None
     }
-    with replacing(path) as file:
+    partial = path.with_name(f".{path.name}.partial")
+    with open(partial, "wb") as file:
         np.savez_compressed(file, **arrays)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(partial, path)
 
 
 def load_scores(path: Path) -> SequenceScores:
     """Inverse of `save_scores`; UserError for a file of another kind."""
-    try:
-        arrays = read_arrays(path, limit=_LARGEST, follow_links=False)
-        refuse_other_format(arrays, _FORMAT, path)
-        scores = as_record(SequenceScores, arrays, path)
-    except UserError as error:
-        raise UserError(f"{error} Delete it to evaluate again.") from error
-    except (ValueError, OSError) as error:
-        raise UserError(f"{path} cannot be read: {error}. Delete it to evaluate again.") from error
-    assert scores is not None, "an entry without a default was missing"
-    return scores
+    with np.load(path, allow_pickle=False) as file:
+        arrays = {name: file[name] for name in file.files}
+    if str(arrays.pop("format", "no format entry")) != _FORMAT:
+        raise UserError(
+            f"{path} does not hold scores of a sweep's run; delete it to evaluate again."
+        )
+    # Texts and numbers were saved as arrays without axes.
+    return SequenceScores(
+        **{name: value if value.ndim else value.item() for name, value in arrays.items()}
+    )

@@ -5,7 +5,6 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -15,18 +14,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import PyTree
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from tightbound.errors import UserError
-from tightbound.files.documents import read_document
-from tightbound.files.opening import open_regular
-from tightbound.files.writing import sync_folder
-from tightbound.train.documents import Manifest
+from tightbound.train.folder import sync_folder
 
 State = TypeVar("State")
 _FORMAT = "tightbound.checkpoint/1"
-_STATE = "state.safetensors"
 
 
 @dataclass(frozen=True)
@@ -56,12 +51,12 @@ def save_checkpoint(
     manifest = {
         "format": _FORMAT,
         "step": step,
-        "sha256": {_STATE: hashlib.sha256(data).hexdigest()},
+        "sha256": {"state.safetensors": hashlib.sha256(data).hexdigest()},
         "progress": progress,
     }
     try:
         partial.mkdir(parents=True)
-        _write_synced(partial / _STATE, data)
+        _write_synced(partial / "state.safetensors", data)
         _write_synced(partial / "manifest.json", json.dumps(manifest, indent=1).encode())
         sync_folder(partial)
         shutil.rmtree(target, ignore_errors=True)  # only ever an invalid one of the same step
@@ -84,14 +79,6 @@ def checkpoints(folder: Path) -> tuple[list[Checkpoint], list[str]]:
     return valid, problems
 
 
-def delete_checkpoints(folder: Path, steps: Collection[int]) -> None:
-    """Delete these; a process killed at any point leaves each whole, or as something cut off."""
-    for step in steps:
-        partial = folder / f".partial-{step:08d}"
-        os.rename(folder / f"step-{step:08d}", partial)
-        shutil.rmtree(partial, ignore_errors=True)
-
-
 def find_checkpoint(folder: Path, step: int) -> Checkpoint:
     """The checkpoint of this very step; UserError names those that exist."""
     path = folder / f"step-{step:08d}"
@@ -108,7 +95,7 @@ def load_state(checkpoint: Checkpoint, like: State) -> State:
 
     What only the file holds stays in it: a `like` with less in it reads a part of a state.
     """
-    saved = load((checkpoint.path / _STATE).read_bytes())
+    saved = load((checkpoint.path / "state.safetensors").read_bytes())
     dynamic, static = eqx.partition(like, eqx.is_array)
     leaves = []
     for name, leaf in _leaves_by_name(dynamic).items():
@@ -135,26 +122,21 @@ def _signature(array: np.ndarray | jax.Array | None) -> str:
 def _validated(path: Path) -> Checkpoint:
     """The checkpoint, if its manifest can be read and every checksum is right."""
     try:
-        manifest = read_document(path / "manifest.json", Manifest)
+        manifest = json.loads((path / "manifest.json").read_text())
         if manifest["format"] != _FORMAT:
             raise UserError(f"{path} has the format {manifest['format']!r}, not {_FORMAT!r}.")
-        if list(manifest["sha256"]) != [_STATE]:
-            raise UserError(
-                f"{path / 'manifest.json'} is damaged: it must say the sha256 of {_STATE}."
-            )
-        with open_regular(path / _STATE, follow_links=False) as file:
-            found = hashlib.file_digest(file, "sha256").hexdigest()
-            expected = manifest["sha256"][_STATE]
+        for name, expected in manifest["sha256"].items():
+            found = hashlib.sha256((path / name).read_bytes()).hexdigest()
             if found != expected:
                 raise UserError(
-                    f"{path / _STATE} is damaged: its sha256 is {found[:12]}…, the manifest says "
+                    f"{path / name} is damaged: its sha256 is {found[:12]}…, the manifest says "
                     f"{expected[:12]}…."
                 )
-        with safe_open(path / _STATE, framework="numpy"):  # its header, held against its size
-            return Checkpoint(path, manifest["step"], dict(manifest["progress"]))
+        load((path / "state.safetensors").read_bytes())
+        return Checkpoint(path, int(manifest["step"]), manifest["progress"])
     except UserError:
         raise
-    except (OSError, SafetensorError) as error:
+    except (OSError, KeyError, TypeError, AttributeError, ValueError, SafetensorError) as error:
         raise UserError(f"{path} is not a whole checkpoint ({error}).") from error
 
 

@@ -122,6 +122,20 @@ class Exchangeable(InnerClaim):
         return self.inner(model.with_new_words(words_key), proposal, batch, key=key, step=step)
 
 
+def weigh_one_path(
+    model: AbstractFiltered,
+    proposal: AbstractProposal,
+    batch: Batch,
+    choices: Callable[[PyTree[Array]], PyTree[Array]],
+    *,
+    key: PRNGKeyArray,
+) -> LogTerms:
+    """log p(x, z, e*) - log q(z | x) at one draw of z, in nats: in expectation a lower bound on
+    log p(x), below the ELBO by log of the share p(e* | x, z) that the path has of p(x, z)."""
+    completed, log_q = _read_off(proposal, batch, choices, key)
+    return _path_terms(model, batch, _scores(model, batch, completed, None), log_q)
+
+
 def _repeated(batch: Batch, times: int) -> Batch:
     """Every sequence `times` times, next to itself, each with a row of its own for its keys."""
     if times == 1:

@@ -165,7 +165,7 @@ def train_step(
 
     def loss(parameters):
         model, proposal = eqx.combine(parameters, static)
-        surrogate, terms, carry = _objective_value(
+        surrogate, terms, carry = _raised(
             objective, model, proposal, batch, state.carry, key=draw_key, step=state.step
         )
         return -surrogate, (terms, carry)
@@ -195,7 +195,7 @@ def train_step(
     return new_state, evidence
 
 
-def _objective_value(
+def _raised(
     objective: AbstractObjective,
     model: AbstractModel,
     proposal: AbstractProposal,

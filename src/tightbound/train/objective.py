@@ -74,17 +74,6 @@ class Claim(AbstractObjective, Protocol):
     def kl_weight(self, step: Int[Array, ""], /) -> Float[Array, ""]: ...
 
 
-def values_are_bounds(objective: AbstractObjective) -> bool:
-    """Whether the record of a training batch bounds log p(x). An objective that makes it of something else
-    has `values_are_bounds = False`."""
-    return getattr(objective, "values_are_bounds", True)
-
-
-def mixes_rows(objective: AbstractObjective) -> bool:
-    """Whether a row's value depends on its neighbours by intention, as with negatives from the batch."""
-    return getattr(objective, "mixes_rows", False)
-
-
 class InnerClaim:
     """What a wrapped objective says of itself: all that its `inner` one says."""
 

@@ -1,23 +1,26 @@
 """One run in its folder: the loop of `fit`, with logging, evaluation, checkpoints and plateaus."""
 
 import time
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 import equinox as eqx
 import jax
 import numpy as np
-from jaxtyping import PRNGKeyArray
+from jaxtyping import Array, PRNGKeyArray
 
 from tightbound.data.batch import Batch, steps_per_epoch, training_batches
 from tightbound.data.windows import epochs_of_windows, windowed_batches
 from tightbound.errors import UserError
+from tightbound.estimators.bounds import bound_estimate
+from tightbound.estimators.estimate import Bound, finite_or_text
+from tightbound.estimators.prediction import error_over_shared_draws
+from tightbound.estimators.weights import ess_fraction
 from tightbound.evaluation import Evaluation
 from tightbound.train.checkpoint import (
     checkpoints,
-    delete_checkpoints,
     find_checkpoint,
     load_state,
     save_checkpoint,
@@ -25,23 +28,25 @@ from tightbound.train.checkpoint import (
 from tightbound.train.filtering import FilteringObjective
 from tightbound.train.folder import RunFolder
 from tightbound.train.guard import stopped_at
-from tightbound.train.loop import StepRecord, TrainState, fit, host, init_state
-from tightbound.train.objective import CarriedObjective, values_are_bounds
-from tightbound.train.plateau import Plateau, observe, plateau_from, progress_of
-from tightbound.train.retention import kept_checkpoints
+from tightbound.train.loop import StepEvidence, StepRecord, TrainState, fit, host, init_state
+from tightbound.train.objective import CarriedObjective
 from tightbound.train.settings import RunSettings
 from tightbound.train.setup import Setup
-from tightbound.train.step_reports import (
-    held_out_report,
-    not_finite_in_evaluation,
-    not_finite_in_step,
-    step_report,
-)
 from tightbound.train.truncated import Truncated
 
 Status = Literal[
     "running", "rollback", "finished", "plateau", "interrupted", "out of time", "not finite"
 ]
+
+
+@dataclass(frozen=True)
+class Plateau:
+    """What is remembered between evaluations; saved in every checkpoint."""
+
+    best: float | None = None  # held-out ELBO, nats per sequence
+    best_step: int = 0
+    since_best: int = 0  # evaluations
+    rollbacks: int = 0
 
 
 @dataclass(frozen=True)
@@ -104,7 +109,6 @@ def run(
     start: TrainState | None = None,
     should_stop: Callable[[], bool] = lambda: False,
     max_seconds: float | None = None,
-    keep_all: bool = False,
 ) -> Iterator[Progress]:
     """Train in `folder`, continuing from its newest valid checkpoint; yield after every step.
 
@@ -123,7 +127,7 @@ def run(
     while progress.status in ("running", "rollback"):
         if progress.status == "rollback":
             progress = _rolled_back(setup, folder, progress)
-        progress = yield from _until_decision(setup, folder, progress, should_stop, clock, keep_all)
+        progress = yield from _until_decision(setup, folder, progress, should_stop, clock)
 
 
 class _Clock:
@@ -154,7 +158,6 @@ def _until_decision(
     progress: Progress,
     should_stop: Callable[[], bool],
     clock: _Clock,
-    keep_all: bool,
 ) -> Generator[Progress, None, Progress]:
     """Steps until the run ends or a rollback is due; returns the last that was yielded."""
     settings = setup.run
@@ -170,7 +173,7 @@ def _until_decision(
         if status == "running" and not _is_due(record.step, settings):
             progress = Progress(record.step, record, progress.plateau)
         else:
-            progress = _log(setup, folder, record, progress.plateau, status, clock, keep_all)
+            progress = _log(setup, folder, record, progress.plateau, status, clock)
         yield progress
         if progress.status != "running":
             break
@@ -190,7 +193,6 @@ def _log(
     plateau: Plateau,
     status: Status,
     clock: _Clock,
-    keep_all: bool,
 ) -> Progress:
     """Evaluate, record and save, as far as each is due at this step.
 
@@ -208,7 +210,8 @@ def _log(
         "train": step_report(
             evidence,
             _trained_on(setup),
-            setup.is_bound and values_are_bounds(setup.objective),
+            # No window but the first has a bound of its own: it goes on from a draw of the past.
+            setup.is_bound and not isinstance(setup.objective, Truncated),
             num_particles=_population(setup),
         ),
     }
@@ -216,14 +219,12 @@ def _log(
     is_finite = np.isfinite(evidence.loss) and np.isfinite(evidence.gradient_norm)
     if not is_finite or refused_at is not None:
         status = "not finite"
-        logged["not_finite"] = not_finite_in_step(evidence)
     elif step % settings.evaluate_every == 0 or status == "finished":
-        evaluation = held_out(setup, record.state)
+        evaluation = _held_out(setup, record.state)
         logged["held_out"] = held_out_report(evaluation, setup.is_bound)
         plateau = observe(plateau, float(evaluation.log_weights.mean()), step)
         if np.isnan(evaluation.log_weights).any():
             status = "not finite"
-            logged["not_finite"] = not_finite_in_evaluation(evaluation)
         elif status == "running":
             status = _decision(step, plateau, settings)
     is_new_best = settings.plateau.patience is not None and plateau.best_step == step
@@ -234,29 +235,17 @@ def _log(
             is_last or is_new_best or step % settings.checkpoint_every == 0
         ):
             folder.sync_steps()
-            progress = progress_of(plateau)
-            save_checkpoint(folder.checkpoints, record.state, step=step, progress=progress)
-            if not keep_all:
-                _prune(setup, folder, plateau)
+            save_checkpoint(folder.checkpoints, record.state, step=step, progress=asdict(plateau))
     if status in ("interrupted", "out of time") and "held_out" not in logged:
-        logged["held_out"] = held_out_report(held_out(setup, record.state), setup.is_bound)
+        logged["held_out"] = held_out_report(_held_out(setup, record.state), setup.is_bound)
         with writing(folder):
             folder.replace_step(logged)
     return Progress(step, record, plateau, logged, status)
 
 
-def _prune(setup: Setup, folder: RunFolder, plateau: Plateau) -> None:
-    steps = folder.checkpoint_steps()
-    every = setup.run.checkpoint_every
-    kept = kept_checkpoints(steps, every=every, best_step=plateau.best_step)
-    delete_checkpoints(folder.checkpoints, [step for step in steps if step not in kept])
-
-
 @contextmanager
 def writing(folder: RunFolder) -> Iterator[None]:
-    """Turn a failed write (a full disk) into a sentence that says what is safe and what to do. UserError
-    before anything is written where another run may have the folder by now."""
-    folder.require_held()
+    """Turn a failed write (a full disk) into a sentence that says what is safe and what to do."""
     try:
         yield
     except OSError as error:
@@ -268,7 +257,7 @@ def writing(folder: RunFolder) -> Iterator[None]:
         ) from error
 
 
-def held_out(setup: Setup, state: TrainState) -> Evaluation:
+def _held_out(setup: Setup, state: TrainState) -> Evaluation:
     """The whole held-out split, with the same draws at every step of the run."""
     _, _, evaluation_key = run_keys(setup.seed)
     return setup.evaluator(
@@ -299,6 +288,13 @@ def _call_to_stop(should_stop: Callable[[], bool], clock: _Clock) -> Status:
     if should_stop():
         return "interrupted"
     return "out of time" if clock.is_up else "running"
+
+
+def observe(plateau: Plateau, bound: float, step: int) -> Plateau:
+    """The plateau after one more evaluation of the held-out bound."""
+    if plateau.best is None or bound > plateau.best:
+        return replace(plateau, best=bound, best_step=step, since_best=0)
+    return replace(plateau, since_best=plateau.since_best + 1)
 
 
 def _rolled_back(setup: Setup, folder: RunFolder, progress: Progress) -> Progress:
@@ -343,7 +339,7 @@ def _resume(
     found, problems = checkpoints(folder.checkpoints)
     if found:
         newest = found[-1]
-        state, plateau = load_state(newest, first_state(setup)), plateau_from(newest.progress)
+        state, plateau = load_state(newest, first_state(setup)), Plateau(**newest.progress)
         with writing(folder):
             folder.cut_back(newest.step)
         return state, plateau, None
@@ -353,13 +349,6 @@ def _resume(
             f"{problems[-1]} Give this run another folder with --run-dir, or delete this one."
         )
     state, plateau = first_state(setup) if start is None else start, Plateau()
-    newest = folder.newest_record()
-    if newest is not None and newest["step"] > int(state.step):
-        raise UserError(
-            f"The run in {folder.path} has records up to step {newest['step']}, but its checkpoints are gone: "
-            "it would begin anew and its records would be lost. Put the checkpoints back, give this run another "
-            "folder with --run-dir, or delete this one."
-        )
     return state, plateau, _begin(setup, folder, state, plateau)
 
 
@@ -374,14 +363,13 @@ def _begin(setup: Setup, folder: RunFolder, state: TrainState, plateau: Plateau)
         "step": step,
         "epoch": _epochs(setup, step),
         "seconds": 0.0,
-        "held_out": held_out_report(held_out(setup, state), setup.is_bound),
+        "held_out": held_out_report(_held_out(setup, state), setup.is_bound),
     }
     with writing(folder):
-        folder.path.mkdir(parents=True, exist_ok=True)
         folder.cut_back(step - 1)  # what a start that was killed before its first checkpoint left
         folder.append_step(logged)
         folder.sync_steps()
-        save_checkpoint(folder.checkpoints, state, step=step, progress=progress_of(plateau))
+        save_checkpoint(folder.checkpoints, state, step=step, progress=asdict(plateau))
     return logged
 
 
@@ -399,3 +387,59 @@ def _trained_on(setup: Setup) -> str:
     if isinstance(setup.objective, Truncated):
         return f"{train}, {setup.objective.stride} steps at a time"
     return train
+
+
+def step_report(
+    evidence: StepEvidence, split: str, is_bound: bool, *, num_particles: int | None = None
+) -> dict[str, Any]:
+    """What one training batch says: its bound (the ELBO, or that of a filter) as an `Estimate`, by
+    site, the loss that was differentiated, the gradient's norm and the effective sample size of its
+    weights."""
+    log_weights = np.asarray(evidence.log_weights)
+    return {
+        "bound": _bound(log_weights, split, "lower" if is_bound else "none", num_particles),
+        "sites": _site_report(evidence.log_p, evidence.log_q),
+        "loss": finite_or_text(float(evidence.loss)),
+        "gradient_norm": finite_or_text(float(evidence.gradient_norm)),
+        **_ess_report(log_weights),
+    }
+
+
+def held_out_report(evaluation: Evaluation, is_bound: bool) -> dict[str, Any]:
+    """What the held-out split says: its bound as an `Estimate`, by site, and the weights' ESS."""
+    log_weights, num_particles = evaluation.log_weights, evaluation.num_particles
+    kind = evaluation.kind_of_bound(is_bound)
+    bound = _bound(log_weights, evaluation.split, kind, num_particles)
+    if evaluation.draws_are_shared:
+        bound["monte_carlo_error"] = error_over_shared_draws(log_weights, 0.0)
+    return {
+        "bound": bound,
+        "sites": _site_report(evaluation.log_p, evaluation.log_q),
+        **_ess_report(evaluation.log_weights),
+    }
+
+
+def _bound(
+    log_weights: np.ndarray, split: str, kind: Bound, num_particles: int | None
+) -> dict[str, Any]:
+    name = "elbo" if num_particles is None else "fivo"
+    return bound_estimate(
+        log_weights, bound=name, split=split, num_particles=num_particles, kind=kind
+    ).to_json()
+
+
+def _ess_report(log_weights: np.ndarray) -> dict[str, float]:
+    """The mean effective sample size as a fraction of the draws; nothing for one draw, whose is 1
+    whatever the proposal, or for weights that have none."""
+    fraction = float(ess_fraction(log_weights).mean())
+    return {"ess_fraction": fraction} if len(log_weights) > 1 and np.isfinite(fraction) else {}
+
+
+def _site_report(
+    log_p: Mapping[str, Array | np.ndarray], log_q: Mapping[str, Array | np.ndarray]
+) -> dict[str, dict[str, float | str]]:
+    """Mean log p and log q of every site, in nats per sequence."""
+    report = {name: {"log_p": finite_or_text(float(v.mean()))} for name, v in log_p.items()}
+    for name, value in log_q.items():
+        report[name]["log_q"] = finite_or_text(float(value.mean()))
+    return report

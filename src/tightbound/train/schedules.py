@@ -1,5 +1,6 @@
 """From settings to what they set: learning-rate and KL-weight schedules, objective and optimiser."""
 
+import jax
 import jax.numpy as jnp
 import optax
 
@@ -76,6 +77,8 @@ def optimiser(settings: OptimiserSettings, steps: int) -> optax.GradientTransfor
         case "sgd":
             rule = optax.sgd(rate)
     clips = []
+    if settings.forget_every != 1:
+        clips.append(_summed_gradients(settings.forget_every))
     if settings.clip_value is not None:
         clips.append(optax.clip(settings.clip_value))
     if settings.clip_norm is not None:
@@ -89,3 +92,23 @@ def _rmsprop(settings: OptimiserSettings, rate: optax.Schedule) -> optax.Gradien
     if settings.epsilon is None:
         return optax.rmsprop(rate, decay=memory)
     return optax.rmsprop(rate, decay=memory, eps=settings.epsilon, eps_in_sqrt=False)
+
+
+def _summed_gradients(forget_every: int) -> optax.GradientTransformation:
+    """Every step is given the sum of the gradients since step 0, `forget_every`, 2 `forget_every`, ..."""
+    if forget_every < 1:
+        raise ValueError(
+            f"`forget_every` is {forget_every}, but it counts steps. Give 1, which forgets every "
+            "gradient after its step."
+        )
+
+    def init(params):
+        return jnp.zeros((), jnp.int32), optax.tree.zeros_like(params)
+
+    def update(updates, state, params=None):
+        count, total = state
+        kept = jnp.where(count % forget_every == 0, 0.0, 1.0)
+        total = jax.tree.map(lambda old, new: (kept * old + new).astype(new.dtype), total, updates)
+        return total, (count + 1, total)
+
+    return optax.GradientTransformation(init, update)

@@ -45,10 +45,6 @@ class Truncated(InnerClaim):
     span: int  # k2
     reset: float = 0.0
 
-    values_are_bounds = (
-        False  # no window but the first has a bound: it goes on from a draw of the past
-    )
-
     def __post_init__(self):
         if not 1 <= self.stride <= self.span:
             raise ValueError(
@@ -158,7 +154,7 @@ class _Since(AbstractSequential):
     particle: Guided
 
     @property
-    def kinds(self) -> Mapping[str, Kind]:
+    def kinds(self) -> Mapping[str, Kind]:  # pyright: ignore[reportIncompatibleVariableOverride]
         return self.particle.kinds
 
     def inputs(self, x: Sequence) -> Guide:

@@ -163,7 +163,7 @@ def test_a_header_cannot_make_the_reader_take_memory(tmp_path):
     lie = struct.pack(">4B3I", 0, 0, 8, 3, 5_000_000, 28, 28) + bytes(24)
     (tmp_path / "images").write_bytes(lie)
     tracemalloc.start()
-    with pytest.raises(DataError, match=r"3,920,000,000 bytes, but 1 to 67,108,864 can be meant"):
+    with pytest.raises(DataError, match="holds only 24"):
         read_images(tmp_path / "images")
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()

@@ -23,6 +23,7 @@ from tightbound.diagnose.checks.discrete import (
 from tightbound.diagnose.evidence import Discrete
 from tightbound.diagnose.finding import Verdict
 from tightbound.diagnose.laws import discrete as discrete_laws
+from tightbound.diagnose.laws import gather as laws
 from tightbound.models.base import AbstractModel, AbstractProposal
 from tightbound.terms import Kind
 from tightbound.train.objective import Objective
@@ -89,7 +90,7 @@ def setup():
 
 def asked(setup) -> Any:
     pair = (setup.model, setup.proposal)
-    return discrete_laws.discrete(setup, pair, jnp.zeros((), int), jax.random.key(1))
+    return discrete_laws.discrete(setup, pair, jnp.zeros((), int), jax.random.key(1), laws.jit_once)
 
 
 @pytest.fixture(scope="module")

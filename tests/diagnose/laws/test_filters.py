@@ -20,6 +20,7 @@ from tightbound.diagnose.checks.filters import (
 )
 from tightbound.diagnose.finding import Verdict
 from tightbound.diagnose.laws import filters as filter_laws
+from tightbound.diagnose.laws.gather import jit_once
 from tightbound.evaluation import Evaluation
 from tightbound.inference.filtering import Filtering
 from tightbound.models.hmm import CategoricalEmission, HiddenMarkovModel
@@ -142,7 +143,7 @@ def planted(name, fault):
 
 def gathered(setup):
     pair = (setup.model, setup.proposal)
-    return filter_laws.filters(setup, pair, jax.random.key(3))
+    return filter_laws.filters(setup, pair, jax.random.key(3), jit_once)
 
 
 PAIRS: dict[str, tuple[Any, Any]] = {

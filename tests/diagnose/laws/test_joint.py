@@ -24,9 +24,8 @@ from tightbound.diagnose.checks.probability import (
 from tightbound.diagnose.doctor import judge
 from tightbound.diagnose.evidence import Evidence
 from tightbound.diagnose.finding import Verdict
-from tightbound.diagnose.laws import twin as twin_laws
+from tightbound.diagnose.laws import gather as laws
 from tightbound.diagnose.laws.joint import joint
-from tightbound.diagnose.laws.rows import rows_of_record
 from tightbound.diagnose.probes import make_probe
 from tightbound.drill import planting
 from tightbound.models.base import AbstractModel, AbstractProposal
@@ -99,7 +98,7 @@ def made(bits=True, at_once=False, jointly=True, shift=0.0):
 
 def asked(setup) -> Any:
     batch = jax.tree.map(jnp.asarray, setup.data["train"].take(np.arange(4)))
-    return joint(setup, first_state(setup), batch, jax.random.key(1))
+    return joint(setup, first_state(setup), batch, jax.random.key(1), laws.jit_once)
 
 
 @pytest.mark.parametrize("jointly", [True, False], ids=["joint q", "q by position"])
@@ -170,13 +169,11 @@ def test_a_planted_fault_of_a_probability_is_named_first(name, code, recipe):
     fault = FAULTS[name]
     for setup, expected in ((fault.plant(healthy), fault.expected.name), (healthy, None)):
         state = first_state(setup)
-        batch = rows_of_record(setup, jax.random.key(0))
+        batch = laws._rows_of_record(setup, jax.random.key(0))
         evidence = Evidence(
             step=0,
-            joint=joint(setup, state, batch, jax.random.key(1)),
-            twin=twin_laws.twin(setup, jax.random.key(2))
-            if name == "constant_added_to_bits"
-            else None,
+            joint=joint(setup, state, batch, jax.random.key(1), laws.jit_once),
+            twin=laws.twin(setup, jax.random.key(2)) if name == "constant_added_to_bits" else None,
             sites=make_probe(setup)(state).sites if name == "constant_in_prior" else None,
         )
         found = [f for f in judge(Case([evidence])) if f.verdict is FAULT]

@@ -10,17 +10,16 @@ import pytest
 from numpy.testing import assert_allclose
 from scipy.special import logsumexp
 
-from tightbound.diagnose.checks import gradient, probability, progress
 from tightbound.diagnose.checks import mixtures as checks
 from tightbound.diagnose.checks import objective as objective_checks
+from tightbound.diagnose.checks import optimisation, probability
 from tightbound.diagnose.evidence import Evidence
-from tightbound.diagnose.laws import objective as objective_laws
-from tightbound.diagnose.laws import rivals as rivals_law
-from tightbound.diagnose.laws import scores as score_laws
-from tightbound.diagnose.laws.density import density, density_of_draws
+from tightbound.diagnose.laws import gather as laws
+from tightbound.diagnose.laws.gather import jit_once
 from tightbound.diagnose.laws.mixtures import (
     distances,
     interaction,
+    log_q_candidates,
     norms,
     worth_of_components,
 )
@@ -69,7 +68,7 @@ def pair_of(setup):
 def test_a_repulsion_spreads_components_missing_it_does_not_and_turned_it_gathers(target):
     """Without a gradient. Planted: the force written anew, times 0 and times -1."""
     cosine = {
-        factor: interaction(plant(target), pair_of(target)).spreading
+        factor: interaction(plant(target), pair_of(target), jit_once).spreading
         for factor, plant in {
             1: lambda setup: setup,
             0: planting_stein.with_repulsion_times(0.0),
@@ -81,27 +80,9 @@ def test_a_repulsion_spreads_components_missing_it_does_not_and_turned_it_gather
     assert cosine[-1] < -0.5
 
 
-@pytest.mark.parametrize("factor", [1.0, 0.0])
-def test_a_planted_repulsion_changes_nothing_but_the_repulsion(target, factor):
-    """Oracle: the setup's own optimiser, to the bit, where the factor is 1; planted, a factor of 0."""
-    setups = target, planting_stein.with_repulsion_times(factor)(target)
-    parameters = eqx.filter(pair_of(target), eqx.is_inexact_array)
-    gradient = jax.tree.map(
-        lambda leaf: jnp.cos(jnp.arange(leaf.size)).reshape(leaf.shape), parameters
-    )
-
-    def second_update(setup):
-        _, state = setup.optimiser.update(gradient, setup.optimiser.init(parameters), parameters)
-        return jax.tree.leaves(setup.optimiser.update(gradient, state, parameters)[0])
-
-    own, planted = map(second_update, setups)
-    same = [np.array_equal(a, b) for a, b in zip(own, planted, strict=True)]
-    assert all(same) == (factor == 1)
-
-
 def test_equal_components_have_no_repulsion_to_speak_of(target):
     equal = planting_stein.equal_at_start(target)
-    assert np.isnan(interaction(equal, pair_of(equal)).spreading)
+    assert np.isnan(interaction(equal, pair_of(equal), jit_once).spreading)
 
 
 def test_norms_and_distances_are_those_of_all_parameters_of_a_component(target):
@@ -121,12 +102,11 @@ def test_ways_to_reduce_over_components_are_computed_from_the_draws_of_weigh(tar
     batch = repeated(probe_batches(target)[0], 3)
     key = jax.random.key(3)
     terms = weigh(*pair_of(target), batch, num_samples=6, key=key)
-    density = density_of_draws(pair_of(target), batch, key, 6)
-    assert density.num_components == 3
-    assert_allclose(density.log_q, terms.log_proposal.mean(), rtol=1e-6)
-    assert_allclose(
-        density.rivals["log_m_missing"], terms.log_proposal.mean() + np.log(3), rtol=1e-6
+    per_datum, over_batch, own, num_components = log_q_candidates(
+        pair_of(target), batch, key, 6, jit_once
     )
+    assert num_components == 3
+    assert_allclose(per_datum, terms.log_proposal.mean(), rtol=1e-6)
     mixture = target.proposal.proposal(jnp.asarray(batch.x[0]))
 
     def each(row):
@@ -134,11 +114,11 @@ def test_ways_to_reduce_over_components_are_computed_from_the_draws_of_weigh(tar
         return np.asarray(jax.vmap(mixture.component_log_probs)(z))
 
     scores = np.stack([each(row) for row in range(3)])  # rows, samples, components
-    over_batch = (logsumexp(scores.sum(0), axis=1) - np.log(3)).mean() / 3
-    assert_allclose(density.rivals["mixture_over_the_minibatch"], over_batch, rtol=1e-6)
+    assert_allclose(
+        over_batch, (logsumexp(scores.sum(0), axis=1) - np.log(3)).mean() / 3, rtol=1e-6
+    )
     drawn_by = np.arange(6) % 3
-    own = scores[:, np.arange(6), drawn_by].mean()
-    assert_allclose(density.rivals["own_component_only"], own, rtol=1e-6)
+    assert_allclose(own, scores[:, np.arange(6), drawn_by].mean(), rtol=1e-6)
 
 
 def test_the_mixture_over_a_minibatch_is_what_its_plant_subtracts(target):
@@ -162,13 +142,11 @@ def test_the_mixture_over_a_minibatch_is_what_its_plant_subtracts(target):
 )
 def test_what_is_wrong_with_the_objective_of_a_mixture_is_named(target, plant, code, cause):
     setup = plant(target)
-    state, key = first_state(setup), jax.random.key(1)
-    found = objective_laws.objective(setup, state, key)
-    rivals = rivals_law.rivals(setup, state, found, key)
+    found = laws.objective(setup, first_state(setup), jax.random.key(1))
     findings = [
-        checks.mixture_is_per_datum(found, density(setup, (state.model, state.proposal), key)),
-        objective_checks.objective_is_its_claim(found, rivals=rivals),
-        gradient.gradient_is_the_slope(found),
+        checks.mixture_is_per_datum(found),
+        objective_checks.objective_is_its_claim(found),
+        objective_checks.gradient_is_the_slope(found),
     ]
     named = {f.code: f.causes[0].name for f in findings if f.causes}
     assert named == ({} if code is None else {code: cause})
@@ -177,7 +155,7 @@ def test_what_is_wrong_with_the_objective_of_a_mixture_is_named(target, plant, c
 def test_a_missing_minibatch_weight_is_named(line):
     """A point that stands for two in the probe's batch of half the points stands for itself."""
     setup = planting_stein.weight_missing(line)
-    found = objective_laws.objective(setup, first_state(setup), jax.random.key(1))
+    found = laws.objective(setup, first_state(setup), jax.random.key(1))
     assert found.point_weight == 2.0
     finding = objective_checks.objective_is_its_claim(found)
     assert finding.causes[0].name == "minibatch_weight_missing"
@@ -187,7 +165,7 @@ def test_a_constraint_applied_twice_is_found_with_one_row_only(target):
     """Stein's identity of draws of the one row that a target has; that of the right mixture is 0."""
     key = jax.random.key(2)
     right, wrong = (
-        probability.proposal_draws_what_it_scores(score_laws.scores(setup, pair_of(setup), key))
+        probability.proposal_draws_what_it_scores(laws.scores(setup, pair_of(setup), key))
         for setup in (target, planting.with_proposal(planting_stein.constrained_again)(target))
     )
     assert (right.verdict.value, wrong.verdict.value) == ("OK", "FAULT")
@@ -249,6 +227,6 @@ def test_a_refused_step_is_replayed_to_its_points_and_component(line):
     assert guard.rows.tolist() == [13]
     assert dict(zip(guard.names, guard.bad_scores > 0, strict=True)) == {"theta": False, "y": True}
     assert guard.components.tolist() == [0, 1, 2]  # every component has draws at every point
-    finding = progress.values_are_finite([Evidence(step=6, guard=guard)])
+    finding = optimisation.values_are_finite([Evidence(step=6, guard=guard)])
     assert "site y" in finding.where
     assert "training rows 13" in finding.where

@@ -13,16 +13,14 @@ from numpy.testing import assert_allclose
 from scipy.special import logsumexp
 
 from fixtures.examinations import FAULTS, SUBJECTS, TRAPS, family_of
-from tightbound.data.batch import rows_of
 from tightbound.data.sequences import Sequence
 from tightbound.data.strokes import Strokes
 from tightbound.diagnose.checks import data as data_checks
 from tightbound.diagnose.checks import steps as step_checks
 from tightbound.diagnose.checks.probability import weights_average_to_the_marginal
 from tightbound.diagnose.finding import Verdict
-from tightbound.diagnose.laws import data as data_laws
-from tightbound.diagnose.laws import twin as twin_laws
-from tightbound.diagnose.laws.compiled import jit_once
+from tightbound.diagnose.laws import gather as laws
+from tightbound.diagnose.laws.gather import jit_once
 from tightbound.diagnose.laws.steps import steps, with_padding, without_earlier_weights
 from tightbound.estimators.bounds import filtering_log_marginal
 from tightbound.families.sequences import planting as planting_sequences
@@ -99,7 +97,7 @@ def tiny(name):
 def setups():
     """Without baselines, which no fault here touches: fitting them takes longer than the rest."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(recipes, "baseline_rows", lambda *arguments: {})
+        patch.setattr(recipes, "_baseline_rows", lambda *arguments: {})
         return {name: tiny(name) for name in sorted(set(PLANTED.values()))}
 
 
@@ -114,11 +112,11 @@ def gathered(setup, code):
     pair, key = (setup.model, setup.proposal), jax.random.key(2)
     if code in STEP_CHECKS:
         checks = STEP_CHECKS
-        group = steps(setup, pair, setup.data["train"].take(np.arange(4)), key)
+        group = steps(setup, pair, setup.data["train"].take(np.arange(4)), key, jit_once)
     elif code in DATA_CHECKS:
-        checks, group = DATA_CHECKS, data_laws.data(setup, pair, key)
+        checks, group = DATA_CHECKS, laws.data(setup, pair, key)
     elif code == "TB503":
-        checks, group = {code: data_checks.splits_are_alike}, data_laws.splits(setup, key)
+        checks, group = {code: data_checks.splits_are_alike}, laws.splits(setup, key)
     else:
         checks, group = TRANSFORM_CHECKS, transform(setup)
     return {name: check(group) for name, check in checks.items()}
@@ -128,7 +126,7 @@ def test_nothing_is_wrong_with_a_healthy_setup(setups):
     """Scores move by rounding alone: in 64 bits by less than a millionth of the thresholds."""
     setup = setups["vrnn/toy-dmm"]
     pair, batch = (setup.model, setup.proposal), setup.data["train"].take(np.arange(4))
-    found = steps(setup, pair, batch, jax.random.key(2))
+    found = steps(setup, pair, batch, jax.random.key(2), jit_once)
     for change in (found.future_change, found.padding_change, found.descent_change):
         assert change.max() < 1e-10
     assert found.padding_counted == 0
@@ -140,7 +138,7 @@ def test_a_network_without_latents_has_a_mass_and_nothing_to_weigh(setups):
     """Oracle: the sum over all x of its twin, 16 of them, is 1."""
     recipe = TRAPS["vrnn/digits-no-latents"]
     build = partial(recipes._twin, recipe.model, recipe.objective)
-    twin = twin_laws.twin(replace(setups["vrnn/digits"], twin=build), jax.random.key(0))
+    twin = laws.twin(replace(setups["vrnn/digits"], twin=build), jax.random.key(0))
     assert_allclose(logsumexp(twin.log_likelihood, axis=1), 0.0, atol=1e-10)
     assert twin.relative_weight.size == 0
     assert weights_average_to_the_marginal(twin).verdict is Verdict.NOT_RUN
@@ -198,7 +196,7 @@ def three_updates(setup, healthy):
 
 
 def reported(setup, healthy):
-    few = replace(rows_of(healthy.data["valid"], np.arange(4)), groups=None)
+    few = replace(laws.rows_of(healthy.data["valid"], np.arange(4)), groups=None)
     settings = {"noise": healthy.noise, "filtering": healthy.filtering}
     return setup.evaluator(
         *(healthy.model, healthy.proposal, few), num_samples=1, key=jax.random.key(7), **settings

@@ -10,8 +10,9 @@ from numpy.testing import assert_array_equal
 
 from tightbound.data.sentences import PAD
 from tightbound.families.edits.alignment import align
+from tightbound.families.edits.model import framed
 from tightbound.families.edits.network import CPY, END, INS, SUB
-from tightbound.families.edits.trajectory import Trajectory, framed
+from tightbound.families.edits.trajectory import Trajectory
 
 A, B, C = 3, 4, 5
 STRINGS = [

@@ -10,7 +10,7 @@ from numpy.testing import assert_allclose
 from scipy.special import logsumexp
 from scipy.stats import multivariate_normal
 
-from tightbound.inference.exact import (
+from tightbound.families.edits.exact import (
     all_sequences,
     dense_gaussian,
     enumerate_log_marginal,

@@ -17,7 +17,6 @@ from tightbound.families.edits.panels import (
     string_panels,
     together,
 )
-from tightbound.report.series import History
 
 
 @pytest.fixture
@@ -74,10 +73,10 @@ def test_the_classes_sum_to_the_bound_and_words_to_their_class(added):
 
 def test_runs_of_other_families_have_no_decisions(added, made_records):
     """Sites of another name, one site missing, no evaluation."""
-    assert len(decision_panels(History(records(added)))) == 3
-    assert decision_panels(History(made_records)) == []
-    assert decision_panels(History(records({n: v for n, v in added.items() if n != "end"}))) == []
-    assert decision_panels(History()) == []
+    assert len(decision_panels(records(added))) == 3
+    assert decision_panels(made_records) == []
+    assert decision_panels(records({n: v for n, v in added.items() if n != "end"})) == []
+    assert decision_panels([]) == []
 
 
 def test_the_parts_of_a_bar_are_its_classes_and_its_dot_their_sum():

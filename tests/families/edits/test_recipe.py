@@ -10,8 +10,8 @@ import pytest
 from tightbound.data.batch import training_batches
 from tightbound.errors import UserError
 from tightbound.families.edits.details import vocabulary_of
-from tightbound.families.edits.recipe import RECIPES
-from tightbound.families.edits.settings import (
+from tightbound.families.edits.recipe import (
+    RECIPES,
     DoublingData,
     EditModelSettings,
     EditTraining,
@@ -78,7 +78,10 @@ def test_a_toy_is_compiled_once_however_many_epochs(name):
         ({"training": EditTraining("exact")}, "do not sum out"),
         ({"training": EditTraining("supervised", num_samples=2)}, "Leave `num_samples` at 1"),
         ({"noising": NoisingSettings("leaf-pruning")}, "no trees"),
+        ({"model": replace(SMALL, handed_on="edits", num_particles=0)}, "at least one"),
+        ({"model": replace(SMALL, temperature=0.0)}, "positive"),
         ({"model": replace(SMALL, num_heads=3)}, "give a multiple"),
+        ({"noising": NoisingSettings("token-drop", drop=1.5)}, "1.5"),
     ],
 )
 def test_settings_without_meaning_are_refused_in_a_sentence(changes, part):

@@ -10,12 +10,13 @@ from hypothesis import strategies as st
 
 from tightbound.diagnose.case import Case
 from tightbound.diagnose.checks.evaluation import bound_is_possible, evaluator_is_plain
-from tightbound.diagnose.checks.optimiser import gradients_are_forgotten
+from tightbound.diagnose.checks.optimisation import (
+    gradients_are_forgotten,
+    updates_do_not_overshoot,
+)
 from tightbound.diagnose.checks.steps import steps_see_the_one_before
-from tightbound.diagnose.checks.updates import updates_do_not_overshoot
 from tightbound.diagnose.checks.weights import draws_differ
-from tightbound.diagnose.doctor import judge
-from tightbound.diagnose.examined import judge_weights
+from tightbound.diagnose.doctor import judge, judge_weights
 from tightbound.diagnose.finding import Verdict
 from tightbound.families.language.checks import components_differ, symbols_stand_in_training
 

@@ -15,13 +15,11 @@ from tightbound.data.batch import rows_of
 from tightbound.data.sentences import EOS, NUM_MARKS
 from tightbound.diagnose.checks import steps as step_checks
 from tightbound.diagnose.checks.evaluation import evaluator_is_plain
-from tightbound.diagnose.checks.optimiser import gradients_are_forgotten
+from tightbound.diagnose.checks.optimisation import gradients_are_forgotten
 from tightbound.diagnose.checks.probability import likelihood_is_normalised
 from tightbound.diagnose.finding import Verdict
-from tightbound.diagnose.laws import evaluator as evaluator_laws
-from tightbound.diagnose.laws import optimiser as optimiser_laws
-from tightbound.diagnose.laws import twin as twin_laws
-from tightbound.diagnose.laws.compiled import jit_once
+from tightbound.diagnose.laws import gather as laws
+from tightbound.diagnose.laws.gather import jit_once
 from tightbound.diagnose.laws.steps import lag_changes, steps
 from tightbound.diagnose.watch import source_of_held_out
 from tightbound.families.language import planting as planting_language
@@ -81,21 +79,18 @@ def mixtures(setup):
 
 def of_steps(setup):
     pair, rows = (setup.model, setup.proposal), setup.data["train"].take(np.arange(4))
-    return steps(setup, pair, rows, jax.random.key(2))
+    return steps(setup, pair, rows, jax.random.key(2), jit_once)
 
 
 GATHERED = {
-    "TB101": (lambda s: twin_laws.twin(s, jax.random.key(3)), likelihood_is_normalised),
+    "TB101": (lambda s: laws.twin(s, jax.random.key(3)), likelihood_is_normalised),
     "TB113": (of_steps, step_checks.past_ignores_the_future),
     "TB114": (of_steps, step_checks.steps_see_the_one_before),
-    "TB213": (
-        lambda s: optimiser_laws.optimiser(s, (s.model, s.proposal)),
-        gradients_are_forgotten,
-    ),
+    "TB213": (lambda s: laws.optimiser(s, (s.model, s.proposal)), gradients_are_forgotten),
     "TB404": (mixtures, components_differ),
     "TB510": (new_symbols, symbols_stand_in_training),
     "TB601": (
-        lambda s: evaluator_laws.evaluator(s, (s.model, s.proposal), jax.random.key(4)),
+        lambda s: laws.evaluator(s, (s.model, s.proposal), jax.random.key(4)),
         evaluator_is_plain,
     ),
 }

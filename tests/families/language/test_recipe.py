@@ -1,7 +1,5 @@
 """Recipes of language models: the table has every row of the study, and settings make what they name."""
 
-from dataclasses import replace
-
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -13,7 +11,6 @@ from tightbound.families.language.lower_bound import OnLowerBound
 from tightbound.families.language.pair import model_and_proposal
 from tightbound.families.language.recipe import RECIPES, LanguageRecipe
 from tightbound.families.language.settings import LatentSettings, StructureSettings, TokenData
-from tightbound.families.settings import settings_of, with_settings
 from tightbound.terms import Kind
 from tightbound.unread import replaced
 
@@ -55,22 +52,10 @@ def test_only_the_arms_as_first_run_leak_and_sum_their_gradients():
         as_run = name.endswith("-original")
         number = name.removeprefix("dlm/").removesuffix("-original")
         leaks = as_run and (number == "iid-residues" or int(number) in LEAKED)
-        assert ("deviation_over_time" in recipe.faults) is leaks, name
+        assert (recipe.model.normalisation == "time") is leaks, name
         sums = as_run and number != "iid-residues"
-        assert ("gradients_summed" in recipe.faults) is sums, name
+        assert (recipe.optimiser.forget_every > 1) is sums, name
         assert (recipe.data.rules == "original") is sums, name
-
-
-def test_a_run_of_an_earlier_version_has_its_faults_by_name():
-    """Then they were settings of the model and of the optimiser."""
-    recipe = RECIPES["dlm/26-original"]
-    saved = settings_of(recipe)
-    del saved["faults"]
-    saved["model"]["normalisation"], saved["optimiser"]["forget_every"] = "time", 82
-    assert with_settings(recipe, saved) == recipe
-    healthy = replace(recipe, faults=())
-    saved["model"]["normalisation"], saved["optimiser"]["forget_every"] = "feature", 1
-    assert with_settings(recipe, saved) == healthy
 
 
 @pytest.mark.parametrize("number", sorted(NUMBERS))
@@ -125,10 +110,14 @@ def test_an_auto_encoder_claims_nothing_and_has_nothing_to_beat():
         ({"model_context": "gpt", "model_num_starts": 2}, "'gpt', which has no state"),
         ({"model_context": "mgru", "model_mutations": (7,)}, "6"),
         ({"model_context": "single-gate", "model_mutations": (8,)}, "from 0 to 7"),
+        ({"model_context": "window", "model_window": 0}, "A window of 0 words was asked for"),
         (
             {"model_structure": StructureSettings("permutations")},
             "with the context 'lstm', which is none",
         ),
+        ({"model_size": 0}, r"`model\.size` is 0, but it counts something: give at least 1"),
+        ({"model_context": "gpt", "model_num_heads": 0}, r"`model\.num_heads` is 0"),
+        ({"model_context": "gpt", "model_num_layers": -1}, r"`model\.num_layers` is -1"),
         (
             {"data_source": "multi30k", "data_path": __file__},
             r"is a folder of them\. For a text of yours give --data.source file",

@@ -262,7 +262,7 @@ def test_what_is_written_of_a_run_is_what_the_model_says(setup, language_run, ca
         (["--beam"], "--beam is for runs on texts by edits, and"),
         (["--num-steps", "3"], "--num-steps is for runs on sequences, and"),
         (["--prefix", "xyzzy"], "--prefix has 'xyzzy', which this run's vocabulary does not know"),
-        (["--row", "-1"], "`row` is -1, but it must be"),
+        (["--row", "-1"], "--row -1 was asked for, but the held-out split has"),
     ],
 )
 def test_what_cannot_be_meant_is_refused(language_run, options, message):

@@ -339,12 +339,12 @@ def test_a_run_on_strokes_is_sampled_into_pictures(tightbound, stroke_run):
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        (["--prefix", "the"], "--prefix is 'the', but it must be a whole number or None."),
-        (["--prefix", "0"], "`prefix` is 0, but it must be"),
+        (["--prefix", "the"], "invalid literal for int() with base 10: 'the'"),
+        (["--prefix", "0"], "--prefix 0 was asked for"),
         (["--prefix", "400"], "no held-out row has more than"),
-        (["--num-steps", "0"], "`num_steps` is 0, but it must be"),
+        (["--num-steps", "0"], "--num-steps 0 was asked for; give at least 1"),
         (["--row", "40"], "--row 40 was asked for, but the held-out split has the rows 0 to 39"),
-        (["--between", "0", "-1"], "`between` is (0, -1), but it must be"),
+        (["--between", "0", "-1"], "--between -1 was asked for"),
         (["--between", "0", "1", "--prefix", "2"], "--prefix was given with --between"),
         (["--spherical"], "Give --between ROW ROW too"),
         (["--temperature", "0.5"], "--temperature is for runs on text"),

@@ -13,13 +13,13 @@ from scipy.stats import bernoulli, gamma, multivariate_normal, norm, t
 
 from tightbound.data.batch import rows
 from tightbound.data.points import Points, PointSet
+from tightbound.families.edits.exact import quadrature_log_marginal
 from tightbound.families.stein.model_regression import (
     BayesianLinearRegression,
     BayesianLogisticRegression,
     LogisticParameters,
 )
 from tightbound.families.stein.precision import FixedPrecision
-from tightbound.inference.exact import quadrature_log_marginal
 from tightbound.inference.weigh import weigh
 from tightbound.models.base import AbstractProposal
 from tightbound.models.posterior import ExactPosterior

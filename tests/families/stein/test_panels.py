@@ -114,12 +114,6 @@ def test_components_are_drawn_from_the_files_that_have_them(evidence):
     assert "component 2 3" in charts[3]  # at both steps its norm is 3
 
 
-def test_bounds_of_components_are_of_the_data_set_where_rows_are_its_points(evidence):
-    for pooled, unit in ((True, "nats per data set"), (False, "nats per sequence")):
-        charts = component_panels(evidence(components(1)), pooled=pooled)
-        assert unit in charts[2]
-
-
 def test_a_component_below_a_tenth_of_its_share_is_grey(evidence):
     unused = components(1) | {"components.usage": np.array([0.98, 0.02, 0.0])}
     assert component_panels(evidence(unused))[1].count('<rect class="bar"') == 2

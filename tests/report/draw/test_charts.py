@@ -1,15 +1,14 @@
 """What a chart of curves and levels says, where it cannot show it."""
 
 import re
-from dataclasses import replace
 from html import unescape
 from itertools import pairwise
 
 import numpy as np
 import pytest
 
-from tightbound.report.draw.charts import Curve, Level, histogram, line_chart
-from tightbound.report.draw.scales import LEFT, RIGHT, WIDTH, groups_of_near
+from tightbound.report.draw.charts import Curve, Level, line_chart
+from tightbound.report.draw.scales import groups_of_near
 
 
 def curve(name, y, x=None):
@@ -91,35 +90,3 @@ def test_a_chart_of_one_step_has_that_step_for_its_only_tick():
     """Oracle: the numbers below the drawing, read from it."""
     chart = drawn(curve("held-out", [-30.0], x=[500]))
     assert re.findall(r'y="272" text-anchor="middle">([^<]*)<', chart) == ["500"]
-
-
-@pytest.mark.parametrize("num_points", [1, 200])
-def test_a_point_that_no_line_reaches_is_a_dot(num_points):
-    """A thin curve of one step, and one of many with gaps around a point: a line of no length is as good
-    as nothing. Oracle: the circles of the drawing."""
-    y = np.full(num_points, np.nan)
-    y[num_points // 2] = -30.0
-    if num_points > 1:
-        y[: num_points // 4] = -31.0
-    chart = drawn(replace(curve("train", y), quiet=True))
-    assert chart.count("<circle") == 1
-
-
-@pytest.mark.parametrize("rule", [0.34, 11.0])
-def test_the_name_of_a_rule_stands_inside_the_frame(rule):
-    """Oracle: where its text begins and ends, at seven pixels and a half a letter."""
-    values = np.linspace(12.0, 13.0, 30) if rule < 1 else np.linspace(0.0, 1.0, 30)
-    chart = histogram("k-hat", values, x_label="k-hat", rule=Level("trust below it", rule))
-    x, anchor = re.search(
-        r'class="level-name" x="([\d.]+)"[^>]*text-anchor="(\w+)"', chart
-    ).groups()
-    width = 7.5 * len("trust below it")
-    first = float(x) - (width if anchor == "end" else 0)
-    assert first >= LEFT
-    assert first + width <= WIDTH - RIGHT
-
-
-def test_counts_have_whole_ticks():
-    chart = histogram("k-hat", np.array([1.0]), x_label="k-hat")
-    assert re.findall(r'text-anchor="end">([^<]*)</text>', chart)[:2] == ["0", "1"]
-    assert "0.5" not in re.sub(r'="[^"]*"', "", chart.partition("data-points")[2])

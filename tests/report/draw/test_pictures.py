@@ -5,7 +5,6 @@ from numpy.testing import assert_allclose
 
 from tightbound.report.draw.pictures import GAP, PAPER, image_sheet, png, side_by_side
 from tightbound.report.draw.plots import plot_bound
-from tightbound.report.series import History
 
 
 def test_a_png_read_by_matplotlib_is_the_array_that_was_written(tmp_path):
@@ -59,10 +58,10 @@ def test_the_bound_is_plotted_also_from_one_record_and_from_nan(made_records, ba
         ("one", made_records[:1]),
         ("nan", made_records[1:2]),
     ]:
-        plot_bound(History(records), baselines, tmp_path / f"{name}.png")
+        plot_bound(records, baselines, tmp_path / f"{name}.png")
         assert imread(tmp_path / f"{name}.png")[..., :3].std() > 0.01
     with pytest.raises(ValueError, match="no bound to plot"):
-        plot_bound(History(), baselines, tmp_path / "none.png")
+        plot_bound([], baselines, tmp_path / "none.png")
 
 
 def test_points_and_their_data_set_have_axes_of_their_own(tmp_path, made_records, baselines):
@@ -71,7 +70,7 @@ def test_points_and_their_data_set_have_axes_of_their_own(tmp_path, made_records
     sizes = []
     for pooled in (False, True):
         path = tmp_path / f"{pooled}.png"
-        plot_bound(History(made_records, pooled=pooled), baselines, path)
+        plot_bound(made_records, baselines, path, pooled=pooled)
         sizes.append(imread(path).shape)
     (height, width, _), (both, as_wide, _) = sizes
     assert (both, as_wide) == (2 * height, width)

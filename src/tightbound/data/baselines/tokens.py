@@ -32,15 +32,9 @@ def token_references(train: Split, held_out: Split, vocabulary_size: int) -> Map
     by_order = kneser_ney(fitted, new, ORDERS, vocabulary_size)
     return {
         "uniform": is_scored.sum(1) * -np.log(vocabulary_size - EOS),
-        "unigram": _unigram(class_counts(train, vocabulary_size), new, is_scored),
+        "unigram": _unigram(fitted[scored(train)], new, is_scored, vocabulary_size),
         **{f"kneser-ney-{order}": nats.sum(1) for order, nats in by_order.items()},
     }
-
-
-def class_counts(train: Split, vocabulary_size: int) -> Int[np.ndarray, " classes"]:
-    """How often each symbol from EOS on is to be predicted in the training split."""
-    values = np.asarray(train.x.values)[scored(train)]
-    return np.bincount(values, minlength=vocabulary_size)[EOS:]
 
 
 def bag_of_tokens(held_out: Split) -> RowNats:
@@ -73,10 +67,12 @@ def _log_factorials_of_runs(ordered: Int[np.ndarray, "rows time"]) -> RowNats:
 
 
 def _unigram(
-    counts: Int[np.ndarray, " classes"],
+    tokens: Int[np.ndarray, " tokens"],
     values: Int[np.ndarray, "rows time"],
     is_scored: Bool[np.ndarray, "rows time"],
+    vocabulary_size: int,
 ) -> RowNats:
     """f_w = (1 + n_w) / (V - 2 + sum of n), over the symbols from EOS on (Laplace)."""
+    counts = np.bincount(tokens, minlength=vocabulary_size)[EOS:]
     table = np.log((1 + counts) / (counts.sum() + len(counts)))
     return np.where(is_scored, table[np.maximum(values - EOS, 0)], 0.0).sum(1)

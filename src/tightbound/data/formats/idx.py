@@ -16,7 +16,6 @@ from jaxtyping import UInt8
 
 from tightbound.data.batch import Split, rows
 from tightbound.data.catalogue import DataError, find
-from tightbound.files.opening import most_unpacked, open_regular
 
 MNIST_LEVELS = 255  # the largest grey value
 
@@ -75,21 +74,20 @@ def read_labels(path: str | os.PathLike[str]) -> UInt8[np.ndarray, " rows"]:
 
 def _read_idx(path: Path, num_axes: int) -> UInt8[np.ndarray, "..."]:
     try:
-        with open_regular(path) as raw:
+        with open(path, "rb") as raw:
             packed = raw.read(2) == b"\x1f\x8b"
             raw.seek(0)
-            most = min(_LARGEST, most_unpacked(raw))
             if not packed:
-                return _parse(raw, path, num_axes, most)
+                return _parse(raw, path, num_axes)
             with gzip.GzipFile(fileobj=raw) as unpacked:
-                return _parse(unpacked, path, num_axes, most)
+                return _parse(unpacked, path, num_axes)
     except (OSError, EOFError, zlib.error) as error:
         raise DataError(
             f"{path} cannot be read: {error}. Get the file again; idx files may be plain or .gz."
         ) from error
 
 
-def _parse(stream: io.BufferedIOBase, path: Path, num_axes: int, most: int) -> np.ndarray:
+def _parse(stream: io.BufferedIOBase, path: Path, num_axes: int) -> np.ndarray:
     """Header, then exactly the bytes it announces. No more memory is taken than really arrives."""
     kind = {1: "labels", 3: "images"}[num_axes]
     magic = bytes([0, 0, 8, num_axes])
@@ -103,10 +101,10 @@ def _parse(stream: io.BufferedIOBase, path: Path, num_axes: int, most: int) -> n
         raise DataError(f"{path} ends inside its header. Get the file again.")
     shape = tuple(int(size) for size in np.frombuffer(header, ">u4", offset=4))
     announced = math.prod(shape)
-    if not 0 < announced <= most:
+    if not 0 < announced <= _LARGEST:
         raise DataError(
             f"{path} announces {kind} of shape {shape}, {announced:,} bytes, but 1 to "
-            f"{most:,} can be meant. Get the file again, or split it."
+            f"{_LARGEST:,} can be meant. Get the file again, or split it."
         )
     content = bytearray()
     while len(content) <= announced and (chunk := stream.read(_CHUNK)):

@@ -3,7 +3,6 @@
 One step lasts so many quarter notes; tempo, dynamics and the sustain pedal say nothing about a roll.
 """
 
-import io
 import math
 import os
 import struct
@@ -19,10 +18,9 @@ from tightbound.data.catalogue import DataError
 from tightbound.data.formats.own_files import own_rows
 from tightbound.data.sets.pianorolls import LOWEST_PITCH, NUM_KEYS, roll_splits
 from tightbound.errors import UserError
-from tightbound.files.opening import open_regular
 
 _DRUMS = 9  # the channel of General MIDI whose keys are instruments, not pitches
-_LARGEST = 1 << 20  # bytes of a file; an hour of piano has a tenth
+_LARGEST = 1 << 24  # bytes of a file; an hour of piano has a hundredth
 _MOST_STEPS = 1 << 18  # of a roll, 23 MB
 _FRAMES = 0x8000  # a division from here on counts frames of film, not quarter notes
 
@@ -138,11 +136,10 @@ def _opened(path: Path) -> Any:
             "`tightbound[music]`."
         ) from error
     try:
-        with open_regular(path) as file:
-            content = file.read(_LARGEST + 1)
-        if len(content) > _LARGEST:
-            raise ValueError(f"it has more than {_LARGEST:,} bytes, and no piece of music has")
-        midi = mido.MidiFile(file=io.BytesIO(content), clip=True)
+        size = path.stat().st_size
+        if size > _LARGEST:
+            raise ValueError(f"it has {size:,} bytes, more than a piece of music can have")
+        midi = mido.MidiFile(path, clip=True)
     except (
         *(OSError, EOFError, ValueError, LookupError, TypeError, struct.error),
         mido.KeySignatureError,

@@ -1,12 +1,12 @@
 """Sequences stored one after another in one array, with their lengths in another."""
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 import numpy as np
 
 from tightbound.data.catalogue import DataError
-from tightbound.files.arrays import read_arrays
+from tightbound.data.formats.npz import read_arrays
 
 _LARGEST = 1 << 32  # bytes all arrays of a file may unpack to
 
@@ -16,25 +16,17 @@ def read_named(
 ) -> dict[str, np.ndarray]:
     """The named arrays of a `.npz`. `DataError` where one is missing or the file is not one;
     `advice` ends its sentence and says what the file must be."""
-    wanted = list(names)
-    arrays = _read(path, wanted, advice)
-    if missing := [name for name in wanted if name not in arrays]:
-        raise DataError(f"{path} has no array {missing[0]!r}. {advice}")
-    return {name: arrays[name] for name in wanted}
+    arrays = read_every(path, advice=advice)
+    try:
+        return {name: arrays[name] for name in names}
+    except KeyError as error:
+        raise DataError(f"{path} has no array {error}. {advice}") from error
 
 
 def read_every(path: str | os.PathLike[str], *, advice: str) -> dict[str, np.ndarray]:
     """All arrays of a `.npz`, in stored order; `DataError` as `read_named` has it."""
-    return _read(path, None, advice)
-
-
-def _read(
-    path: str | os.PathLike[str], names: Sequence[str] | None, advice: str
-) -> dict[str, np.ndarray]:
     try:
-        return read_arrays(path, names, limit=_LARGEST)
-    except FileNotFoundError as error:
-        raise DataError(f"{path} cannot be read: there is no such file. {advice}") from error
+        return read_arrays(path, limit=_LARGEST)
     except ValueError as error:
         raise DataError(f"{path} cannot be read: {error}. {advice}") from error
 

@@ -9,11 +9,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from tightbound.data.catalogue import DataError
-from tightbound.files.opening import open_regular
 
 _LONGEST = 1 << 20  # bytes of one line
 _LARGEST = 1 << 30  # bytes a file may unpack to; no corpus here comes near it
-_MOST_LINES = 2_000_000  # blank ones too
 
 
 def numbered_lines(path: str | os.PathLike[str]) -> Iterator[tuple[int, str]]:
@@ -28,10 +26,10 @@ def numbered_lines(path: str | os.PathLike[str]) -> Iterator[tuple[int, str]]:
     size = 0
     for number, line in enumerate(_byte_lines(path), start=1):
         size += len(line)
-        if len(line) > _LONGEST or size > _LARGEST or number > _MOST_LINES:
+        if len(line) > _LONGEST or size > _LARGEST:
             raise DataError(
-                f"{path} has more than {_LONGEST:,} bytes in line {number}, {_LARGEST:,} in all or "
-                f"{_MOST_LINES:,} lines. Is it a text of one sentence a line? If so, split it."
+                f"{path} has more than {_LONGEST:,} bytes in line {number} or {_LARGEST:,} in all. "
+                "Is it a text of one sentence a line? If so, split it."
             )
         try:
             text = line.decode("utf-8-sig" if number == 1 else "utf-8")
@@ -50,7 +48,7 @@ def numbered_lines(path: str | os.PathLike[str]) -> Iterator[tuple[int, str]]:
 
 def _byte_lines(path: Path) -> Iterator[bytes]:
     try:
-        with open_regular(path) as raw:
+        with open(path, "rb") as raw:
             magic = raw.read(6)
             raw.seek(0)
             with _unpacked(raw, magic) as stream:
@@ -64,10 +62,9 @@ def _byte_lines(path: Path) -> Iterator[bytes]:
         raise DataError(
             f"{path} cannot be read: it is a folder. Give the path of a file in it."
         ) from error
-    except (OSError, EOFError, zlib.error, lzma.LZMAError, MemoryError) as error:
-        reason = str(error) or "it asks for more memory than there is"
+    except (OSError, EOFError, zlib.error, lzma.LZMAError) as error:
         raise DataError(
-            f"{path} cannot be read: {reason}. Get the file again; a text may be plain, .gz or .xz."
+            f"{path} cannot be read: {error}. Get the file again; a text may be plain, .gz or .xz."
         ) from error
 
 

@@ -11,9 +11,10 @@ import numpy as np
 
 from tightbound.data.batch import Split, rows
 from tightbound.data.catalogue import DataError, find
-from tightbound.data.formats.ragged import read_named
+from tightbound.data.formats.npz import read_arrays
 
 _SPLITS = ("train", "valid", "test")
+_LARGEST = 1 << 32  # bytes all arrays may unpack to
 _ADVICE = (
     "It must be a .npz with the arrays train, valid and test: unsigned bytes of shape "
     "(rows, pixels / 8), as `numpy.packbits(x, axis=1)` makes them."
@@ -38,7 +39,13 @@ def load_static_mnist(path: str | os.PathLike[str] | None = None) -> dict[str, S
 
 
 def _read_packed(path: Path) -> dict[str, np.ndarray]:
-    packed = read_named(path, _SPLITS, advice=_ADVICE)
+    try:
+        arrays = read_arrays(path, limit=_LARGEST)
+        packed = {name: arrays[name] for name in _SPLITS}
+    except KeyError as error:
+        raise DataError(f"{path} has no array {error}. {_ADVICE}") from error
+    except ValueError as error:
+        raise DataError(f"{path} cannot be read: {error}. {_ADVICE}") from error
     for name, array in packed.items():
         if array.dtype != np.uint8 or array.ndim != 2 or array.size == 0:
             raise DataError(

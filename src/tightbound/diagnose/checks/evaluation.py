@@ -303,24 +303,18 @@ def bound_beats_the_baselines(
         best.value,
         bound.unit,
         f"held out, against {name}",
-        f"The held-out bound is {bound.value:.5g} {bound.unit}; {name} has {best.value:.5g}.",
+        f"The held-out bound is {bound.value:.5g} nats per sequence; {name} has {best.value:.5g}.",
         (UNDER_BASELINE,) if verdict is Verdict.FAULT else (),
     )
 
 
 def bound_is_possible(
-    bound: Estimate | None,
-    source: Estimate | None,
-    *,
-    num_errors: float = 4.0,
-    where: str = "held out, against the source of the data",
-    limit: str = "the source itself has",
-    causes: tuple[Cause, ...] = (FUTURE_READ, OVERLAP),
+    bound: Estimate | None, source: Estimate | None, *, num_errors: float = 4.0
 ) -> Finding:
     """TB605. Is the held-out bound at most what the source of the data itself would reach?
 
     `source` is the mean log p(x) of held-out rows under the law that drew them, minus its entropy:
-    no model is better on average; of discrete data whose source is not known, 0. Fault beyond `num_errors` standard errors of both, finished or not.
+    no model is better on average. Fault beyond `num_errors` standard errors of both, finished or not.
     Undecided where the bound or its error is not known.
     """
     code, check = "TB605", "bound_is_possible"
@@ -342,7 +336,8 @@ def bound_is_possible(
         bound.value,
         source.value + margin,
         bound.unit,
-        where,
-        f"The bound is {bound.value:.5g} {bound.unit}; {limit} {source.value:.5g}.",
-        causes if verdict is Verdict.FAULT else (),
+        "held out, against the source of the data",
+        f"The held-out bound is {bound.value:.5g} nats per sequence; the source itself has "
+        f"{source.value:.5g}.",
+        (FUTURE_READ, OVERLAP) if verdict is Verdict.FAULT else (),
     )

@@ -4,7 +4,7 @@ Numbers that are none spoil everything, then what is predicted from itself, then
 is none spoils every number; a step comes after its gradient.
 """
 
-from dataclasses import replace
+from typing import Any
 
 from tightbound.diagnose.case import Case, Check
 from tightbound.diagnose.checks import (
@@ -12,44 +12,26 @@ from tightbound.diagnose.checks import (
     discrete,
     evaluation,
     filters,
-    gradient,
     latents,
     mixtures,
     objective,
-    optimiser,
+    optimisation,
     probability,
-    progress,
     steps,
-    updates,
     weights,
 )
 from tightbound.diagnose.finding import Finding
-from tightbound.estimators.estimate import Estimate
 
 
-def _objective_is_its_claim(case: Case) -> Finding:
-    """Of the newest state. Where training has made a term so small that its mistake is not to be told from
-    others, an older state may tell."""
-    newest, *older = [
-        objective.objective_is_its_claim(state.objective, state.redrawn, state.rivals)
-        for state in case.asked("objective") or case.history[-1:]
-    ]
-    unknown = (objective.OBJECTIVE_DIFFERS,)
-    told = [finding.causes for finding in older if finding.causes not in ((), unknown)]
-    return replace(newest, causes=told[0]) if newest.causes == unknown and told else newest
+def _redrawn(case: Case) -> Any:
+    """What many keys say of the newest objective, where they were asked."""
+    return next((e.redrawn for e in reversed(case.history) if e.objective is not None), None)
 
 
 def _output_starts_near_the_data(case: Case) -> Finding:
     uniform = case.baselines.get("uniform")
     value = None if uniform is None else uniform.value
-    return progress.output_starts_near_the_data(case.history[0], value, per_unit=case.pooled)
-
-
-def _bound(case: Case) -> Estimate | None:
-    """The newest held-out bound, whose rows are points where training rows are those of one data set."""
-    if case.bound is None or not case.pooled:
-        return case.bound
-    return replace(case.bound, unit="nats per point")
+    return optimisation.output_starts_near_the_data(case.history[0], value, per_unit=case.pooled)
 
 
 def _likelihood_listens(case: Case) -> Finding:
@@ -76,12 +58,7 @@ CHECKS: tuple[Check, ...] = (
     Check("TB103", lambda case: probability.prior_draws_what_it_scores(case.newest("scores"))),
     Check("TB119", lambda case: probability.weight_is_the_joint(case.newest("joint"))),
     Check("TB115", lambda case: mixtures.components_start_apart(case.history)),
-    Check(
-        "TB116",
-        lambda case: mixtures.mixture_is_per_datum(
-            case.newest("objective"), case.newest("density")
-        ),
-    ),
+    Check("TB116", lambda case: mixtures.mixture_is_per_datum(case.newest("objective"))),
     Check("TB117", lambda case: latents.kl_is_not_negative(case.history, is_bound=case.is_bound)),
     Check("TB402", _likelihood_listens),
     Check("TB105", lambda case: probability.rows_are_scored_alone(case.newest("objective"))),
@@ -92,8 +69,11 @@ CHECKS: tuple[Check, ...] = (
     Check("TB120", lambda case: discrete.proposal_mass_is_one(case.newest("discrete"))),
     Check("TB121", lambda case: discrete.draws_follow_probabilities(case.newest("discrete"))),
     Check("TB122", lambda case: filters.filter_evidence_is_unbiased(case.newest("filters"))),
-    Check("TB201", _objective_is_its_claim),
-    Check("TB202", lambda case: gradient.gradient_is_the_slope(case.oldest("objective"))),
+    Check(
+        "TB201",
+        lambda case: objective.objective_is_its_claim(case.newest("objective"), _redrawn(case)),
+    ),
+    Check("TB202", lambda case: objective.gradient_is_the_slope(case.oldest("objective"))),
     Check("TB204", lambda case: discrete.gradient_reaches_the_proposal(case.newest("discrete"))),
     Check("TB601", lambda case: evaluation.evaluator_is_plain(case.newest("evaluator"))),
     Check("TB602", lambda case: evaluation.evaluation_leaves_parameters(case.newest("evaluator"))),
@@ -102,19 +82,19 @@ CHECKS: tuple[Check, ...] = (
         "TB604", lambda case: evaluation.evaluated_under_the_trained_law(case.newest("evaluator"))
     ),
     Check("TB220", lambda case: mixtures.components_repel(case.newest("interaction"))),
-    Check("TB212", lambda case: optimiser.every_module_moves(case.newest("optimiser"))),
-    Check("TB214", lambda case: optimiser.every_gradient_counts(case.newest("optimiser"))),
-    Check("TB213", lambda case: optimiser.gradients_are_forgotten(case.newest("optimiser"))),
-    Check("TB215", lambda case: optimiser.clipping_leaves_sizes(case.newest("optimiser"))),
+    Check("TB212", lambda case: optimisation.every_module_moves(case.newest("optimiser"))),
+    Check("TB214", lambda case: optimisation.every_gradient_counts(case.newest("optimiser"))),
+    Check("TB213", lambda case: optimisation.gradients_are_forgotten(case.newest("optimiser"))),
+    Check("TB215", lambda case: optimisation.clipping_leaves_sizes(case.newest("optimiser"))),
     Check("TB217", _output_starts_near_the_data),
-    Check("TB210", lambda case: updates.updates_do_not_overshoot(case.history)),
-    Check("TB219", lambda case: updates.updates_help_other_rows(case.history)),
-    Check("TB216", lambda case: progress.values_are_finite(case.history)),
-    Check("TB221", lambda case: progress.bound_does_not_fall(case.history, climbs=case.climbs)),
-    Check("TB223", lambda case: updates.updates_have_not_stopped(case.history)),
+    Check("TB210", lambda case: optimisation.updates_do_not_overshoot(case.history)),
+    Check("TB219", lambda case: optimisation.updates_help_other_rows(case.history)),
+    Check("TB216", lambda case: optimisation.values_are_finite(case.history)),
+    Check("TB221", lambda case: optimisation.bound_does_not_fall(case.history, climbs=case.climbs)),
+    Check("TB223", lambda case: optimisation.updates_have_not_stopped(case.history)),
     Check(
         "TB211",
-        lambda case: updates.updates_are_large_enough(case.history, is_bound=case.is_bound),
+        lambda case: optimisation.updates_are_large_enough(case.history, is_bound=case.is_bound),
     ),
     Check("TB405", lambda case: mixtures.every_component_is_used(case.history)),
     Check("TB403", lambda case: latents.latents_keep_their_noise(case.history)),
@@ -128,11 +108,11 @@ CHECKS: tuple[Check, ...] = (
         "TB303", lambda case: weights.draws_differ(case.log_weights, has_latents=case.has_latents)
     ),
     Check("TB304", lambda case: weights.tails_are_light_enough(case.log_weights)),
-    Check("TB605", lambda case: evaluation.bound_is_possible(_bound(case), case.source)),
+    Check("TB605", lambda case: evaluation.bound_is_possible(case.bound, case.source)),
     Check(
         "TB603",
         lambda case: evaluation.bound_beats_the_baselines(
-            _bound(case), case.baselines, finished=case.finished
+            case.bound, case.baselines, finished=case.finished
         ),
     ),
 )

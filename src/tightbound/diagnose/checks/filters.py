@@ -38,8 +38,6 @@ def filter_evidence_is_unbiased(
     num_errors: float = 6.0,
     largest_spread: float = 1.5,
     cap: float = 20.0,
-    has_reference: bool = True,
-    where: str = "",
 ) -> Finding:
     """TB122. Is E[p-hat(x)] = p(x), for the filters that train and evaluate?  Oracle: `log_marginal`.
 
@@ -48,8 +46,7 @@ def filter_evidence_is_unbiased(
     `largest_spread` nats: only then has a mean of few draws a law that is known. Whatever the spread,
     fault where the mean of ratios capped at `cap` is above 1 by so much: capping only lowers it. Undecided
     at a larger spread, where an error is above a tenth, and where an estimate is not a number.
-    Assumes independent draws, and a `log_marginal` that is right. The first filter is the library's own
-    where there is such a reference.
+    Assumes independent draws, and a `log_marginal` that is right.
     """
     code, check = "TB122", "filter_evidence_is_unbiased"
     if filters is None or filters.log_ratio.size == 0 or filters.log_ratio.shape[-1] < 2:
@@ -74,7 +71,7 @@ def filter_evidence_is_unbiased(
     # Of the filters with the worst verdict the first: if the library's own is biased, so is what it is made of.
     _, source, mean, error, spread, threshold = next(f for f in judged if f[0] is verdict)
     causes = (WEIGHTS_KEPT, NOT_GATHERED, NORMALISER_DROPPED)
-    if has_reference and source == filters.sources[0]:
+    if source == filters.sources[0]:
         causes = (SCORES_DISAGREE,)
     elif (mean > 1.0) != (
         filters.log_p.mean() > 0.0
@@ -95,8 +92,7 @@ def filter_evidence_is_unbiased(
         abs(mean - 1.0),
         threshold,
         "of p(x)",
-        where
-        or f"{source}, {filters.log_ratio.shape[1]} held-out rows, {filters.num_steps} steps, "
+        f"{source}, {filters.log_ratio.shape[1]} held-out rows, {filters.num_steps} steps, "
         f"{filters.num_particles} particles, {filters.log_ratio.shape[2]} draws of each",
         meaning,
         causes if verdict is Verdict.FAULT else (),

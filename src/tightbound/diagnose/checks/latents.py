@@ -43,7 +43,6 @@ def kl_is_not_negative(
     tolerance: float = 0.01,
     num_errors: float = 6.0,
     is_bound: bool = True,
-    where: str = "",
 ) -> Finding:
     """TB117. Is E[log q(z | x) - log p(z)], the KL of held-out rows, at least 0?  Oracle: Gibbs' inequality.
 
@@ -80,7 +79,7 @@ def kl_is_not_negative(
         mean,
         -max(tolerance, num_errors * error),
         "nats per sequence",
-        where or f"step {history[-1].step}, held-out rows",
+        f"step {history[-1].step}, held-out rows",
         f"E[log q(z | x) - log p(z)] is {mean:.3g} ± {error:.2g} nats per sequence; a KL is never below 0.",
         (NO_KL,) if verdict is Verdict.FAULT else (),
     )
@@ -89,7 +88,7 @@ def kl_is_not_negative(
 def _kl_of_draws(sites: Sites) -> tuple[float, float]:
     """The mean of log q - log p over draws and rows, and its standard error over the draws, the rows
     given: the inequality holds for every row."""
-    with np.errstate(invalid="ignore", over="ignore"):  # inf - inf; squares of what has diverged
+    with np.errstate(invalid="ignore"):  # inf - inf
         each = (sites.log_q - sites.log_p)[~sites.observed].sum(0)
         error = np.sqrt(each.var(0, ddof=1).sum() / len(each)) / each.shape[1]
         return float(each.mean()), float(error)
@@ -102,7 +101,6 @@ def latents_are_used(
     num_errors: float = 3.0,
     first_step: int = 200,
     asked_for: bool = False,
-    where: str = "",
 ) -> Finding:
     """TB401. Does the proposal ignore x?  Reads KL(q(z | x) || p(z)) of held-out rows, in nats.
 
@@ -150,7 +148,7 @@ def latents_are_used(
         float(kl.mean()),
         threshold,
         "nats per sequence",
-        where or f"step {last.step}, held-out rows",
+        f"step {last.step}, held-out rows",
         f"KL(q(z | x) || p(z)) is {kl.mean():.3g} nats per sequence."
         + (" The settings ask for it." if asked_for and high < threshold else ""),
         ()
@@ -165,8 +163,8 @@ def _proposes_from_the_prior(history: Sequence[Evidence], *, rounding: float = 1
     """Whether the proposal has no parameters of its own and gives every draw of every probe the density
     that the prior gives it, but for rounding: that of a bootstrap filter does."""
     modules = [name for e in history if e.gradients is not None for name in e.gradients.modules]
-    probes = [e.sites for e in history if e.sites is not None]
-    drawn = [(s.log_p[~s.observed], s.log_q[~s.observed]) for s in probes]
+    seen = [e.sites for e in history if e.sites is not None]
+    drawn = [(s.log_p[~s.observed], s.log_q[~s.observed]) for s in seen]
     if not modules or any(str(name).startswith("q.") for name in modules):
         return False
     finite = all(np.isfinite(log_p).all() and np.isfinite(log_q).all() for log_p, log_q in drawn)
@@ -176,8 +174,8 @@ def _proposes_from_the_prior(history: Sequence[Evidence], *, rounding: float = 1
 def _steps_were_large(history: Sequence[Evidence], *, ratio: float = 0.02) -> bool:
     """Whether the median module's update was ever more than this share of its parameters, from the
     fourth step on: before it, weights that start at zero have no size."""
-    probes = [e.gradients for e in history if e.gradients is not None and e.step >= 4]
-    found = [g.update_norm / np.maximum(g.parameter_norm, 1e-30) for g in probes]
+    seen = [e.gradients for e in history if e.gradients is not None and e.step >= 4]
+    found = [g.update_norm / np.maximum(g.parameter_norm, 1e-30) for g in seen]
     return any(bool(np.median(r) > ratio) for r in found if r.size and np.isfinite(r).all())
 
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from tightbound.diagnose.evidence import Evidence, MixtureDensity, Objective, Spreading
+from tightbound.diagnose.evidence import Evidence, Objective, Spreading
 from tightbound.diagnose.finding import Cause, Finding, Verdict, not_run
 
 EQUAL_AT_START = Cause(
@@ -101,9 +101,7 @@ def components_start_apart(history: Sequence[Evidence], *, tolerance: float = 1e
     )
 
 
-def mixture_is_per_datum(
-    objective: Objective | None, density: MixtureDensity | None, *, tolerance: float = 1e-4
-) -> Finding:
+def mixture_is_per_datum(objective: Objective | None, *, tolerance: float = 1e-4) -> Finding:
     """TB116. Is log q the log-mean of the components' own, row by row?
 
     Oracle: the components' log q of the same draws. Measured: how far the mean log q of the proposal,
@@ -111,19 +109,17 @@ def mixture_is_per_datum(
     the bound's size where the proposal's is, or where the objective's is a known other reduction.
     """
     code, check = "TB116", "mixture_is_per_datum"
-    if objective is None or density is None or density.num_components < 2:
-        return not_run(code, check, _NO_MIXTURE)
-    if objective.log_proposal.size == 0:
+    if objective is None or objective.num_components < 2 or objective.log_proposal.size == 0:
         return not_run(code, check, _NO_MIXTURE)
     proposed = float(objective.log_proposal.mean())
     # what the objective and its claim differ by is taken off log q, where it is one of the known ways
     counted = proposed - (objective.batch_surrogate - objective.batch_claimed)
-    right = density.log_q
+    right = objective.log_q_per_datum
     allowed = tolerance * max(1.0, abs(objective.batch_claimed))
     ways = [
-        (density.rivals[cause.name], cause)
-        for cause in (LOG_M_MISSING, MIXED_OVER_BATCH, OWN_COMPONENT_ONLY)
-        if cause.name in density.rivals
+        (right + np.log(objective.num_components), LOG_M_MISSING),
+        (objective.log_q_over_batch, MIXED_OVER_BATCH),
+        (objective.log_q_own, OWN_COMPONENT_ONLY),
     ]
     scores = (counted, proposed)
     # of components that lie far apart the first and the last are one: the nearer is named first
@@ -146,7 +142,7 @@ def mixture_is_per_datum(
         float(np.max(off)),
         allowed,
         "nats per sequence",
-        f"log q of {density.num_components} components, training rows",
+        f"log q of {objective.num_components} components, training rows",
         f"A draw is scored {counted:.5g} nats by the mixture on average, where the log-mean of its "
         f"components is {right:.5g}.",
         causes,

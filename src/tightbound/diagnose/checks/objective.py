@@ -1,9 +1,9 @@
-"""TB201: is the objective what it claims to be?"""
+"""TB20x: is what is differentiated what it claims to be?"""
 
 import numpy as np
 from jaxtyping import Float
 
-from tightbound.diagnose.evidence import Objective, Redrawn, Rivals
+from tightbound.diagnose.evidence import Objective, Redrawn
 from tightbound.diagnose.finding import Cause, Finding, Verdict, not_run
 
 KL_SIGN_FLIPPED = Cause(
@@ -126,6 +126,12 @@ WEIGHT_MISSING = Cause(
     "as much as if there were n points.",
     "Multiply log p of every point by N / n.",
 )
+CONSTANTS_MISSING = Cause(
+    "component_constants_missing",
+    "The gradient also passes through the parameters inside log q, which are to be held constant: "
+    "noise that does not fall as q nears the posterior, and another Stein force.",
+    "Score draws with `path='stop_proposal'`, or stop the gradient of q's parameters in log q.",
+)
 OBJECTIVE_NOT_FINITE = Cause(
     "objective_not_finite",
     "The objective is NaN or infinite where the bound of the same draws is finite: a mask applied by "
@@ -137,12 +143,22 @@ OBJECTIVE_DIFFERS = Cause(
     "The objective is not the one it claims to be.",
     "Compare both, row by row, on the same draws.",
 )
+GRADIENT_STOPPED = Cause(
+    "gradient_stopped",
+    "The gradient does not pass through something the value depends on: a stop_gradient or detach in "
+    "the wrong place.",
+    "Draw z by reparameterisation and stop no gradient on the way.",
+)
+GRADIENT_WRONG = Cause(
+    "gradient_wrong",
+    "The gradient is not the slope of the value.",
+    "Check hand-written derivatives, and draws that depend on parameters without saying so.",
+)
 
 
 def objective_is_its_claim(
     evidence: Objective | None,
     redrawn: Redrawn | None = None,
-    rivals: Rivals | None = None,
     *,
     tolerance: float = 1e-3,
     num_errors: float = 6.0,
@@ -177,7 +193,7 @@ def objective_is_its_claim(
     elif alone <= tolerance:
         causes = (REDUCED_OVER_BATCH, OBJECTIVE_DIFFERS)
     else:
-        causes = _why_it_differs(evidence, rivals, tolerance * size)
+        causes = _why_it_differs(evidence, tolerance * size)
     compared = verdict is Verdict.FAULT and np.isfinite(found).all()
     if compared and redrawn is not None and _differs_in_draws(redrawn, causes):
         return _in_expectation(
@@ -185,7 +201,7 @@ def objective_is_its_claim(
         )
     # several rows tell a combination of terms that happens to be as large as a norm; one row cannot
     unexplained = len(evidence.claimed) == 1 or causes[:1] == (OBJECTIVE_DIFFERS,)
-    if verdict is Verdict.FAULT and unexplained and _is_a_norm(evidence, rivals):
+    if verdict is Verdict.FAULT and unexplained and _is_a_norm(evidence):
         causes = (FORCE_NORM_AS_LOSS, OBJECTIVE_DIFFERS)
     return Finding(
         code,
@@ -194,7 +210,7 @@ def objective_is_its_claim(
         measured,
         tolerance,
         "of the claimed value",
-        f"{evidence.estimator}, the worst of {len(evidence.claimed)} training rows",
+        f"{evidence.estimator}, {len(evidence.claimed)} training rows",
         f"The objective is {evidence.surrogate.mean():.5g} where the {evidence.estimator} of the same "
         f"draws is {evidence.claimed.mean():.5g} nats per sequence.",
         causes,
@@ -318,30 +334,25 @@ def _root_mean_square(values: Float[np.ndarray, " rows"]) -> float:
     return float(np.sqrt(np.mean(values**2)))
 
 
-def _is_a_norm(evidence: Objective, rivals: Rivals | None) -> bool:
+def _is_a_norm(evidence: Objective) -> bool:
     """Whether the value is a length that was measured, with either sign."""
     value = abs(evidence.batch_surrogate)
-    norms = _lines(rivals, FORCE_NORM_AS_LOSS)[:, :1]  # every row has the batch's
     with np.errstate(invalid="ignore"):  # inf - inf
-        off = np.abs(norms - value)
+        off = np.abs(evidence.norms - value)
     return bool(np.isfinite(value) and (off <= 0.01 * value).any())
 
 
-def _lines(rivals: Rivals | None, cause: Cause) -> Float[np.ndarray, "some rows"]:
-    """What the objective would be by this mistake; no line where that was not computed."""
-    return np.zeros((0, 1)) if rivals is None else rivals.values[rivals.causes == cause.name]
-
-
-def _why_it_differs(
-    evidence: Objective, rivals: Rivals | None, tolerance: float
-) -> tuple[Cause, ...]:
+def _why_it_differs(evidence: Objective, tolerance: float) -> tuple[Cause, ...]:
     """What is wrong with every row alone: with the terms, or with the reduction over samples."""
     if not np.isfinite(evidence.surrogate).all():
         return (OBJECTIVE_NOT_FINITE, OBJECTIVE_DIFFERS)
-    for cause in (HEADS_AVERAGED_APART, WEIGHTS_DROPPED):
-        for line in _lines(rivals, cause):
-            if np.abs(evidence.surrogate - line).max() <= tolerance:
-                return (cause, OBJECTIVE_DIFFERS)
+    with np.errstate(invalid="ignore"):  # inf - inf
+        from_heads = np.abs(evidence.surrogate - evidence.heads_averaged).max()
+        from_steps = np.abs(evidence.surrogate - evidence.weights_dropped).max()
+    if from_heads <= tolerance:
+        return (HEADS_AVERAGED_APART, OBJECTIVE_DIFFERS)
+    if from_steps <= tolerance:
+        return (WEIGHTS_DROPPED, OBJECTIVE_DIFFERS)
     parts = (evidence.log_likelihood, evidence.log_prior, evidence.log_proposal, evidence.surrogate)
     if not all(np.isfinite(part).all() for part in parts):
         return (OBJECTIVE_DIFFERS,)
@@ -397,3 +408,84 @@ def _wrong_reductions(evidence: Objective, tolerance: float) -> tuple[Cause, ...
     # where one weight outweighs all others several are near: the nearest is the one
     ordered = sorted(distances, key=lambda pair: pair[0])
     return (*(cause for distance, cause in ordered if distance <= tolerance), OBJECTIVE_DIFFERS)
+
+
+def gradient_is_the_slope(
+    evidence: Objective | None, *, tolerance: float = 0.2, floor: float = 0.02, same: float = 1e-3
+) -> Finding:
+    """TB202. Is the gradient the slope of the value?  Oracle: central differences on fixed draws.
+
+    Measured: for the worst module, |autodiff - difference| over |difference|, along three random
+    directions. Slopes below `floor` nats per unit step cannot be told from rounding. Where the claim
+    holds parameters constant there is no such slope; the oracle is then the claim's own gradient on the
+    same draws, from which `same` of its length is rounding. Assumes that the value is differentiable and
+    finite: undecided where a difference of values is not finite, which TB216 or TB501 explain.
+    """
+    code, check = "TB202", "gradient_is_the_slope"
+    if evidence is not None and np.isfinite(evidence.gradient_change):
+        return _against_the_claim(code, check, evidence, same)
+    if evidence is None or len(evidence.slopes) == 0:
+        reason = "the objective's value is not what is differentiated, or nothing claims it"
+        return not_run(code, check, reason)
+    names = list(dict.fromkeys(map(str, evidence.slope_modules)))
+    slopes = [evidence.slopes[evidence.slope_modules == name] for name in names]
+    relative = [_relative_error(pairs, floor) for pairs in slopes]
+    # without finite values there is no slope, and a module of which there is one is asked first
+    has_values = np.array([np.isfinite(pairs[:, 1]).all() for pairs in slopes])
+    index = int(np.argmax(np.where(has_values, relative, -1.0)))  # a NaN counts as the largest
+    if not has_values.all() and (not has_values.any() or relative[index] <= tolerance):
+        return Finding(
+            code,
+            check,
+            Verdict.UNDECIDED,
+            float("nan"),
+            tolerance,
+            "of the slope",
+            f"module {names[int(has_values.argmin())]}",
+            "The objective's values are not finite, so that there is no slope to hold the gradient against.",
+        )
+    worst, where = relative[index], names[index]
+    autodiff, difference = slopes[index].T
+    fault = not worst <= tolerance
+    stopped = np.linalg.norm(autodiff) < 0.9 * np.linalg.norm(difference)
+    causes = (GRADIENT_STOPPED, GRADIENT_WRONG) if stopped else (GRADIENT_WRONG, GRADIENT_STOPPED)
+    return Finding(
+        code,
+        check,
+        Verdict.FAULT if fault else Verdict.OK,
+        worst,
+        tolerance,
+        "of the slope",
+        f"module {where}",
+        f"Autodiff and finite differences of the objective disagree by {worst:.1%} in {where}."
+        if fault
+        else "Autodiff and finite differences of the objective agree.",
+        causes if fault else (),
+    )
+
+
+def _against_the_claim(code: str, check: str, evidence: Objective, tolerance: float) -> Finding:
+    """The gradient against that of the claim, which holds q's parameters constant inside log q."""
+    measured = evidence.gradient_change
+    fault = measured > tolerance
+    as_full = evidence.full_gradient_change <= 0.01 * measured
+    causes = (CONSTANTS_MISSING, GRADIENT_WRONG) if as_full else (GRADIENT_WRONG, CONSTANTS_MISSING)
+    return Finding(
+        code,
+        check,
+        Verdict.FAULT if fault else Verdict.OK,
+        measured,
+        tolerance,
+        "of the claimed gradient",
+        "all modules, the same draws",
+        f"The gradient is {measured:.1%} of its length away from that of the claim.",
+        causes if fault else (),
+    )
+
+
+def _relative_error(slopes: Float[np.ndarray, "directions two"], floor: float) -> float:
+    """Length of the disagreement over that of the finite differences; 0 below `floor`."""
+    autodiff, difference = slopes.T
+    with np.errstate(invalid="ignore"):  # inf - inf
+        error = float(np.linalg.norm(autodiff - difference))
+    return 0.0 if error <= floor else error / max(float(np.linalg.norm(difference)), 1e-12)

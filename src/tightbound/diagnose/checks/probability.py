@@ -1,9 +1,6 @@
 """TB1xx: is this a probability model, and does every law draw what it scores?"""
 
-from dataclasses import dataclass, replace
-
 import numpy as np
-from jaxtyping import Float
 from scipy.special import logsumexp
 
 from tightbound.diagnose.evidence import Joint, Objective, Scores, Twin
@@ -24,12 +21,6 @@ NOT_NORMALISED = Cause(
     "p(x | z) does not sum to 1 over x: weights added instead of log-weights, a missing change of "
     "variables, or a factor without its normaliser.",
     "Sum or integrate the density on a small x and correct it until the result is 1.",
-)
-DENSITY_OF_LEVELS = Cause(
-    "density_of_levels",
-    "A density of levels rescaled to [0, 1] stands for their probability: between two of them lies "
-    "1 / (levels - 1), and a density may be above 1.",
-    "Subtract log(levels - 1) for every number that was rescaled, or score the level itself.",
 )
 SCALES_DIFFER = Cause(
     "sampled_and_scored_scales_differ",
@@ -112,157 +103,69 @@ def proposal_draws_what_it_scores(
 
     Measured: mean of (z - c) d log q / dz + 1, which is 1 - (drawn scale / scored scale)^2 for a
     Gaussian. Fault beyond `tolerance` and `num_errors` standard errors over rows; undecided where
-    one standard error is larger than `tolerance`, or a slope is not finite (TB216). Assumes independent
-    draws of a law that is real and differentiable: coordinates whose draws take few values are left out.
-    Those that end where the density does not vanish are, too: where there are any, a histogram of other
-    draws is held against the density of all (`_against_histogram`), and the worse of both is said.
+    one standard error is larger than `tolerance`. Assumes independent draws of a law that is real,
+    unbounded and differentiable: coordinates whose draws take few values, or end where the density does not
+    vanish, are left out, and it is not run where none is left.
     """
-    no_noise = scores is not None and scores.proposal_spread == 0
-    return _drawn_as_scored(
+    return _stein(
         "TB102",
         "proposal_draws_what_it_scores",
-        "q(z | x)",
-        None
-        if scores is None
-        else _Law(
-            scores.proposal,
-            scores.proposal_ratio,
-            scores.proposal_discrete,
-            scores.proposal_bounded,
-        ),
-        (NO_NOISE, SCALES_DIFFER) if no_noise else (SCALES_DIFFER, NO_NOISE),
+        None if scores is None else scores.proposal,
         tolerance,
         num_errors,
+        (NO_NOISE, SCALES_DIFFER)
+        if scores is not None and scores.proposal_spread == 0
+        else (SCALES_DIFFER, NO_NOISE),
+        "q(z | x)",
+        0.0 if scores is None else scores.proposal_discrete,
+        0.0 if scores is None else scores.proposal_bounded,
     )
 
 
 def prior_draws_what_it_scores(
     scores: Scores | None, *, tolerance: float = 0.1, num_errors: float = 6.0
 ) -> Finding:
-    """TB103. Is log p(z) the log-density of the prior's draws?  The same two laws as for TB102."""
-    return _drawn_as_scored(
+    """TB103. Is log p(z) the log-density of the prior's draws?  The same identity as TB102."""
+    values = None if scores is None else scores.prior
+    return _stein(
         "TB103",
         "prior_draws_what_it_scores",
-        "p(z)",
-        None
-        if scores is None
-        else _Law(scores.prior, scores.prior_ratio, scores.prior_discrete, scores.prior_bounded),
-        (PRIOR_DIFFERS,),
+        values,
         tolerance,
         num_errors,
+        (PRIOR_DIFFERS,),
+        "p(z)",
+        0.0 if scores is None else scores.prior_discrete,
+        0.0 if scores is None else scores.prior_bounded,
     )
-
-
-@dataclass(frozen=True)
-class _Law:
-    """What a law's draws say of its density."""
-
-    identity: Float[np.ndarray, " rows"]
-    ratio: Float[np.ndarray, "some draws"]
-    discrete: float  # shares of the coordinates that the identity leaves out
-    bounded: float
-
-
-def _drawn_as_scored(
-    code: str,
-    check: str,
-    where: str,
-    law: _Law | None,
-    causes: tuple[Cause, ...],
-    tolerance: float,
-    num_errors: float,
-) -> Finding:
-    """The worse of both answers; where one has nothing to say, the other."""
-    if law is None:
-        return not_run(code, check, "latents are discrete, or there are none")
-    identity = _stein(code, check, where, law, causes, tolerance, num_errors)
-    if law.bounded == 0 or law.ratio.size == 0:
-        return identity
-    histogram = _against_histogram(code, check, where, law.ratio, causes, num_errors)
-    order = (Verdict.FAULT, Verdict.UNDECIDED, Verdict.OK, Verdict.NOT_RUN)
-    worse = min(identity, histogram, key=lambda finding: order.index(finding.verdict))
-    return replace(worse, not_checked=histogram.not_checked)
-
-
-def _against_histogram(
-    code: str,
-    check: str,
-    where: str,
-    ratio: Float[np.ndarray, "rows draws"],
-    causes: tuple[Cause, ...],
-    num_errors: float,
-    *,
-    tolerance: float = 0.05,
-    cap: float = 20.0,
-    largest_spread: float = 1.0,
-) -> Finding:
-    """Is a histogram of draws over the density of other draws 1 in the mean?
-
-    Fault where the mean of ratios capped at `cap` is above 1 by `tolerance` and `num_errors` standard errors:
-    capping only lowers it. Where the ratios spread by at most `largest_spread` nats also where their mean is
-    below 1 by so much. With a larger spread latents are too many, or depend on each other too much, for a
-    histogram of each alone: not run, unless the first is a fault.
-    """
-    within = ratio[(ratio > 0) & np.isfinite(ratio)]
-    spread = float(np.log(within).std()) if within.size else 0.0
-    mean, error = _mean_and_error(np.minimum(ratio, cap))
-    above = mean - 1.0 > max(tolerance, num_errors * error)
-    if not above:
-        mean, error = _mean_and_error(ratio)
-    threshold = max(tolerance, num_errors * error)
-    fault = above or (1.0 - mean > threshold and spread <= largest_spread)
-    if not fault and spread > largest_spread:
-        return not_run(
-            code, check, f"latents with ends are too many, or depend on each other, in {where}"
-        )
-    known = bool(np.isfinite(mean)) and error <= tolerance
-    verdict = Verdict.FAULT if fault else Verdict.OK if known else Verdict.UNDECIDED
-    return Finding(
-        code,
-        check,
-        verdict,
-        abs(mean - 1.0),
-        threshold,
-        "of the density",
-        f"{where}, whose latents have ends",
-        f"On average a histogram of draws is {mean:.3g} ± {error:.2g} times the density of {where}; both "
-        "must be the same.",
-        causes if fault else (),
-    )
-
-
-def _mean_and_error(values: np.ndarray) -> tuple[float, float]:
-    """The mean and its standard error; NaN where a value is not finite."""
-    if not np.isfinite(values).all():
-        return float("nan"), float("nan")
-    return float(values.mean()), float(values.std() / np.sqrt(values.size))
 
 
 def _stein(
     code: str,
     check: str,
-    where: str,
-    law: _Law,
-    causes: tuple[Cause, ...],
+    values: np.ndarray | None,
     tolerance: float,
     num_errors: float,
+    causes: tuple[Cause, ...],
+    where: str,
+    discrete: float,
+    bounded: float,
 ) -> Finding:
-    values = law.identity
-    parts = [
-        (law.discrete, "take few values"),
-        (law.bounded, "end where the density does not vanish"),
-    ]
-    said = " and ".join(f"{share:.0%} {what}" for share, what in parts if share > 0)
-    left_out = f"Stein's identity is for real latents without ends; of those of {where} {said}"
-    if len(values) == 0 and said:
-        return not_run(code, check, left_out)
-    if len(values) < 2:
+    if values is not None and len(values) == 0 and discrete + bounded > 0:
+        parts = [(discrete, "take few values"), (bounded, "end where the density does not vanish")]
+        said = " and ".join(f"{share:.0%} {what}" for share, what in parts if share > 0)
+        return not_run(
+            code,
+            check,
+            f"Stein's identity is for real latents without ends; of those of {where} {said}",
+        )
+    if values is None or len(values) < 2:
         return not_run(
             code, check, f"no draws of a density {where} were gathered, or those of one row only"
         )
     with np.errstate(invalid="ignore"):  # inf - inf, where a slope is not finite
         mean, error = float(values.mean()), float(values.std(ddof=1) / np.sqrt(len(values)))
-    fault = np.isfinite(mean) and abs(mean) > max(tolerance, num_errors * error)
+    fault = not np.isfinite(mean) or (abs(mean) > tolerance and abs(mean) > num_errors * error)
     undecided = not fault and not error <= tolerance
     verdict = Verdict.FAULT if fault else Verdict.UNDECIDED if undecided else Verdict.OK
     return Finding(
@@ -276,7 +179,6 @@ def _stein(
         f"Stein's identity of {where} is off by {mean:.3g} ± {error:.2g}; it is 0 for a law that draws "
         "what it scores.",
         causes if fault else (),
-        (left_out,) if said else (),
     )
 
 
@@ -338,13 +240,7 @@ def rows_are_scored_alone(objective: Objective | None, *, tolerance: float = 1e-
     )
 
 
-def discrete_probability_is_at_most_one(
-    joint: Joint | None,
-    *,
-    tolerance: float = 0.01,
-    rows: str = "training rows",
-    causes: tuple[Cause, ...] = (CONSTANT_IN_DENSITY, NOT_NORMALISED),
-) -> Finding:
+def discrete_probability_is_at_most_one(joint: Joint | None, *, tolerance: float = 0.01) -> Finding:
     """TB118. Is log p(x | z) of discrete data at most 0?  Oracle: a probability is at most 1.
 
     Measured: the largest log p of an observed site whose data, and whose draws from the model, are whole
@@ -366,26 +262,14 @@ def discrete_probability_is_at_most_one(
         measured,
         tolerance,
         "nats per sequence",
-        f"{rows}, site {names[worst]}",
+        f"training rows, site {names[worst]}",
         f"The largest log p of {names[worst]}, which is discrete, is {measured:.3g} nats: "
         "it must not be above 0.",
-        causes if tolerance < measured < np.inf else (),
+        (CONSTANT_IN_DENSITY, NOT_NORMALISED) if tolerance < measured < np.inf else (),
     )
 
 
-def causes_of_levels(levels: int) -> tuple[Cause, ...]:
-    """What explains a log p above 0 of discrete data with so many levels, of which nothing else is known."""
-    scale = np.log(levels - 1)
-    advice = (
-        f"Subtract log({levels - 1}) = {scale:.4g} nats for every number that was rescaled from levels to "
-        "[0, 1], or score the level itself."
-    )
-    return (replace(DENSITY_OF_LEVELS, advice=advice), CONSTANT_IN_DENSITY, NOT_NORMALISED)
-
-
-def weight_is_the_joint(
-    joint: Joint | None, *, tolerance: float = 0.01, rows: str = "weights of training rows"
-) -> Finding:
+def weight_is_the_joint(joint: Joint | None, *, tolerance: float = 0.01) -> Finding:
     """TB119. Is the weight of the record log p(x, z) - log q(z | x)?  Oracle: `model.score` and
     `q.log_prob` of the same draws, summed over real positions.
 
@@ -410,7 +294,7 @@ def weight_is_the_joint(
         measured,
         tolerance,
         "relative",
-        rows,
+        "weights of training rows",
         f"A weight of the record is {joint.record[worst]:.5g} nats where log p(x, z) - log q(z | x) of the "
         f"same draw is {joint.asked[worst]:.5g}.",
         (RECORD_DIFFERS,) if tolerance < measured < np.inf else (),

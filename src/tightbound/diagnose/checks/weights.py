@@ -1,6 +1,4 @@
-"""TB301 to TB304: are the importance weights good enough for what they are used for?  From log-weights alone."""
-
-from collections.abc import Callable
+"""TB3xx: are the importance weights good enough for what they are used for?  From log-weights alone."""
 
 import numpy as np
 from jaxtyping import Float
@@ -21,13 +19,8 @@ WEIGHTS_NORMALISED = Cause(
 )
 
 
-def weights_are_finite(
-    log_weights: Float[np.ndarray, "samples rows"] | None,
-    *,
-    name_of: Callable[[int], str] | None = None,
-) -> Finding:
-    """TB301. Is every log-weight a number or -inf (a weight of zero)?  Measured: how many are not.
-    `name_of` says what a row is called, where it is no row."""
+def weights_are_finite(log_weights: Float[np.ndarray, "samples rows"] | None) -> Finding:
+    """TB301. Is every log-weight a number or -inf (a weight of zero)?  Measured: how many are not."""
     code, check = "TB301", "weights_are_finite"
     if log_weights is None or log_weights.size == 0:
         return not_run(code, check, "no log-weights were given")
@@ -35,9 +28,7 @@ def weights_are_finite(
     all_zero = (log_weights == -np.inf).all(axis=0)
     count = int(bad.sum()) + int(all_zero.sum())
     rows = np.flatnonzero(bad.any(0) | all_zero)[:5]
-    named = "rows " if name_of is None else ""
-    called = [str(row) if name_of is None else name_of(int(row)) for row in rows]
-    where = f"{named}{', '.join(called)}" if count else "all rows"
+    where = f"rows {', '.join(map(str, rows))}" if count else "all rows"
     return Finding(
         code,
         check,
@@ -54,10 +45,7 @@ def weights_are_finite(
 
 
 def weights_keep_the_evidence(
-    log_weights: Float[np.ndarray, "samples rows"] | None,
-    *,
-    tolerance: float = 1e-4,
-    row: str = "row",
+    log_weights: Float[np.ndarray, "samples rows"] | None, *, tolerance: float = 1e-4
 ) -> Finding:
     """TB302. Were the weights normalised over samples?  Measured: the largest |log of their sum| (or
     of their mean, whichever is less) over rows, in nats.
@@ -82,8 +70,8 @@ def weights_keep_the_evidence(
         measured,
         tolerance,
         "nats",
-        f"log of the sum (or mean) of the weights of each {row}",
-        f"The weights of every {row} sum to one (or to their number)."
+        "log of the sum (or mean) of the weights of each row",
+        "The weights of every row sum to one (or to their number)."
         if normalised
         else "The weights are not normalised.",
         (WEIGHTS_NORMALISED,) if fault else (),
@@ -128,7 +116,6 @@ def tails_are_light_enough(
     *,
     share: float = 0.1,
     first_draws: int = 200,
-    most_rows: int = 200,
 ) -> Finding:
     """TB304. Can means under these weights be trusted?  PSIS k-hat per row (Vehtari et al. 2024,
     arXiv:1507.02646), good below min(1 - 1 / log10 S, 0.7).
@@ -138,7 +125,6 @@ def tails_are_light_enough(
     a property of the proposal, and a bound stays a bound. More than `share` of the rows is UNDECIDED.
     Assumes independent draws, and enough of them: k-hat has a standard error of (1 + k) / sqrt(M), M
     the number of draws in the tail, which is a quarter only from `first_draws` draws on. Not run below.
-    Of more than `most_rows` rows so many are asked, evenly spread: their share has a standard error of 0.02.
     """
     code, check = "TB304", "tails_are_light_enough"
     if log_weights is None or log_weights.size == 0 or len(log_weights) < first_draws:
@@ -147,9 +133,6 @@ def tails_are_light_enough(
         return not_run(code, check, reason)
     if not np.isfinite(log_weights).all():
         return not_run(code, check, "some log-weights are not finite")
-    num_rows = log_weights.shape[1]
-    if num_rows > most_rows:
-        log_weights = log_weights[:, np.linspace(0, num_rows - 1, most_rows).astype(int)]
     good = min(1 - 1 / np.log10(len(log_weights)), 0.7)
     shape = pareto_shape(log_weights)
     measured = float(1 - (shape <= good).mean())
@@ -162,7 +145,7 @@ def tails_are_light_enough(
         measured,
         share,
         "of rows",
-        f"k-hat above {good:.2f}, {len(log_weights)} samples, {log_weights.shape[1]} of {num_rows} rows",
+        f"k-hat above {good:.2f}, {len(log_weights)} samples",
         f"{measured:.0%} of rows have heavy-tailed weights; the effective sample size is "
         f"{efficiency:.0%} of the samples."
         + (
@@ -172,15 +155,3 @@ def tails_are_light_enough(
             else ""
         ),
     )
-
-
-def of_draws(
-    log_weights: Float[np.ndarray, "samples rows"] | None, *, has_latents: bool = True
-) -> list[Finding]:
-    """All four of this file, of weights that were computed and not read from a file."""
-    return [
-        weights_are_finite(log_weights),
-        weights_keep_the_evidence(log_weights),
-        draws_differ(log_weights, has_latents=has_latents),
-        tails_are_light_enough(log_weights),
-    ]

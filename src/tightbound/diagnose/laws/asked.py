@@ -1,6 +1,8 @@
 """What the laws of a family are given."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from jaxtyping import PRNGKeyArray
 
@@ -15,4 +17,7 @@ class Asked:
     setup: Setup
     pair: tuple[AbstractModel, AbstractProposal]
     key: PRNGKeyArray
+    compile: Callable[
+        [Callable[..., Any]], Callable[..., Any]
+    ]  # of programs that run once or twice
     before_training: bool  # what no parameter changes is asked then alone

@@ -1,6 +1,7 @@
 """Laws of proposals of discrete latents, by listing every value of z: each function asks one question of
 a setup and answers with numbers; `diagnose.checks.discrete` judges them."""
 
+from collections.abc import Callable
 from typing import Any
 
 import equinox as eqx
@@ -15,7 +16,6 @@ from tightbound.data.batch import Batch
 from tightbound.data.points import PointSet
 from tightbound.data.sequences import Sequence
 from tightbound.diagnose import evidence as ev
-from tightbound.diagnose.laws.compiled import jit_once
 from tightbound.diagnose.probes import Pair, probe_batches
 from tightbound.inference.weigh import proposal_score
 from tightbound.models.sequential import AbstractFiltered
@@ -30,9 +30,12 @@ _LARGEST_SUPPORT = 512  # values of z that are listed
 _LOOKED_AT = 256  # draws from which the support is read
 
 
-def discrete(setup: Setup, pair: Pair, step: Array, key: PRNGKeyArray) -> ev.Discrete | None:
+def discrete(
+    setup: Setup, pair: Pair, step: Array, key: PRNGKeyArray, compile: Callable[..., Any]
+) -> ev.Discrete | None:
     """Everything asked of discrete latents; None where a latent is a real number, or the values of z are
-    more than can be listed and the setup has no twin in which they are fewer."""
+    more than can be listed and the setup has no twin in which they are fewer. `compile` is the caller's
+    jit."""
     if Kind.LATENT not in pair[0].kinds.values() or isinstance(pair[0], AbstractFiltered):
         return None
     keys = jax.random.split(key, 5)
@@ -41,7 +44,7 @@ def discrete(setup: Setup, pair: Pair, step: Array, key: PRNGKeyArray) -> ev.Dis
         return None
     batch = jax.tree.map(lambda leaf: jnp.asarray(leaf[:_NUM_ROWS]), batch)
     if setup.noise is not None:
-        batch = jit_once(setup.noise)(batch, keys[0])
+        batch = compile(setup.noise)(batch, keys[0])
     found = _support(pair, batch, keys[1])
     if found is None and setup.twin is not None:
         small = setup.twin(keys[2])
@@ -50,9 +53,9 @@ def discrete(setup: Setup, pair: Pair, step: Array, key: PRNGKeyArray) -> ev.Dis
     if found is None:
         return None
     support, batch = found
-    log_q, log_prior, log_posterior = jit_once(_table)(pair, batch, support)
-    counts = jit_once(_counts)(pair, batch, support, keys[3])
-    reached = _reached(setup, pair, batch, support, log_posterior, step, keys[4])
+    log_q, log_prior, log_posterior = compile(_table)(pair, batch, support)
+    counts = compile(_counts)(pair, batch, support, keys[3])
+    reached = _reached(setup, pair, batch, support, log_posterior, step, keys[4], compile)
     return ev.Discrete(
         log_q=np.asarray(log_q, np.float64),
         log_prior=np.asarray(log_prior, np.float64),
@@ -205,6 +208,7 @@ def _reached(
     log_posterior: Array,
     step: Array,
     key: PRNGKeyArray,
+    compile: Callable[..., Any],
 ) -> Float[Array, " draws"]:
     """The objective's gradient with respect to the proposal, draw by draw, along the gradient it should
     have, as a multiple of that: 1 on average for an estimate without bias, 0 where none arrives. What it
@@ -228,7 +232,7 @@ def _reached(
 
         return jax.vmap(of_row)(batch.x, jnp.asarray(batch.mask), log_posterior).mean()
 
-    wanted = jit_once(jax.grad(value))(parameters, log_posterior)
+    wanted = compile(jax.grad(value))(parameters, log_posterior)
     length = float(optax.tree.norm(wanted))
     if not length > 1e-6:
         return jnp.zeros(0)
@@ -241,4 +245,4 @@ def _reached(
         found = jax.grad(objective)(parameters)
         return optax.tree.vdot(found, wanted) / length**2
 
-    return jit_once(lambda keys: jax.lax.map(along, keys))(jax.random.split(key, _NUM_GRADIENTS))
+    return compile(lambda keys: jax.lax.map(along, keys))(jax.random.split(key, _NUM_GRADIENTS))

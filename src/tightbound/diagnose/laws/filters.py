@@ -14,7 +14,6 @@ from jaxtyping import Float, Int, PRNGKeyArray
 from tightbound.data.batch import Batch, Split
 from tightbound.data.sequences import Sequence
 from tightbound.diagnose import evidence as ev
-from tightbound.diagnose.laws.compiled import jit_once
 from tightbound.diagnose.probes import Pair
 from tightbound.estimators.bounds import step_evidence_and_weights
 from tightbound.inference.filtering import Filtering
@@ -32,9 +31,12 @@ _SPREAD, _LARGEST_SPREAD = (
 )  # of log p-hat, in nats: with more, the mean of p-hat is that of a few lucky filters
 
 
-def filters(setup: Setup, pair: Pair, key: PRNGKeyArray) -> ev.Filters | None:
+def filters(
+    setup: Setup, pair: Pair, key: PRNGKeyArray, compile: Callable[..., Any]
+) -> ev.Filters | None:
     """log p-hat - log p of the run's filters and of the library's own, with the run's settings, on a few
     held-out rows; None where the run has no filter, or neither its model nor its twin a `log_marginal`.
+    `compile` is the caller's jit.
 
     Rows are cut to as many first steps as leave the library's estimates of half of them close enough to
     average, and that half is compared."""
@@ -50,12 +52,12 @@ def filters(setup: Setup, pair: Pair, key: PRNGKeyArray) -> ev.Filters | None:
         model, proposal, rows = small.model, small.proposal, _middle(small.observations)
         used = proposal
     elif setup.noise is not None:
-        rows = jit_once(setup.noise)(rows, noise_key)
+        rows = compile(setup.noise)(rows, noise_key)
     if not _can_be_compared(model, proposal) or not isinstance(rows.x, Sequence):
         return None
     num_draws = int(np.clip(_MOST_PARTICLES // rule.num_particles, 2, _MOST_DRAWS))
     whole = _cut(rows, min(int(rows.mask.sum(1).min()), _MOST_STEPS))
-    plain, exact, resampled = jit_once(partial(_of_prefixes, num_draws))(
+    plain, exact, resampled = compile(partial(_of_prefixes, num_draws))(
         model, proposal, whole, rule, plain_key
     )
     exact = np.asarray(exact, np.float64)[..., None]
@@ -67,7 +69,7 @@ def filters(setup: Setup, pair: Pair, key: PRNGKeyArray) -> ev.Filters | None:
         batch, known = _cut(whole, length), exact[length - 1, close]
         found = {"the library's filter": relative[length - 1, close]}
         if trains:
-            ask = jit_once(partial(_values, setup.objective, num_draws))
+            ask = compile(partial(_values, setup.objective, num_draws))
             found["the objective"] = np.asarray(ask(model, proposal, batch, objective_key)) - known
         if setup.filtering is not None:
             found["the evaluator"] = (

@@ -1,5 +1,6 @@
 """Is the weight of the record log p(x, z) - log q(z | x), and is log p of discrete data below 0?"""
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -10,7 +11,6 @@ from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 from tightbound.data.batch import Batch
 from tightbound.data.points import Points, PointSet
 from tightbound.diagnose import evidence as ev
-from tightbound.diagnose.laws.compiled import jit_once
 from tightbound.inference.weigh import draws, weigh
 from tightbound.models.sequential import AbstractFiltered
 from tightbound.models.stateful import AbstractStateful, AbstractStepwise, proposed
@@ -21,7 +21,9 @@ from tightbound.train.setup import Setup
 _NUM_DRAWS = 2
 
 
-def joint(setup: Setup, state: TrainState, batch: Batch, key: PRNGKeyArray) -> ev.Joint | None:
+def joint(
+    setup: Setup, state: TrainState, batch: Batch, key: PRNGKeyArray, jit_once: Callable[..., Any]
+) -> ev.Joint | None:
     """The weights of a record beside those asked of `model.score` and `q.log_prob` of the same draws,
     which are summed over real positions here. The record is that of the run's objective where its draws
     are these (its log p says so), else that of `weigh`. No weights of a stepwise proposal, whose draws go
@@ -68,7 +70,7 @@ def joint(setup: Setup, state: TrainState, batch: Batch, key: PRNGKeyArray) -> e
         record=record[:0] if stepwise else record,
         asked=asked[:0] if stepwise else asked,
         names=np.array(names),
-        discrete=np.full(len(names), _is_discrete(model, batch.x, key)),
+        discrete=np.full(len(names), _is_discrete(model, batch.x, key, jit_once)),
         largest_log_p=np.array([of_site[name].max(initial=-np.inf) for name in names]),
     )
 
@@ -84,7 +86,7 @@ def _over_real(score: Array, mask: np.ndarray) -> Float[np.ndarray, "samples row
     return np.stack(totals, axis=1)
 
 
-def _is_discrete(model: Any, x: PyTree[Array], key: PRNGKeyArray) -> bool:
+def _is_discrete(model: Any, x: PyTree[Array], key: PRNGKeyArray, jit_once: Any) -> bool:
     """Whether everything observed is whole numbers, in the data and in draws of the model: then log p of
     each site is that of a probability. Where some of it is real (an offset beside a pen), a site may
     hold both, and none is called discrete."""

@@ -13,7 +13,6 @@ from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from tightbound.data.batch import Batch
 from tightbound.diagnose import evidence as ev
-from tightbound.diagnose.laws.compiled import jit_once
 from tightbound.inference.stein import Interaction, stein_force
 from tightbound.inference.weigh import draws, proposal_score
 from tightbound.models.base import AbstractModel, AbstractProposal
@@ -124,7 +123,9 @@ def components_on_host(
 # --- how they act on each other ------------------------------------------------------------------
 
 
-def interaction(setup: Setup, pair: tuple[AbstractModel, AbstractProposal]) -> ev.Spreading | None:
+def interaction(
+    setup: Setup, pair: tuple[AbstractModel, AbstractProposal], jit: Callable[..., Any]
+) -> ev.Spreading | None:
     """What eight updates without any gradient do to the components, from a fresh optimiser: what is
     left then is their repulsion alone, whatever the optimiser makes of its size."""
     acting = interaction_of(setup)
@@ -132,7 +133,7 @@ def interaction(setup: Setup, pair: tuple[AbstractModel, AbstractProposal]) -> e
         return None
     parameters = eqx.filter(pair, eqx.is_inexact_array)
 
-    @jit_once
+    @jit
     def spreading(parameters):
         nothing = jax.tree.map(jnp.zeros_like, parameters)
 
@@ -142,7 +143,7 @@ def interaction(setup: Setup, pair: tuple[AbstractModel, AbstractProposal]) -> e
 
         _, updates = jax.lax.scan(one, setup.optimiser.init(parameters), None, length=8)
         total = jax.tree.map(lambda leaf: leaf.sum(0), updates)
-        own, push = (
+        own, moved = (
             jax.tree.map(
                 lambda leaf: _centred(leaf - leaf[:1]),  # exactly 0 where all are equal
                 eqx.filter(mixtures(tree)[0].components, eqx.is_inexact_array),
@@ -150,9 +151,9 @@ def interaction(setup: Setup, pair: tuple[AbstractModel, AbstractProposal]) -> e
             for tree in (parameters, total)
         )
         # a repulsion of 1e-9 has a direction too: its square would be lost in 32 bits
-        largest = jnp.stack([jnp.abs(leaf).max() for leaf in jax.tree.leaves(push)]).max()
-        push = jax.tree.map(lambda leaf: leaf / jnp.where(largest > 0, largest, 1.0), push)
-        cosine = optax.tree.vdot(own, push) / (optax.tree.norm(own) * optax.tree.norm(push))
+        largest = jnp.stack([jnp.abs(leaf).max() for leaf in jax.tree.leaves(moved)]).max()
+        moved = jax.tree.map(lambda leaf: leaf / jnp.where(largest > 0, largest, 1.0), moved)
+        cosine = optax.tree.vdot(own, moved) / (optax.tree.norm(own) * optax.tree.norm(moved))
         still = jnp.where(optax.tree.norm(own) > 0, 0.0, jnp.nan)
         return jnp.where(largest > 0, cosine, still)
 
@@ -168,6 +169,43 @@ def _centred(leaf: Array) -> Array:
 
 
 # --- their density -------------------------------------------------------------------------------
+
+
+def log_q_candidates(
+    pair: tuple[AbstractModel, AbstractProposal],
+    batch: Batch,
+    key: PRNGKeyArray,
+    num_samples: int,
+    jit: Callable[..., Any],
+) -> tuple[float, float, float, int]:
+    """Mean log q of the draws that `weigh` makes of this key, in nats per row: log-mean over
+    components for every row, the same of sums over the batch, and of the component that drew alone;
+    and how many components there are. NaN where the proposal holds no mixture."""
+    _, proposal = pair
+    if not mixtures(proposal):
+        return float("nan"), float("nan"), float("nan"), 1
+    num_components = mixtures(proposal)[0].num_components
+
+    @jit
+    def each_log_q(proposal, batch):
+        mixture = mixtures(proposal)[0]
+
+        def one_row(x, row):
+            keys = jax.random.split(jax.random.fold_in(key, row), num_samples)
+            z = draws(proposal.proposal(x), keys)
+            return jax.vmap(mixture.proposal(x).component_log_probs)(z)
+
+        return jax.vmap(one_row)(batch.x, jnp.asarray(batch.rows))
+
+    each = each_log_q(proposal, batch)  # (rows, samples, components)
+    log_m = jnp.log(num_components)
+    per_datum = jax.nn.logsumexp(each, axis=2) - log_m
+    over_batch = (jax.nn.logsumexp(each.sum(0), axis=1) - log_m) / len(each)
+    own = jnp.nan
+    if num_samples % num_components == 0:
+        which = (jnp.arange(num_samples) % num_components)[None, :, None]
+        own = jnp.take_along_axis(each, which, axis=2).mean()
+    return float(per_datum.mean()), float(over_batch.mean()), float(own), num_components
 
 
 def centred(

@@ -12,9 +12,9 @@ from tightbound.train.setup import Setup
 _NUM_ROWS = 256
 
 
-def reported(setup: Setup, state: TrainState, recorded_bound: float) -> ev.Reported | None:
+def reported(setup: Setup, state: TrainState, stated: float) -> ev.Reported | None:
     """The bound of every row by the run's evaluator and by the plain one, with the run's own draws, and
-    the bound that its record has. None for points of one data set, whose rows are one."""
+    the number `stated` in its record. None for points of one data set, whose rows are one."""
     split = setup.data["valid"]
     if split.pooled:
         return None
@@ -32,7 +32,7 @@ def reported(setup: Setup, state: TrainState, recorded_bound: float) -> ev.Repor
 
     few = rows_of(split, np.arange(min(_NUM_ROWS, len(split))))
     return ev.Reported(
-        stated=recorded_bound,
+        stated=stated,
         num_rows=len(split),
         by_evaluator=of_rows(setup.evaluator, split),
         by_plain=of_rows(evaluate, few),

@@ -1,6 +1,7 @@
 """Evidence about models of sequences: what the score of a step must not depend on; and, where they go
 step by step, that a filter, a whole pass and a line of descent score the same choices alike."""
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -11,7 +12,6 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 from tightbound.data.batch import Batch
 from tightbound.data.sequences import Sequence
 from tightbound.diagnose import evidence as ev
-from tightbound.diagnose.laws.compiled import jit_once
 from tightbound.inference.filtering import Filtering
 from tightbound.inference.smoothing import along, lines, trace
 from tightbound.models.base import AbstractModel, AbstractProposal
@@ -32,6 +32,7 @@ def steps(
     pair: tuple[Any, Any],
     batch: Batch,
     key: PRNGKeyArray,
+    compile_once: Callable[[Callable[..., Any]], Callable[..., Any]],
 ) -> ev.Steps | None:
     """Every law of a model of sequences, on a few training rows as the model sees them; None where x
     is no `Sequence`. Lines of descent are those of a stateful model with a stepwise proposal."""
@@ -42,9 +43,9 @@ def steps(
     noise_key, draw_key, objective_key = jax.random.split(key, 3)
     batch = jax.tree.map(lambda leaf: jnp.asarray(leaf[:_ROWS]), batch)
     if setup.noise is not None:
-        batch = jit_once(setup.noise)(batch, noise_key)
+        batch = compile_once(setup.noise)(batch, noise_key)
 
-    @jit_once
+    @compile_once
     def objective_terms(pair, batch):
         at_first = jnp.zeros((), int)
         model, proposal = pair
@@ -52,18 +53,18 @@ def steps(
 
     descent = np.zeros(0)
     if has_lines:
-        descent = np.asarray(jit_once(descent_changes)(model, proposal, batch, draw_key))
+        descent = np.asarray(compile_once(descent_changes)(model, proposal, batch, draw_key))
     whole = without_padding(batch)
     room = min(_PADDING, batch.mask.shape[1] - whole.mask.shape[1])
     padded = with_padding(whole, room)
     plain, appended = objective_terms(pair, whole), objective_terms(pair, padded)
     moved = relative_change(appended.log_weights, plain.log_weights)
     return ev.Steps(
-        future_change=np.asarray(jit_once(future_changes)(model, proposal, batch, draw_key)),
+        future_change=np.asarray(compile_once(future_changes)(model, proposal, batch, draw_key)),
         padding_change=np.asarray(moved)[: None if room else 0],  # sequences of one have no padding
         padding_counted=int(_counted(appended, padded)),
         descent_change=descent,
-        lag_change=np.asarray(jit_once(lag_changes)(model, proposal, batch, draw_key)),
+        lag_change=np.asarray(compile_once(lag_changes)(model, proposal, batch, draw_key)),
     )
 
 

@@ -9,8 +9,16 @@ from tightbound.data.sentences import EOS, PAD
 from tightbound.families.edits.generation import what_is_given
 from tightbound.families.edits.model import EditModel
 from tightbound.families.edits.network import CPY, END, INS, SUB, Decision, Source
-from tightbound.families.edits.options import Edit, edit_of_option, forced_option
-from tightbound.families.edits.particles import Writing, begin_string, decide, empty_writing, write
+from tightbound.families.edits.particles import (
+    Edit,
+    Writing,
+    begin_string,
+    decide,
+    edit_of_option,
+    empty_writing,
+    forced_option,
+    write,
+)
 from tightbound.families.edits.trajectory import Edits, Trajectory
 
 

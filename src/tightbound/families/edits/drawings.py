@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 from tightbound.families.edits.in_words import DrawnTrajectory, Op, nats
-from tightbound.report.draw.figures import save_figure
 
 Kind = Literal["ins", "cpy", "sub", "end"]
 
@@ -169,7 +168,7 @@ def write_png(drawing: Drawing, path: Path) -> None:
         _draw_text(axes, label.x, label.y, label.text, size, colour, "left", weight)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph", category=UserWarning)  # shown as a box
-        save_figure(figure, path)
+        figure.savefig(path)
 
 
 def _row(trajectory: DrawnTrajectory, index: int, top: float) -> list[Box]:

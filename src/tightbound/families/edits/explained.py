@@ -12,7 +12,7 @@ from jaxtyping import Float, Int, PRNGKeyArray, Shaped
 from tightbound.data.batch import Batch
 from tightbound.data.sentences import NUM_MARKS, PAD, UNKNOWN, Sentence
 from tightbound.data.vocabulary import Vocabulary
-from tightbound.diagnose.laws.compiled import jit_once
+from tightbound.diagnose.laws.gather import jit_once
 from tightbound.errors import UserError
 from tightbound.families.edits.beam import beam_search
 from tightbound.families.edits.generation import generate

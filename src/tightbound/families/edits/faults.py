@@ -7,8 +7,7 @@ from tightbound.drill.fault import Examination, Fault, Planted, on
 from tightbound.drill.faults import GENERAL
 from tightbound.families.edits import checks, planting
 from tightbound.families.edits import recipe as edits
-from tightbound.families.edits.recipe import EditRecipe
-from tightbound.families.edits.settings import DoublingData, EditTraining, NoisingSettings
+from tightbound.families.edits.recipe import DoublingData, EditRecipe, EditTraining, NoisingSettings
 from tightbound.families.lookup import Recipe
 from tightbound.train.settings import OptimiserSettings
 from tightbound.unread import replaced
@@ -63,7 +62,7 @@ _FAULTS = (
         "masks_only_in_training",
         "masks, padding, units",
         "Particles read their source without its padding mask; the teacher-forced pass has it.",
-        planting.with_particles(begin=planting.begun_unmasked),
+        planting.with_particles(lambda p: planting.Unmasked(p.model)),
         checks.MASKS_DIFFER,
         ("TB106",),
     ),
@@ -71,7 +70,7 @@ _FAULTS = (
         "carried_without_its_end",
         "state",
         "Particles hand on what they built without the position of the end.",
-        planting.with_particles(begin=planting.begun_without_its_end),
+        planting.with_particles(lambda p: planting.WithoutItsEnd(p.model)),
         checks.CARRIED_STATE_DIFFERS,
         ("TB107",),
     ),
@@ -87,7 +86,7 @@ _FAULTS = (
         "argmax_particles",
         "inference",
         "Every particle takes the most probable edit and is weighted as if it had drawn it.",
-        planting.with_particles(choose=planting.most_probable),
+        planting.with_particles(lambda p: planting.Argmax(p.model)),
         checks.ARGMAX_CHOICES,
         ("TB109",),
     ),

@@ -5,20 +5,23 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Int, PRNGKeyArray
 
 from tightbound.data.sentences import EOS, PAD
+from tightbound.families.edits.model import EditModel, framed
 from tightbound.families.edits.network import CPY, END, SUB, Decision, Source
-from tightbound.families.edits.options import Edit, edit_of_option, edits_that_write, forced_option
 from tightbound.families.edits.particles import (
-    AbstractWriter,
+    Edit,
     begin_string,
     decide,
+    edit_of_option,
+    edits_that_write,
     empty_writing,
+    forced_option,
     write,
 )
-from tightbound.families.edits.trajectory import Edits, Trajectory, framed
+from tightbound.families.edits.trajectory import Edits, Trajectory
 
 
 def generate(
-    model: AbstractWriter,
+    model: EditModel,
     key: PRNGKeyArray,
     *,
     temperature: float = 1.0,
@@ -82,7 +85,7 @@ def generate(
 
 
 def what_is_given(
-    model: AbstractWriter, prefix: Int[Array, " length"] | None, start: Trajectory | None
+    model: EditModel, prefix: Int[Array, " length"] | None, start: Trajectory | None
 ) -> tuple[Int[Array, " length"], Int[Array, ""], Int[Array, "steps positions"], Int[Array, ""]]:
     """The given words and their number; the symbols of the given strings, EOS after each, and the
     number of those strings. None gives nothing."""

@@ -14,7 +14,6 @@ from tightbound.data.batch import Batch
 from tightbound.data.sentences import NUM_MARKS, PAD, Sentence, swaps_of
 from tightbound.diagnose import evidence as ev
 from tightbound.diagnose.laws.asked import Asked
-from tightbound.diagnose.laws.compiled import jit_once
 from tightbound.diagnose.probes import Pair
 from tightbound.estimators.bounds import filtering_log_marginal
 from tightbound.families.edits.exact import all_edits
@@ -33,63 +32,37 @@ _LIKELY = 0.01  # a way of writing that 512 particles will not all miss
 
 def laws(asked: Asked) -> dict[str, Any]:
     """Of models whose edits are summed out; the first words before training alone."""
-    rest = (asked.setup, asked.pair, asked.key)
+    rest = (asked.setup, asked.pair, asked.key, asked.compile)
     words = {"words": first_words(*rest)} if asked.before_training else {}
     return {"choices": choices(*rest), **words}
 
 
-def choices(setup: Setup, pair: Pair, key: PRNGKeyArray) -> ev.Choices | None:
-    """Everything asked of a filtered model; None of any other."""
-    if not isinstance(pair[0], AbstractFiltered):
+def choices(setup: Setup, pair: Pair, key: PRNGKeyArray, compile: Any) -> ev.Choices | None:
+    """Everything asked of a filtered model; None of any other. `compile` is the caller's jit."""
+    model, proposal = pair
+    if not isinstance(model, AbstractFiltered):
         return None
-    answers = [question(setup, pair, key) for question in QUESTIONS]
-    return ev.Choices(**{name: value for answer in answers for name, value in answer.items()})
-
-
-def replayed(setup: Setup, pair: Pair, key: PRNGKeyArray) -> dict[str, Any]:
-    """What one particle made of its edits against a teacher-forced pass of them."""
-    difference = jit_once(_replay)(*pair, _few_rows(setup), jax.random.split(key, 3)[0])
+    replay_key, resample_key, estimate_key = jax.random.split(key, 3)
+    valid = setup.data["valid"]
+    batch = valid.take(np.arange(min(_NUM_ROWS, len(valid))))
+    difference = compile(_replay)(model, proposal, batch, replay_key)
     names = list(difference)
     by_site = np.stack([np.asarray(difference[name]) for name in names])  # sites rows strings
     ends = by_site[[name == "end" for name in names]]
-    return {
-        "names": np.array(names),
-        "replayed": np.abs(by_site).max(1),
-        "end_difference": float(ends.mean()) if ends.size else 0.0,
-    }
-
-
-def resampled(setup: Setup, pair: Pair, key: PRNGKeyArray) -> dict[str, Any]:
-    """The same for particles that were copied from others."""
-    change = _after_resampling(*pair, _few_rows(setup), jax.random.split(key, 3)[1])
-    return {"after_resampling": change}
-
-
-def estimated(setup: Setup, pair: Pair, key: PRNGKeyArray) -> dict[str, Any]:
-    """The filter's estimate of a tiny sentence against an enumeration."""
-    asked = (pair[0], setup.data["valid"].x, jax.random.split(key, 3)[2])
-    return dict(
-        zip(
-            ("relative_estimate", "num_paths", "num_possible"), _tiny_estimates(*asked), strict=True
-        )
+    ratios, num_paths, num_possible = _tiny_estimates(model, valid.x, estimate_key, compile)
+    return ev.Choices(
+        names=np.array(names),
+        replayed=np.abs(by_site).max(1),
+        after_resampling=_after_resampling(model, proposal, batch, resample_key, compile),
+        end_difference=float(ends.mean()) if ends.size else 0.0,
+        relative_estimate=ratios,
+        num_paths=num_paths,
+        num_possible=num_possible,
+        proposal_mass=_proposal_mass(proposal, compile),
     )
 
 
-def summed_proposal(setup: Setup, pair: Pair, key: PRNGKeyArray) -> dict[str, Any]:
-    """q(z | x) summed over all z of a tiny sentence."""
-    return {"proposal_mass": _proposal_mass(pair[1])}
-
-
-QUESTIONS = (replayed, resampled, estimated, summed_proposal)
-"""Each answers with fields of `evidence.Choices`."""
-
-
-def _few_rows(setup: Setup) -> Batch:
-    valid = setup.data["valid"]
-    return valid.take(np.arange(min(_NUM_ROWS, len(valid))))
-
-
-def first_words(setup: Setup, pair: Pair, key: PRNGKeyArray) -> ev.Words | None:
+def first_words(setup: Setup, pair: Pair, key: PRNGKeyArray, compile: Any) -> ev.Words | None:
     """What the model says of the first word of a trajectory, and which words those of training rows
     begin with; None of a model that writes no words, and where all rows begin with words that are given."""
     model, proposal = pair
@@ -105,7 +78,7 @@ def first_words(setup: Setup, pair: Pair, key: PRNGKeyArray) -> ev.Words | None:
 
         return model.first_words(), jax.vmap(drawn)(batch.x, jnp.asarray(batch.rows))
 
-    log_p, first = map(np.asarray, jit_once(begin)(inner, proposal, batch))
+    log_p, first = map(np.asarray, compile(begin)(inner, proposal, batch))
     own = first[np.asarray(batch.x.num_given) == 0]
     return ev.Words(log_p=log_p, written=log_p[own - NUM_MARKS]) if len(own) else None
 
@@ -130,7 +103,9 @@ def _by_string(grid: Array, model: Any) -> Array:
     return grid.reshape(len(grid), model.max_steps, -1).sum(-1)
 
 
-def _after_resampling(model: Any, proposal: Any, batch: Batch, key: PRNGKeyArray) -> float:
+def _after_resampling(
+    model: Any, proposal: Any, batch: Batch, key: PRNGKeyArray, compile: Any
+) -> float:
     """The same for particles that were copied from others at every step: what they made of their
     edits, traced back through their ancestors, against what their history makes of them."""
     crowd = model.with_filter(num_particles=4, threshold=1.0)
@@ -156,7 +131,7 @@ def _after_resampling(model: Any, proposal: Any, batch: Batch, key: PRNGKeyArray
         )
         return terms, jnp.stack([term.sum(-1) for term in forced.values()]).sum(0)
 
-    terms, forced = jit_once(run)(crowd, proposal, batch)
+    terms, forced = compile(run)(crowd, proposal, batch)
     return float(np.abs(np.asarray(forced) - _own_history(terms)).max())
 
 
@@ -176,7 +151,9 @@ def _own_history(terms: StepTerms) -> np.ndarray:
     return total
 
 
-def _tiny_estimates(model: Any, x: Sentence, key: PRNGKeyArray) -> tuple[np.ndarray, int, int]:
+def _tiny_estimates(
+    model: Any, x: Sentence, key: PRNGKeyArray, compile: Any
+) -> tuple[np.ndarray, int, int]:
     """The filter's estimate over p(x, z), enumerated, for the trajectory "a", "a a" of one word of
     the data, again and again; and how many of its edits were drawn."""
     word = int(np.asarray(x.tokens)[0, 0])
@@ -205,11 +182,11 @@ def _tiny_estimates(model: Any, x: Sentence, key: PRNGKeyArray) -> tuple[np.ndar
         terms, population = filter_particles(
             model.particles(), walk, num_particles=2, key=key, threshold=0.5
         )
-        return terms, _edits_of(model, z, population)
+        return terms, _edits_made(model, z, population)
 
     # at another temperature a rare edit would have a weight no few draws can average
     fully_adapted = model.with_filter(num_particles=2, temperature=1.0)
-    terms, drawn_edits = jit_once(estimates)(fully_adapted)
+    terms, drawn_edits = compile(estimates)(fully_adapted)
     ratios = np.exp(np.asarray(filtering_log_marginal(terms), np.float64) - exact)
     flat = np.concatenate(
         [np.asarray(leaf).reshape(2 * _NUM_ESTIMATES, -1) for leaf in jax.tree.leaves(drawn_edits)],
@@ -218,12 +195,12 @@ def _tiny_estimates(model: Any, x: Sentence, key: PRNGKeyArray) -> tuple[np.ndar
     return ratios, len(np.unique(flat, axis=0)), num_possible
 
 
-def _edits_of(model: Any, z: Trajectory, population: Population) -> PyTree[Array]:
+def _edits_made(model: Any, z: Trajectory, population: Population) -> PyTree[Array]:
     complete = lambda state: model.complete(z, state)[1]  # noqa: E731
     return jax.vmap(jax.vmap(complete))(population.state)
 
 
-def _proposal_mass(proposal: Any) -> float:
+def _proposal_mass(proposal: Any, compile: Any) -> float:
     """q(z | x) summed over every trajectory of "a a b", whose words hang from the first one: all
     chains of strings, each a part of the next, as many as the law allows. NaN where the law is not
     one of trajectories."""
@@ -243,7 +220,7 @@ def _proposal_mass(proposal: Any) -> float:
     def log_probs(proposal, trajectories):
         return jax.vmap(proposal.proposal(x).log_prob)(trajectories)
 
-    log_q = np.asarray(jit_once(log_probs)(proposal, trajectories), np.float64)
+    log_q = np.asarray(compile(log_probs)(proposal, trajectories), np.float64)
     drawn = proposal.proposal(x).sample(jax.random.key(0))
     inside = any(np.array_equal(np.asarray(drawn.strings), of_chain) for of_chain in strings)
     return float(np.exp(log_q).sum()) if inside else float("nan")

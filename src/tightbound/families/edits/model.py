@@ -3,18 +3,17 @@
 import dataclasses
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
-from tightbound.data.sentences import EOS, NUM_MARKS, PAD, Sentence
+from tightbound.data.sentences import BOS, EOS, NUM_MARKS, PAD, Sentence
 from tightbound.data.sequences import Sequence
 from tightbound.families.edits import FAMILY
-from tightbound.families.edits.generation import generate
 from tightbound.families.edits.network import (
     CPY,
     END,
@@ -24,19 +23,14 @@ from tightbound.families.edits.network import (
     HandedOn,
     Source,
 )
-from tightbound.families.edits.options import edits_that_write, heads_of_options
-from tightbound.families.edits.particles import AbstractWriter, EditParticles, Writing
-from tightbound.families.edits.trajectory import (
-    Edits,
-    PathPoint,
-    Trajectory,
-    decision_classes,
-    framed,
-)
+from tightbound.families.edits.trajectory import Edits, Trajectory
 from tightbound.families.family import Family
 from tightbound.models.sequential import AbstractFiltered
 from tightbound.nn.transformer import NormPlace
 from tightbound.terms import Kind
+
+if TYPE_CHECKING:
+    from tightbound.families.edits.particles import EditParticles, Writing
 
 OpNames = Literal["all", "insert"]
 _HEADS = ("op", "token", "index")
@@ -45,7 +39,7 @@ _HEADS = ("op", "token", "index")
 _HAZARD_SCALE = 30.0
 
 
-class EditModel(AbstractFiltered, AbstractWriter):
+class EditModel(AbstractFiltered):
     """p(T) prod_t prod_i p(e_ti | e_t,<i, what was handed on), e_ti an edit of string t - 1.
 
     A string is written left to right, one edit for each word and one for its end. INS(w) writes w,
@@ -156,6 +150,16 @@ class EditModel(AbstractFiltered, AbstractWriter):
                 f"The proposal's temperature is {self.temperature}, but with 'tokens' handed on the "
                 "edits sum out exactly and there is nothing to flatten. Leave it at 1."
             )
+
+    @property
+    def max_length(self) -> int:
+        """Words a string can have."""
+        return self.network.max_length
+
+    @property
+    def num_positions(self) -> int:
+        """Decisions of one string at most: its words and its end."""
+        return self.max_length + 1
 
     # --- the number of strings -------------------------------------------------------------------
 
@@ -327,6 +331,7 @@ class EditModel(AbstractFiltered, AbstractWriter):
         Site by site as their posterior means: sum_e W_e log p(e) by head, and sum_e W_e log W_e as
         log q of "choice"; the difference is the log of the sum.
         """
+        from tightbound.families.edits.particles import edits_that_write, heads_of_options
 
         def means_over_edits(decision, symbol, op, index, source):
             log_weights = jax.nn.log_softmax(edits_that_write(symbol, decision, source))
@@ -348,8 +353,10 @@ class EditModel(AbstractFiltered, AbstractWriter):
 
     # --- the filter over edits -------------------------------------------------------------------
 
-    def particles(self) -> EditParticles:
+    def particles(self) -> "EditParticles":
         """One particle: a prefix of edits with all it carries."""
+        from tightbound.families.edits.particles import EditParticles
+
         return EditParticles(self)
 
     def path(self, x: Sentence, z: Trajectory) -> Sequence:
@@ -364,7 +371,7 @@ class EditModel(AbstractFiltered, AbstractWriter):
         grids = (symbols, steps, given, first)
         return Sequence(PathPoint(*(grid.ravel() for grid in grids)), mask=real.ravel())
 
-    def complete(self, z: Trajectory, state: Writing) -> tuple[Trajectory, Edits]:
+    def complete(self, z: Trajectory, state: "Writing") -> tuple[Trajectory, Edits]:
         """The trajectory with the edits a particle made of it."""
         return z, state.edits
 
@@ -380,6 +387,8 @@ class EditModel(AbstractFiltered, AbstractWriter):
 
     def sample_prior(self, key: PRNGKeyArray) -> tuple[Trajectory, Edits]:
         """A trajectory and its edits, from nothing."""
+        from tightbound.families.edits.generation import generate
+
         return generate(self, key)
 
     def sample_likelihood(self, z: tuple[Trajectory, Edits], key: PRNGKeyArray) -> Sentence:
@@ -389,6 +398,35 @@ class EditModel(AbstractFiltered, AbstractWriter):
         return Sentence(trajectory.last, jnp.zeros((), jnp.int32))
 
 
+class PathPoint(eqx.Module):
+    """One decision of a given trajectory: the symbol to be written, what its string adds to
+    log p(T) (at its first position), whether it is given rather than scored, and whether it writes
+    the first word that is scored."""
+
+    symbol: Int[Array, "*time"]
+    log_steps: Float[Array, "*time"]
+    is_given: Bool[Array, "*time"]
+    is_first: Bool[Array, "*time"]
+
+
 def _widths(max_length: int) -> list[int]:
     """Numbers of words a teacher-forced pass is compiled for: few, since each is compiled."""
     return [max_length] if max_length <= 8 else [-(-max_length * n // 3) for n in (1, 2, 3)]
+
+
+def framed(string: Int[Array, " length"]) -> Int[Array, " slots"]:
+    """BOS, the words, EOS, padding."""
+    length = (string != PAD).sum()
+    slots = jnp.concatenate([jnp.array([BOS]), string, jnp.array([PAD])])
+    return slots.at[length + 1].set(EOS)
+
+
+def decision_classes(
+    trajectory: Trajectory, num_given: Int[Array | np.ndarray, ""]
+) -> tuple[Bool[Array, "steps positions"], ...]:
+    """Which decisions write the first word that is not given, another word, and the end."""
+    position = jnp.arange(trajectory.strings.shape[1] + 1)[None]
+    lengths, is_step = trajectory.lengths[:, None], trajectory.is_step[:, None]
+    word = is_step & (position < lengths) & (position >= num_given)
+    first = word & (position == num_given)
+    return first, word & ~first, is_step & (position == lengths)

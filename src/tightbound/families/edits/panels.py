@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int
 
+from tightbound.errors import UserError
 from tightbound.estimators.estimate import Estimate
-from tightbound.families.edits.documents import ByString, Trajectories
 from tightbound.families.edits.drawings import STYLE, lay_out, svg
 from tightbound.families.edits.in_words import DrawnTrajectory
 from tightbound.report.contents import RunContents
@@ -16,7 +16,7 @@ from tightbound.report.draw.scales import padded
 from tightbound.report.html import MOST_SAMPLES
 from tightbound.report.panels import colour_of, thinned
 from tightbound.report.sections import Sections, charts_section
-from tightbound.report.series import LOWEST_SHARE, History, site_series
+from tightbound.report.series import LOWEST_SHARE, site_series
 
 DECISIONS: Mapping[str, tuple[str, ...]] = {
     "words": (
@@ -44,10 +44,7 @@ HEADS: Mapping[str, tuple[str, ...]] = {
 
 def sections(contents: RunContents) -> Sections:
     """The bound by decision and by string; texts with the edits that wrote them."""
-    charts = [
-        *decision_panels(contents.history),
-        *string_panels(contents.document("by_step", ByString)),
-    ]
+    charts = [*decision_panels(contents.records), *string_panels(contents.document("by_step"))]
     shown = _trajectories(contents)[:MOST_SAMPLES]
     drawn = ""
     if shown:
@@ -65,15 +62,20 @@ def _trajectories(contents: RunContents) -> list[DrawnTrajectory]:
     """The newest held-out text explained, and the newest texts drawn."""
     found = []
     for name in ("explained", "trajectories"):
-        document = contents.newest(f"{name}-step", Trajectories)
-        written = () if document is None else document["trajectories"]
-        found += [DrawnTrajectory.from_json(trajectory) for trajectory in written]
+        document = contents.newest(f"{name}-step")
+        try:
+            written = () if document is None else document["trajectories"]
+            found += [DrawnTrajectory.from_json(trajectory) for trajectory in written]
+        except (KeyError, TypeError) as error:
+            raise UserError(
+                f"{contents.newest_path(f'{name}-step')} is damaged: {error!r}. Delete it, or sample again."
+            ) from error
     return found
 
 
-def decision_panels(history: History) -> list[str]:
+def decision_panels(records: Sequence[dict[str, Any]]) -> list[str]:
     """The held-out bound over training by class of decision and by head; none for other families."""
-    steps, added = site_series(history, "held_out")
+    steps, added = site_series(records, "held_out")
     if {site for sites in DECISIONS.values() for site in sites} != set(added):
         return []
     return [

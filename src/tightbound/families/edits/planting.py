@@ -1,4 +1,4 @@
-"""How models of edits are made wrong: masks, ends, caches and log q that an implementation gets wrong easily.
+"""How setups of models with choices of their own are made wrong: the faults of the first edit model.
 
 As in `planting.py`, the doctor is told nothing: claim, baselines and stated laws stay as they are.
 """
@@ -14,7 +14,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
 from tightbound.data.sentences import EOS, PAD
 from tightbound.families.edits.network import END, INS
-from tightbound.families.edits.particles import AbstractWriter, EditParticles, Writing, begin_string
+from tightbound.families.edits.particles import EditParticles, Writing, begin_string
 from tightbound.families.edits.token_drop import TokenDrop, log_embeddings
 from tightbound.families.edits.trajectory import Trajectory
 from tightbound.models.base import AbstractProposal
@@ -28,13 +28,10 @@ class Rewired(AbstractFiltered):
     """A filtered model with other particles, or another teacher-forced score."""
 
     inner: Any
-    change_particles: Callable[[Any], Any] = eqx.field(
-        static=True, default=lambda inner: inner.particles()
-    )
+    change_particles: Callable[[Any], Any] = eqx.field(static=True, default=lambda inner: inner)
     change_score: Callable[[Any, Any, dict[str, Array]], dict[str, Array]] = eqx.field(
         static=True, default=lambda inner, z, score: score
     )
-    particle_at_end: Callable[[Any], Any] = eqx.field(static=True, default=lambda state: state)
 
     @property
     def kinds(self) -> Mapping[str, Kind]:  # pyright: ignore[reportIncompatibleVariableOverride]
@@ -67,20 +64,17 @@ class Rewired(AbstractFiltered):
     def with_filter(self, **changes: Any) -> "Rewired":
         inner = self.inner.with_filter(**changes)
         return _rewired(
-            inner,
-            change_particles=self.change_particles,
-            change_score=self.change_score,
-            particle_at_end=self.particle_at_end,
+            inner, change_particles=self.change_particles, change_score=self.change_score
         )
 
     def particles(self) -> Any:
-        return self.change_particles(self.inner)
+        return self.change_particles(self.inner.particles())
 
     def path(self, x: PyTree[Array], z: PyTree[Array]) -> Any:
         return self.inner.path(x, z)
 
     def complete(self, z: PyTree[Array], state: PyTree[Array]) -> PyTree[Array]:
-        return self.inner.complete(z, self.particle_at_end(state))
+        return self.inner.complete(z, state)
 
     def score(
         self,
@@ -105,38 +99,40 @@ def _rewired(inner: Any, **changes: Any) -> Rewired:
     return kind(inner, **changes)
 
 
-def with_particles(**changes: Any) -> Callable[[Setup], Setup]:
-    """Particles that begin a string, or choose an edit, in another way."""
-
-    def changed(model: Any) -> Any:
-        return replace(model.particles(), **changes)
-
-    return lambda setup: replace(setup, model=_rewired(setup.model, change_particles=changed))
+def with_particles(change: Callable[[Any], Any]) -> Callable[[Setup], Setup]:
+    return lambda setup: replace(setup, model=_rewired(setup.model, change_particles=change))
 
 
-def begun_unmasked(model: AbstractWriter, state: Writing, step: Int[Array, ""]) -> Writing:
-    """A string whose source is read without its padding mask."""
-    begun = begin_string(model, state, step)
-    # EOS in the places of padding: attended to like words, but never copied
-    padded = jnp.where(state.written == PAD, EOS, state.written)
-    words = model.network.string_embeddings(state.written)
-    embeddings = words if state.built is None else state.built
-    source = model.network.read_source(padded, embeddings, step)
-    return eqx.tree_at(lambda s: s.source, begun, source)
+class Unmasked(EditParticles):
+    """Particles whose source is read without its padding mask."""
+
+    def begin(self, state: Writing, step: Int[Array, ""]) -> Writing:
+        begun = super().begin(state, step)
+        # EOS in the places of padding: attended to like words, but never copied
+        padded = jnp.where(state.written == PAD, EOS, state.written)
+        carried = state.built if state.built is not None else None
+        words = self.model.network.string_embeddings(state.written)
+        embeddings = words if carried is None else carried
+        source = self.model.network.read_source(padded, embeddings, step)
+        return eqx.tree_at(lambda s: s.source, begun, source)
 
 
-def begun_without_its_end(model: AbstractWriter, state: Writing, step: Int[Array, ""]) -> Writing:
-    """A string that is handed what the one before built without the position of its end."""
-    if state.built is not None:
-        is_end = (state.written == EOS)[:, None] & (step > 0)
-        state = eqx.tree_at(lambda s: s.built, state, jnp.where(is_end, 0.0, state.built))
-    return begin_string(model, state, step)
+class WithoutItsEnd(EditParticles):
+    """Particles that hand on what they built without the position of the end."""
+
+    def begin(self, state: Writing, step: Int[Array, ""]) -> Writing:
+        if state.built is not None:
+            is_end = (state.written == EOS)[:, None] & (step > 0)
+            state = eqx.tree_at(lambda s: s.built, state, jnp.where(is_end, 0.0, state.built))
+        return begin_string(self.model, state, step)
 
 
-def most_probable(key: PRNGKeyArray, logits: Float[Array, " options"]) -> Int[Array, ""]:
-    """The best option, in the place of a draw."""
-    del key
-    return jnp.argmax(logits)
+class Argmax(EditParticles):
+    """Particles that take the most probable edit."""
+
+    def choose(self, logits: Float[Array, " options"], key: PRNGKeyArray) -> Int[Array, ""]:
+        del key
+        return jnp.argmax(logits)
 
 
 class Ungathered(AbstractPopulation):
@@ -147,7 +143,7 @@ class Ungathered(AbstractPopulation):
     num_particles: int = eqx.field(static=True)
 
     @property
-    def kinds(self) -> Mapping[str, Kind]:
+    def kinds(self) -> Mapping[str, Kind]:  # pyright: ignore[reportIncompatibleVariableOverride]
         return self.inner.kinds
 
     def init(self, num_particles: int, key: PRNGKeyArray) -> tuple[Writing, PyTree[Array]]:
@@ -167,8 +163,8 @@ class Ungathered(AbstractPopulation):
         states = eqx.tree_at(lambda s: s.caches, states, left_behind)
         keys = jax.random.split(key, self.num_particles)
         step = jax.vmap(self.inner.step, in_axes=(0, None, None, 0))
-        following, scores = step(states, x_t, clock, keys)
-        return (following, self._for_everyone(following)), scores
+        moved, scores = step(states, x_t, clock, keys)
+        return (moved, self._for_everyone(moved)), scores
 
     def _for_everyone(self, states: Writing) -> PyTree[Array]:
         repeat = lambda leaf: jnp.broadcast_to(leaf, (self.num_particles, *leaf.shape))  # noqa: E731
@@ -177,12 +173,19 @@ class Ungathered(AbstractPopulation):
 
 def cache_not_gathered(setup: Setup) -> Setup:
     """Resampling leaves the caches where they are."""
-    planted = _rewired(
-        setup.model,
-        change_particles=lambda model: Ungathered(model.particles(), model.num_particles),
-        particle_at_end=lambda state: state[0],
-    )
-    return replace(setup, model=planted)
+
+    class Planted(Rewired):
+        def particles(self) -> Any:
+            return Ungathered(self.inner.particles(), self.num_particles)
+
+        def complete(self, z: PyTree[Array], state: PyTree[Array]) -> PyTree[Array]:
+            return self.inner.complete(z, state[0])
+
+        def with_filter(self, **changes: Any) -> "Rewired":
+            return planted(self.inner.with_filter(**changes))
+
+    planted: Any = Planted
+    return replace(setup, model=planted(setup.model))
 
 
 def end_trained_twice(setup: Setup) -> Setup:

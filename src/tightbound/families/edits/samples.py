@@ -26,9 +26,8 @@ from tightbound.families.edits.explained import (
 )
 from tightbound.families.edits.in_words import DrawnTrajectory, as_text, in_one_line
 from tightbound.families.edits.model import EditModel
-from tightbound.families.sampling import Checkpoints, Drawn
+from tightbound.families.sampling import Checkpoints, Drawn, at_least_one, temperature_of
 from tightbound.terms import LogTerms
-from tightbound.values import Rows, Seed, Temperature, Whole, require_meant
 
 if TYPE_CHECKING:
     from tightbound.train.folder import RunFolder
@@ -44,9 +43,9 @@ _PICTURED = 12  # trajectories in one picture; the text has all
 class EditSamples:
     """Texts drawn with the edits that wrote them, and a held-out text explained."""
 
-    num: Rows = 4
+    num: int = 4
     """Trajectories."""
-    temperature: Temperature | None = None
+    temperature: float | None = None
     """Of the decisions (1 by default): below 1 the likely ones become likelier."""
     beam: bool = False
     """The likeliest trajectories that a beam of `--num` finds, instead of draws."""
@@ -54,12 +53,9 @@ class EditSamples:
     """The words (or characters) that every text begins with."""
     start: str = ""
     """The first strings of a text, with ` | ` between them; the model goes on from there."""
-    row: Whole = 0
+    row: int = 0
     """The held-out text that is explained."""
-    seed: Seed = 0
-
-    def __post_init__(self):
-        require_meant(self)
+    seed: int = 0
 
     def write(
         self, setup: "Setup", state: "TrainState", folder: Path, checkpoints: Checkpoints
@@ -67,13 +63,14 @@ class EditSamples:
         """Draw trajectories (or, with `beam`, search for the likeliest), explain a held-out sentence, and
         write both as text, JSON, SVG and PNG; and the bound of some held-out sentences split by string
         as `by_step.json`."""
-        from tightbound.files.writing import write_whole
+        from tightbound.train.folder import write_whole
 
+        at_least_one(num=self.num)
         if self.temperature is not None and self.beam:
             raise UserError(
                 "--temperature was given with --beam, which draws nothing. Leave one out."
             )
-        temperature = 1.0 if self.temperature is None else self.temperature
+        temperature = temperature_of(1.0 if self.temperature is None else self.temperature)
         model, vocabulary = state.model, vocabulary_of(setup)
         if vocabulary is None or not isinstance(model, EditModel):
             raise UserError(
@@ -153,7 +150,7 @@ def note_trajectory(setup: "Setup", progress: "Progress", folder: "RunFolder") -
 
     Lines of this step and later, which a killed run left behind, are replaced.
     """
-    from tightbound.files.writing import write_whole
+    from tightbound.train.folder import write_whole
     from tightbound.train.run import run_keys, writing
 
     model = progress.state.model
@@ -182,7 +179,7 @@ def _rows(num_rows: int, first: int) -> np.ndarray:
 
 def _write(trajectories: Sequence[DrawnTrajectory], folder: Path, name: str) -> list[Path]:
     """The trajectories as text, JSON, SVG and PNG."""
-    from tightbound.files.writing import write_whole
+    from tightbound.train.folder import write_whole
 
     drawing = lay_out(trajectories[:_PICTURED])
     document = {"schema": 1, "trajectories": [t.to_json() for t in trajectories]}

@@ -2,10 +2,9 @@
 
 import equinox as eqx
 import jax.numpy as jnp
-import numpy as np
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Int
 
-from tightbound.data.sentences import BOS, EOS, PAD
+from tightbound.data.sentences import PAD
 
 
 class Trajectory(eqx.Module):
@@ -42,32 +41,3 @@ class Edits(eqx.Module):
 
     op: Int[Array, "steps positions"]
     index: Int[Array, "steps positions"]
-
-
-class PathPoint(eqx.Module):
-    """One decision of a given trajectory: the symbol to be written, what its string adds to
-    log p(T) (at its first position), whether it is given rather than scored, and whether it writes
-    the first word that is scored."""
-
-    symbol: Int[Array, "*time"]
-    log_steps: Float[Array, "*time"]
-    is_given: Bool[Array, "*time"]
-    is_first: Bool[Array, "*time"]
-
-
-def framed(string: Int[Array, " length"]) -> Int[Array, " slots"]:
-    """BOS, the words, EOS, padding."""
-    length = (string != PAD).sum()
-    slots = jnp.concatenate([jnp.array([BOS]), string, jnp.array([PAD])])
-    return slots.at[length + 1].set(EOS)
-
-
-def decision_classes(
-    trajectory: Trajectory, num_given: Int[Array | np.ndarray, ""]
-) -> tuple[Bool[Array, "steps positions"], ...]:
-    """Which decisions write the first word that is not given, another word, and the end."""
-    position = jnp.arange(trajectory.strings.shape[1] + 1)[None]
-    lengths, is_step = trajectory.lengths[:, None], trajectory.is_step[:, None]
-    word = is_step & (position < lengths) & (position >= num_given)
-    first = word & (position == num_given)
-    return first, word & ~first, is_step & (position == lengths)

@@ -50,12 +50,6 @@ TRAPS: tuple[Recipe, ...] = (
     _digits("beta-4", **_objective(kl_weight=4.0)),
     _digits("free-bits", **_objective(free_bits=2.0)),
     _digits("rate-warm-up", **_rate(warmup_steps=200)),
-    _digits("rate-warm-up-512", **_rate(warmup_steps=512)),
-    _digits(
-        "rate-falls-to-nothing",
-        run=replaced(_BASE.run, steps=300),
-        **_rate(decay="linear", final_fraction=0.0),
-    ),
     _digits("rate-restarts", **_rate(decay="cosine", restart_every=100)),
     _digits("clipped-norm", **_rate(clip_norm=5.0)),
     _digits("clipped-entries", **_rate(clip_value=0.5)),
@@ -120,9 +114,7 @@ PLANTED: tuple[Planted, ...] = (
         GENERAL["decoder_blind"],
         GENERAL["identity_latents"],
         GENERAL["rate_too_high"],
-        GENERAL["rate_a_hundred_times_too_high"],
         GENERAL["rate_too_low"],
-        GENERAL["rate_ends_early"],
         GENERAL["gradient_not_reset"],
         GENERAL["batches_dropped"],
         GENERAL["everything_clipped"],
@@ -133,7 +125,6 @@ PLANTED: tuple[Planted, ...] = (
         GENERAL["evaluation_dropout"],
         GENERAL["evaluation_per_pixel"],
         GENERAL["evaluation_without_kl"],
-        GENERAL["last_batch_dropped"],
     ),
     *on(
         (

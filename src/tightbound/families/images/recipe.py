@@ -15,7 +15,6 @@ from tightbound.train.settings import (
     PlateauSettings,
     RunSettings,
 )
-from tightbound.values import require_meant
 
 if TYPE_CHECKING:  # a recipe is looked up without JAX; only `build` needs it
     import numpy as np
@@ -34,9 +33,6 @@ class VAERecipe:
     objective: ObjectiveSettings = field(default_factory=ObjectiveSettings)
     optimiser: OptimiserSettings = field(default_factory=OptimiserSettings)
     run: RunSettings = field(default_factory=RunSettings)
-
-    def __post_init__(self):
-        require_meant(self)
 
     def build(self, seed: int) -> "Setup":
         """Load the data and make everything the run needs."""

@@ -4,8 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tightbound.families.sampling import Checkpoints, Drawn
-from tightbound.values import Few, Rows, Seed, require_meant
+from tightbound.families.sampling import Checkpoints, Drawn, at_least_one
 
 if TYPE_CHECKING:
     from tightbound.train.loop import TrainState
@@ -16,14 +15,11 @@ if TYPE_CHECKING:
 class ImageSamples:
     """Draw images from the model, and rebuild held-out ones, as contact sheets (PNG)."""
 
-    num: Rows = 64
+    num: int = 64
     """Images of each kind."""
-    columns: Few = 16
+    columns: int = 16
     """Pictures in a line of a sheet."""
-    seed: Seed = 0
-
-    def __post_init__(self):
-        require_meant(self)
+    seed: int = 0
 
     def write(
         self, setup: "Setup", state: "TrainState", folder: Path, checkpoints: Checkpoints
@@ -34,6 +30,7 @@ class ImageSamples:
         from tightbound.inference.reconstruction import prior_means, reconstructions
         from tightbound.report.draw.pictures import image_sheet, side_by_side
 
+        at_least_one(num=self.num, columns=self.columns)
         key, step = jax.random.key(self.seed), f"step-{int(state.step):08d}"
         drawn = folder / f"prior-{step}.png"
         image_sheet(prior_means(state.model, self.num, key), drawn, self.columns)

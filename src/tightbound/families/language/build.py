@@ -3,18 +3,11 @@
 from typing import TYPE_CHECKING
 
 from tightbound.errors import UserError
-from tightbound.families.language.build_softmax import (
-    check_softmax,
-    clustered,
-    with_what_training_leaves,
-)
 from tightbound.families.language.settings import CELLS, LanguageModelSettings
-from tightbound.families.language.settings_softmax import OWN_LAW
 
 if TYPE_CHECKING:  # a recipe is looked up without JAX; only building needs it
     from jaxtyping import PRNGKeyArray
 
-    from tightbound.families.language.build_softmax import Counts
     from tightbound.families.language.cells import AbstractCell
     from tightbound.families.language.contexts import AbstractContext
     from tightbound.families.language.emissions import AbstractEmission, Components
@@ -23,14 +16,9 @@ if TYPE_CHECKING:  # a recipe is looked up without JAX; only building needs it
 
 
 def language_model(
-    settings: LanguageModelSettings,
-    num_symbols: int,
-    num_positions: int,
-    key: "PRNGKeyArray",
-    counts: "Counts | None" = None,
+    settings: LanguageModelSettings, num_symbols: int, num_positions: int, key: "PRNGKeyArray"
 ) -> "AbstractModel":
-    """The model of a sequence without a latent of its own. `counts` says how often each class comes, for
-    a softmax that depends on it; None takes them for equally frequent."""
+    """The model of a sequence without a latent of its own."""
     import jax
 
     from tightbound.families.language.model import LanguageModel
@@ -48,10 +36,7 @@ def language_model(
         )
     model_key, context_key, structure_key = jax.random.split(key, 3)
     context = _context(settings, num_positions, context_key)
-    check_softmax(settings)
-    structure = _structure(
-        settings, context.size, num_symbols, num_positions, structure_key, counts
-    )
+    structure = _structure(settings, context.size, num_symbols, num_positions, structure_key)
     rates = settings.dropout
     return LanguageModel(
         num_symbols,
@@ -123,7 +108,6 @@ def _structure(
     num_symbols: int,
     num_positions: int,
     key: "PRNGKeyArray",
-    counts: "Counts | None",
 ) -> "AbstractStructure":
     """What is summed out between a context and a token."""
     import jax
@@ -135,7 +119,7 @@ def _structure(
     emission_key, components_key, key = jax.random.split(key, 3)
 
     def emission(num_features: int) -> "AbstractEmission":
-        return _emission(settings, num_features, num_symbols, emission_key, counts)
+        return _emission(settings, num_features, num_symbols, emission_key)
 
     def components() -> "Components":
         return _components(settings, num_symbols, components_key)
@@ -204,14 +188,9 @@ def _structure(
 
 
 def _emission(
-    settings: LanguageModelSettings,
-    num_features: int,
-    num_symbols: int,
-    key: "PRNGKeyArray",
-    counts: "Counts | None",
+    settings: LanguageModelSettings, num_features: int, num_symbols: int, key: "PRNGKeyArray"
 ) -> "AbstractEmission":
     import jax
-    import numpy as np
 
     from tightbound.data.sentences import EOS
     from tightbound.families.language.emissions import (
@@ -222,18 +201,14 @@ def _emission(
 
     num_classes = num_symbols - EOS
     key, components_key = jax.random.split(key)
-    if settings.softmax.kind in OWN_LAW:
-        counts = np.zeros(num_classes, int) if counts is None else counts
-        return clustered(settings.softmax, num_features, counts, key)
     match settings.emission:
         case "vector":
-            emission = VectorEmission(num_features, settings.size, num_classes, key=key)
+            return VectorEmission(num_features, settings.size, num_classes, key=key)
         case "matrix":
-            emission = MatrixEmission(num_features, num_classes, key=key)
+            return MatrixEmission(num_features, num_classes, key=key)
         case "mixture":
             components = _components(settings, num_symbols, components_key)
             return MixtureEmission(num_features, components, key=key)
-    return with_what_training_leaves(settings.softmax, emission, num_features, counts)
 
 
 def _components(

@@ -10,7 +10,6 @@ from tightbound.train.settings import ObjectiveSettings
 if TYPE_CHECKING:  # a recipe is looked up without JAX; only building a pair needs it
     from jaxtyping import Array, Float, PRNGKeyArray
 
-    from tightbound.families.language.build_softmax import Counts
     from tightbound.families.language.encoders import AbstractEncoder, SequenceProposal
     from tightbound.families.language.model import LanguageModel
     from tightbound.families.language.sequence_vae import AbstractDecoder, SequenceVAE
@@ -40,13 +39,9 @@ def check_latent_objective(latent: LatentSettings, objective: ObjectiveSettings)
 
 
 def sequence_vae(
-    settings: LanguageModelSettings,
-    num_symbols: int,
-    num_positions: int,
-    key: "PRNGKeyArray",
-    counts: "Counts | None" = None,
+    settings: LanguageModelSettings, num_symbols: int, num_positions: int, key: "PRNGKeyArray"
 ) -> "tuple[SequenceVAE, SequenceProposal]":
-    """The model of a sequence with a latent, and its proposal; `counts` as for `language_model`."""
+    """The model of a sequence with a latent, and its proposal."""
     import jax
 
     from tightbound.families.language.encoders import SequenceProposal
@@ -63,7 +58,7 @@ def sequence_vae(
     law = proposal_law = _law(latent)
     if latent.global_scale:
         proposal_law = SharedScaleOutput(latent.size, min_scale=_FLOOR)
-    decoder, network = _decoder(settings, num_symbols, num_positions, decoder_key, counts)
+    decoder, network = _decoder(settings, num_symbols, num_positions, decoder_key)
     bias = standard_features(proposal_law, latent.size)  # q starts around the first prior
     model = SequenceVAE(Prior(law, latent.size), decoder, network, latent.word_dropout)
     proposal = SequenceProposal(
@@ -125,11 +120,7 @@ def _law(latent: LatentSettings) -> "AbstractOutput":
 
 
 def _decoder(
-    settings: LanguageModelSettings,
-    num_symbols: int,
-    num_positions: int,
-    key: "PRNGKeyArray",
-    counts: "Counts | None",
+    settings: LanguageModelSettings, num_symbols: int, num_positions: int, key: "PRNGKeyArray"
 ) -> "tuple[AbstractDecoder, LanguageModel]":
     """What z does, and the language model that it does it to, whose own context is left out."""
     import equinox as eqx
@@ -141,7 +132,7 @@ def _decoder(
 
     network_key, decoder_key = jax.random.split(key)
     latent = settings.latent
-    network = language_model(settings, num_symbols, num_positions, network_key, counts)
+    network = language_model(settings, num_symbols, num_positions, network_key)
     assert isinstance(network, LanguageModel)
     if latent.decoder == "recurrent":
         assert isinstance(network.context, Recurrent)

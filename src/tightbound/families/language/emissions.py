@@ -36,48 +36,7 @@ class AbstractEmission(eqx.Module):
         """log p of the class that came, at every position of a sequence."""
 
 
-class InnerProducts(eqx.Module):
-    """Scores of classes as inner products: matrix_w . v_t + bias_w."""
-
-    vectors: Float[Array, "time size"]
-    matrix: Float[Array, "classes size"]
-    bias: Float[Array, " classes"]
-
-    def of(self, classes: Int[Array, " time"]) -> Float[Array, " time"]:
-        """The score of one class at every position."""
-        return (self.matrix[classes] * self.vectors).sum(-1) + self.bias[classes]
-
-    def of_all(self, asked: Int[Array, " asked"]) -> Float[Array, "time asked"]:
-        """The scores of the classes asked for at every position."""
-        return self.vectors @ self.matrix[asked].T + self.bias[asked][None]
-
-
-class AbstractScored(AbstractEmission):
-    """One softmax over scores that are inner products: those of a few classes can be had alone."""
-
-    @abstractmethod
-    def inner_products(
-        self, features: Float[Array, "time features"], table: Table
-    ) -> InnerProducts:
-        """What the scores are made of."""
-
-    def log_probs(
-        self, features: Float[Array, " features"], asked: Int[Array, " asked"], table: Table
-    ) -> Float[Array, " asked"]:
-        products = self.inner_products(features[None], table)
-        return _softmax_of(products.vectors[0], asked, products.matrix, products.bias)
-
-    def along(
-        self,
-        features: Float[Array, "time features"],
-        classes: Int[Array, " time"],
-        table: Table,
-    ) -> Float[Array, " time"]:
-        products = self.inner_products(features, table)
-        return _softmax_along(products.vectors, classes, products.matrix, products.bias)
-
-
-class VectorEmission(AbstractScored):
+class VectorEmission(AbstractEmission):
     """softmax(E (M y) + b): the output matrix is the embedding of the inputs.   Press & Wolf 2017
     (arXiv:1608.05859)."""
 
@@ -88,13 +47,21 @@ class VectorEmission(AbstractScored):
         self.map = jax.random.normal(key, (size, num_features)) / num_features**0.5
         self.bias = jnp.zeros(num_classes)
 
-    def inner_products(
-        self, features: Float[Array, "time features"], table: Table
-    ) -> InnerProducts:
-        return InnerProducts(features @ self.map.T, table, self.bias)
+    def log_probs(
+        self, features: Float[Array, " features"], asked: Int[Array, " asked"], table: Table
+    ) -> Float[Array, " asked"]:
+        return _softmax_of(self.map @ features, asked, table, self.bias)
+
+    def along(
+        self,
+        features: Float[Array, "time features"],
+        classes: Int[Array, " time"],
+        table: Table,
+    ) -> Float[Array, " time"]:
+        return _softmax_along(features @ self.map.T, classes, table, self.bias)
 
 
-class MatrixEmission(AbstractScored):
+class MatrixEmission(AbstractEmission):
     """softmax(M y + b), with an output matrix of its own."""
 
     matrix: Float[Array, "classes features"]  # M
@@ -104,10 +71,18 @@ class MatrixEmission(AbstractScored):
         self.matrix = jax.random.normal(key, (num_classes, num_features)) / num_features**0.5
         self.bias = jnp.zeros(num_classes)
 
-    def inner_products(
-        self, features: Float[Array, "time features"], table: Table
-    ) -> InnerProducts:
-        return InnerProducts(features, self.matrix, self.bias)
+    def log_probs(
+        self, features: Float[Array, " features"], asked: Int[Array, " asked"], table: Table
+    ) -> Float[Array, " asked"]:
+        return _softmax_of(features, asked, self.matrix, self.bias)
+
+    def along(
+        self,
+        features: Float[Array, "time features"],
+        classes: Int[Array, " time"],
+        table: Table,
+    ) -> Float[Array, " time"]:
+        return _softmax_along(features, classes, self.matrix, self.bias)
 
 
 def _softmax_of(

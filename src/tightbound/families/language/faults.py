@@ -2,20 +2,13 @@
 
 from typing import Any
 
-from tightbound.diagnose.checks import (
-    evaluation,
-    optimiser,
-    probability,
-    progress,
-    steps,
-)
+from tightbound.diagnose.checks import evaluation, optimisation, probability, steps
 from tightbound.drill.fault import Examination, Fault, Planted, on
 from tightbound.drill.faults import GENERAL
 from tightbound.families.language import checks, planting
 from tightbound.families.language import recipe as dlm
 from tightbound.families.language.recipe import LanguageRecipe
 from tightbound.families.language.settings import DropoutSettings, LatentSettings, StructureSettings
-from tightbound.families.language.settings_softmax import SoftmaxSettings
 from tightbound.families.lookup import Recipe
 from tightbound.train.settings import ObjectiveSettings, OptimiserSettings
 from tightbound.unread import replaced
@@ -95,14 +88,6 @@ TRAPS: tuple[Recipe, ...] = (
     _grammar("dlm/kl-warm-up", **_OF_SENTENCE, objective=ObjectiveSettings(kl_warmup_steps=500)),
     _grammar("dlm/word-dropout", **_of_sentence(word_dropout=0.5)),
     _grammar("dlm/free-components", **_grammar_model(components="free")),
-    _grammar(
-        "dlm/sampled-softmax",
-        **_grammar_model(emission="vector", softmax=SoftmaxSettings("with-target", 8, tilt=0.25)),
-    ),
-    _grammar(
-        "dlm/adaptive-softmax",
-        **_grammar_model(emission="matrix", softmax=SoftmaxSettings("adaptive", clusters=(8,))),
-    ),
     _grammar("dlm/tiny-data", data=replaced(_GRAMMAR.data, max_rows=200)),
 )
 
@@ -152,7 +137,7 @@ _FAULTS = (
         "optimisation",
         "Gradients are cleared once an epoch: every step is given their sum so far.",
         planting.forgotten_once_an_epoch,
-        optimiser.NOT_RESET,
+        optimisation.NOT_RESET,
         ("TB213",),
     ),
     Fault(
@@ -232,7 +217,7 @@ _FAULTS = (
         "optimisation",
         "Embeddings start fifty times too large.",
         planting.large_embedding,
-        progress.INITIAL_SCALE,
+        optimisation.INITIAL_SCALE,
         ("TB217",),
     ),
 )

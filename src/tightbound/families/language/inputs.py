@@ -35,7 +35,7 @@ def normalise(
         time      x_td / std_s x_sd: of every entry, over all positions, those to come among them
 
     `time` reads the future: position t is told of every later word through the statistic, and so is
-    asked for words it has seen. An earlier study did so (docs/dlm.md), and it is here to show what
+    asked for words it has seen. The study that docs/dlm.md replays did so, and it is here to show what
     that does; `tightbound check` names it (TB113).
     """
     match normalisation:

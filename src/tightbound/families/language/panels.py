@@ -9,7 +9,6 @@ import numpy as np
 from jaxtyping import Float
 
 from tightbound.estimators.estimate import number_text
-from tightbound.families.language.documents import Profile, Texts
 from tightbound.families.language.token_strips import in_words, strip, texts_html, visible
 from tightbound.report.contents import RunContents
 from tightbound.report.draw.charts import Curve, Level, column_chart, line_chart
@@ -24,7 +23,7 @@ _MOST_SLOTS = 6
 
 def sections(contents: RunContents) -> Sections:
     """What every token of held-out texts costs, what the parts of the model do, and texts drawn."""
-    profile, drawn = contents.newest("language-step", Profile), contents.newest("texts-step", Texts)
+    profile, drawn = contents.newest("language-step"), contents.newest("texts-step")
     if profile is None:
         return Sections()
     texts = "" if drawn is None else texts_html(drawn, profile["num_classes"])

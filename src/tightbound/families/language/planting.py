@@ -1,11 +1,11 @@
-"""How language models are made wrong: the faults that docs/dlm.md tells of, and like ones.
+"""How language models are made wrong: the faults of the study that docs/dlm.md replays, and like ones.
 
 As in `planting.py`, the doctor is told nothing: claim, baselines and the source's entropy stay as
 they are.
 """
 
-from collections.abc import Callable
-from dataclasses import fields, replace
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import equinox as eqx
@@ -17,9 +17,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 from tightbound.data.batch import Split, rows_of
 from tightbound.data.sentences import EOS, NUM_MARKS
 from tightbound.data.sequences import Sequence
-from tightbound.drill.planting.evaluators import with_evaluation
-from tightbound.drill.planting.models import with_model, with_proposal
-from tightbound.drill.planting.optimisers import forgetting_every
+from tightbound.drill.planting import forgetting_every, with_evaluation, with_model
 from tightbound.evaluation import Evaluation, evaluate
 from tightbound.families.language.contexts import AbstractContext
 from tightbound.families.language.emissions import AbstractEmission, MixtureEmission, Table
@@ -28,8 +26,8 @@ from tightbound.families.language.inputs import normalise
 from tightbound.families.language.model import LanguageModel
 from tightbound.families.language.sequence_vae import Written
 from tightbound.families.language.structure import AbstractBounded, AbstractStructure
-from tightbound.models.base import AbstractRegularised
-from tightbound.models.wrappers import AbstractWrapper
+from tightbound.models.base import AbstractModel, AbstractRegularised
+from tightbound.terms import Kind
 from tightbound.train.setup import Setup
 
 # --- the context ---------------------------------------------------------------------------------
@@ -89,7 +87,7 @@ def shifted_again(inputs: Float[Array, "time inputs"]) -> Float[Array, "time inp
 
 def with_inputs(change: Callable[[Array], Array]) -> Callable[[Setup], Setup]:
     """The context reads changed inputs, in the run and in its twin."""
-    return with_context(lambda context: _of_kind(ChangedContext, context, change))
+    return with_context(lambda context: _made(ChangedContext, context, change))
 
 
 def with_context(change: Callable[[AbstractContext], AbstractContext]) -> Callable[[Setup], Setup]:
@@ -103,13 +101,13 @@ def _with_part(
     return with_model(lambda model: eqx.tree_at(where, model, change(where(model))))
 
 
-def _of_kind(kind: Any, *fields: Any) -> Any:
+def _made(kind: Any, *fields: Any) -> Any:
     """An instance of a module whose abstract fields are properties."""
     return kind(*fields)
 
 
 def both_ways(context: AbstractContext) -> AbstractContext:
-    return _of_kind(BothWays, context)
+    return _made(BothWays, context)
 
 
 # --- the emission and the structure --------------------------------------------------------------
@@ -179,34 +177,21 @@ def large_embedding(setup: Setup) -> Setup:
     return replace(setup, model=eqx.tree_at(lambda m: m.embedding, model, 50 * model.embedding))
 
 
-def deviation_over_time(setup: Setup) -> Setup:
-    """Inputs are divided by their deviation over all positions, those to come among them."""
-    changed = with_model(normalised_over_time)(setup)
-    return with_proposal(normalised_over_time)(changed)
-
-
-def normalised_over_time(part: Any) -> Any:
-    """The same modules, which normalise their inputs over time."""
-    if isinstance(part, list | tuple) and not hasattr(part, "_fields"):
-        return type(part)(map(normalised_over_time, part))
-    if not isinstance(part, eqx.Module):
-        return part
-    changed = object.__new__(type(part))  # not __init__: that would make new parameters
-    for field in fields(part):
-        own = getattr(part, field.name)
-        value = "time" if field.name == "normalisation" else normalised_over_time(own)
-        object.__setattr__(changed, field.name, value)
-    return changed
-
-
 # --- the scores ----------------------------------------------------------------------------------
 
 
-class ChangedTokens(AbstractWrapper, AbstractRegularised):
+class ChangedTokens(AbstractRegularised):
     """A language model whose scores are changed."""
 
     inner: LanguageModel
     change: Callable[[LanguageModel, Sequence, Array], Array] = eqx.field(static=True)
+
+    @property
+    def kinds(self) -> Mapping[str, Kind]:  # pyright: ignore[reportIncompatibleVariableOverride]
+        return self.inner.kinds
+
+    def sample_prior(self, key: PRNGKeyArray) -> PyTree[Array]:
+        return self.inner.sample_prior(key)
 
     def score(
         self, x: Sequence, z: PyTree[Array], *, key: PRNGKeyArray | None = None
@@ -214,30 +199,43 @@ class ChangedTokens(AbstractWrapper, AbstractRegularised):
         log_p = self.inner.score(x, z, key=key)["token"]
         return {"token": self.change(self.inner, x, log_p)}
 
+    def sample_likelihood(self, z: PyTree[Array], key: PRNGKeyArray) -> PyTree[Array]:
+        return self.inner.sample_likelihood(z, key)
 
-class SeesItsWord(AbstractWrapper):
+
+class SeesItsWord(AbstractModel):
     """Inputs that are not shifted: position i is given the word that it predicts."""
 
     inner: LanguageModel
+
+    @property
+    def kinds(self) -> Mapping[str, Kind]:  # pyright: ignore[reportIncompatibleVariableOverride]
+        return self.inner.kinds
+
+    def sample_prior(self, key: PRNGKeyArray) -> PyTree[Array]:
+        return self.inner.sample_prior(key)
 
     def score(self, x: Sequence, z: PyTree[Array]) -> dict[str, Float[Array, " time"]]:
         model = self.inner
         words = model.embedding[jnp.asarray(x.values)] * model.embedding.shape[1] ** 0.5
         words = normalise(words, model.normalisation)
-        leaky_context = _of_kind(Written, model.context(words)[0], model.context.size)
-        return eqx.tree_at(lambda m: m.context, model, leaky_context).score(x, z)
+        seen = _made(Written, model.context(words)[0], model.context.size)
+        return eqx.tree_at(lambda m: m.context, model, seen).score(x, z)
+
+    def sample_likelihood(self, z: PyTree[Array], key: PRNGKeyArray) -> PyTree[Array]:
+        return self.inner.sample_likelihood(z, key)
 
 
 def with_tokens(
     change: Callable[[LanguageModel, Sequence, Array], Array],
 ) -> Callable[[Setup], Setup]:
     """The scores changed, in the run and in its twin."""
-    return with_model(lambda model: _of_kind(ChangedTokens, model, change))
+    return with_model(lambda model: _made(ChangedTokens, model, change))
 
 
 def inputs_not_shifted(setup: Setup) -> Setup:
     """Every position is given the word that it predicts."""
-    return with_model(lambda model: _of_kind(SeesItsWord, model))(setup)
+    return with_model(lambda model: _made(SeesItsWord, model))(setup)
 
 
 def without_the_end(
@@ -304,20 +302,30 @@ def padding_counted(setup: Setup) -> Setup:
     return replace(setup, evaluator=wrong)
 
 
-class AsInTraining(AbstractWrapper):
+class AsInTraining(AbstractModel):
     """A model that is noisy in training, and always scored under one draw of that noise."""
 
     inner: AbstractRegularised
 
+    @property
+    def kinds(self) -> Mapping[str, Kind]:  # pyright: ignore[reportIncompatibleVariableOverride]
+        return self.inner.kinds
+
+    def sample_prior(self, key: PRNGKeyArray) -> PyTree[Array]:
+        return self.inner.sample_prior(key)
+
     def score(self, x: PyTree[Array], z: PyTree[Array]) -> dict[str, Float[Array, " time"]]:
         return self.inner.score(x, z, key=jax.random.key(0))
+
+    def sample_likelihood(self, z: PyTree[Array], key: PRNGKeyArray) -> PyTree[Array]:
+        return self.inner.sample_likelihood(z, key)
 
 
 def dropout_in_evaluation(setup: Setup) -> Setup:
     """Evaluation leaves dropout on."""
 
     def wrong(model, proposal, split, **settings):
-        return evaluate(_of_kind(AsInTraining, model), proposal, split, **settings)
+        return evaluate(_made(AsInTraining, model), proposal, split, **settings)
 
     return replace(setup, evaluator=wrong)
 

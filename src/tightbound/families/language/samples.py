@@ -36,13 +36,14 @@ from tightbound.families.language.usage import as_texts
 from tightbound.families.sampling import (
     Checkpoints,
     Drawn,
+    at_least_one,
     refuse_spherical_alone,
+    temperature_of,
 )
 from tightbound.inference.interpolation import linear_mixture, spherical_mixture
 from tightbound.models.base import AbstractModel
 from tightbound.models.wrappers import Noiseless
 from tightbound.report.json_numbers import number
-from tightbound.values import Rows, Seed, Temperature, Whole, require_meant
 
 if TYPE_CHECKING:
     from tightbound.train.loop import TrainState
@@ -64,22 +65,19 @@ _NO_PRIOR = (
 class LanguageSamples:
     """Texts with log p of every token, and what the model says of held-out ones."""
 
-    num: Rows = 16
+    num: int = 16
     """Texts drawn from the model."""
-    temperature: Temperature = 1.0
+    temperature: float = 1.0
     """Of the words: below 1 the likely ones become likelier."""
     prefix: str = ""
     """The words (or characters) that every text begins with."""
-    row: Whole | None = None
+    row: int | None = None
     """The first held-out text shown; 0 by default."""
-    between: tuple[Whole, Whole] | None = None
+    between: tuple[int, int] | None = None
     """Two held-out texts: z of both is inferred and mixed, and a text is drawn along each mixture."""
     spherical: bool = False
     """With `--between`: mix along the arc from one z to the other instead of the straight line."""
-    seed: Seed = 0
-
-    def __post_init__(self):
-        require_meant(self)
+    seed: int = 0
 
     @property
     def first_row(self) -> int:
@@ -90,8 +88,10 @@ class LanguageSamples:
     ) -> Drawn:
         """Write `texts-step-N` as .txt and .json, and `language-step-N.json`: losses by token, parts in
         use, and, from the models of earlier checkpoints, how parts changed."""
-        from tightbound.files.writing import write_whole
+        from tightbound.train.folder import write_whole
 
+        at_least_one(num=self.num)
+        temperature_of(self.temperature)
         refuse_spherical_alone(self.spherical, self.between)
         if self.between is not None and self.row is not None:
             raise UserError(

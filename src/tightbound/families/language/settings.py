@@ -3,9 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
-from tightbound.families.language.settings_softmax import SoftmaxSettings
 from tightbound.unread import refuse_unread, refuse_unread_of
-from tightbound.values import Count, Few, Fraction, Name, Share, Size, Whole, require_meant
 
 ContextKind = Literal[
     "nothing", "previous", "window", "tanh", "gru", "lstm", "single-gate", "mgru", "gpt"
@@ -27,41 +25,35 @@ class TokenData:
         "multi30k", "cath", "wikitext2", "tiny-shakespeare", "iid-residues", "toy-grammar", "file"
     ] = "multi30k"
     """iid-residues and toy-grammar are drawn, and need no download."""
-    path: Name | None = None
+    path: str | None = None
     """file: any text, one sequence a line, or FASTA. Others: your own files of the published format."""
     language: Literal["en", "de"] = "en"
     """multi30k."""
     units: Literal["words", "raw-words", "characters"] = "words"
     """raw-words: separated by spaces, punctuation glued to them."""
     rules: Literal["ours", "original"] = "ours"
-    """original: the split, the vocabulary and the averaging of an earlier study of fifty language models (docs/dlm.md)."""
+    """original: the split, the vocabulary and the averaging of the study that docs/dlm.md replays."""
     vocabulary_from: Literal["train", "all-splits"] = "train"
     """all-splits: no word of the test split is unknown, and the figure means less."""
-    max_length: Count | None = 20
+    max_length: int | None = 20
     """Symbols of the longest sequence, its end among them."""
-    min_count: Count = 2
+    min_count: int = 2
     """Words or characters rarer than this in the training split are one symbol, unknown; with
     the rules "original" none is."""
-    max_rows: Count | None = None
+    max_rows: int | None = None
     """Read only the first sequences: of each split, or of a file that is split here."""
-
-    def __post_init__(self):
-        require_meant(self)
 
 
 @dataclass(frozen=True)
 class DropoutSettings:
     """Probabilities with which entries are dropped in training."""
 
-    input: Share = 0.0
-    output: Share = 0.0
-    state: Share = 0.0
+    input: float = 0.0
+    output: float = 0.0
+    state: float = 0.0
     """Of a recurrent state, with one mask for the whole sequence; gpt: of every branch."""
     shared: bool = False
     """One mask for all positions at input and output too: variational dropout."""
-
-    def __post_init__(self):
-        require_meant(self)
 
 
 @dataclass(frozen=True)
@@ -74,15 +66,15 @@ class StructureSettings:
     ] = "direct"  # fmt: skip
     learned_prior: bool = True
     """parents: a learned P(parent | position); False is uniform."""
-    num_maps: Few = 1
+    num_maps: int = 1
     """maps: parallel maps; parents: kinds of transition."""
     unigram: bool = False
     """maps: one more component, which reads no context."""
     learned_weights: bool = True
     """maps: False weighs all alike."""
-    num_words: Few = 1
+    num_words: int = 1
     """word-chain: words whose transitions follow each other."""
-    num_slots: Few = 4
+    num_slots: int = 4
     """slots, slot-chain."""
     affinity: Literal["linear", "log-softmax", "states", "log-softmax-states"] = "linear"
     """slot-chain: how a slot finds its word."""
@@ -90,7 +82,6 @@ class StructureSettings:
     """slot-chain: the word of the last slot, or an LSTM over the words of all."""
 
     def __post_init__(self):
-        require_meant(self)
         read = {
             "parents": ("learned_prior", "num_maps"),
             "maps": ("num_maps", "unigram", "learned_weights"),
@@ -110,17 +101,16 @@ class LatentSettings:
     """One latent for the whole sequence, at which the decoder starts."""
 
     kind: Literal["none", "gaussian", "full-gaussian", "bernoulli", "ternary"] = "none"
-    size: Size = 128
+    size: int = 128
     encoder: Literal["recurrent", "linear", "two-layer"] = "recurrent"
     decoder: Literal["recurrent", "linear", "two-layer"] = "recurrent"
     """linear and two-layer write all words at once and are given none of them."""
     global_scale: bool = False
     """gaussian: the proposal's scale is the same for all sequences, one number per dimension."""
-    word_dropout: Fraction = 0.0
+    word_dropout: float = 0.0
     """Probability with which a word that the decoder is given is left out in training."""
 
     def __post_init__(self):
-        require_meant(self)
         if self.kind == "none":
             own = ("size", "encoder", "decoder", "global_scale", "word_dropout")
             refuse_unread(self, "kind", *own)
@@ -136,32 +126,29 @@ class LanguageModelSettings:
     """softmax(E y) with the embedding E; with a matrix of its own; a mixture of few softmaxes."""
     components: Literal["tied", "scaled", "free"] = "scaled"
     """mixture: softmax(E v); softmax(e^s E v / std(v)); softmax(m)."""
-    num_components: Size = 400
+    num_components: int = 400
     """mixture, and states of the structures that have them."""
-    softmax: SoftmaxSettings = field(default_factory=SoftmaxSettings)
-    """vector, matrix: what stands for it in training, where there are many words."""
-    normalisation: Literal["none", "feature", "running"] = "feature"
-    """Of the inputs, over their own entries or over the positions so far."""
+    normalisation: Literal["none", "feature", "running", "time"] = "feature"
+    """Of the inputs. time divides by a statistic over all positions, those to come among them: a leak."""
     normalise_contexts: bool = False
     """Divide every context by the standard deviation of its entries."""
-    size: Size = 128
+    size: int = 128
     """Of embeddings and of states."""
-    window: Few = 5
+    window: int = 5
     """window: words; permutations: up to 5."""
     decay: bool = False
     """window: every word counts half as much as the one after it."""
-    num_starts: Size | None = None
+    num_starts: int | None = None
     """Learned first states, a mixture over whole sequences; None starts at zero."""
-    num_heads: Few = 4
-    num_layers: Few = 2
+    num_heads: int = 4
+    num_layers: int = 2
     """gpt."""
-    mutations: tuple[Whole, ...] = ()
+    mutations: tuple[int, ...] = ()
     """single-gate, mgru: parts to leave out or change (docs/dlm.md lists them)."""
     dropout: DropoutSettings = field(default_factory=DropoutSettings)
     latent: LatentSettings = field(default_factory=LatentSettings)
 
     def __post_init__(self):
-        require_meant(self)
         if self.context != "window":
             refuse_unread(self, "context", "window", "decay")
         elif self.structure.kind == "permutations":

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 from tightbound.families.language.build_latents import DISCRETE
 from tightbound.families.language.settings import LanguageModelSettings
-from tightbound.families.language.settings_softmax import SoftmaxSettings
 from tightbound.unread import replaced
 
 if TYPE_CHECKING:  # a recipe is looked up without JAX; only building needs it
@@ -53,9 +52,7 @@ def language_twin(settings: LanguageModelSettings, key: "PRNGKeyArray") -> "Twin
 
 
 def _shrunken(settings: LanguageModelSettings) -> LanguageModelSettings:
-    structure, latent, softmax = settings.structure, settings.latent, settings.softmax
-    if softmax.kind == "adaptive":  # two clusters of three classes, whatever it costs
-        softmax = SoftmaxSettings("adaptive", clusters=(1,))
+    structure, latent = settings.structure, settings.latent
     return replaced(
         settings,
         size=6,
@@ -63,7 +60,6 @@ def _shrunken(settings: LanguageModelSettings) -> LanguageModelSettings:
         num_heads=2,
         num_layers=1,
         num_components=_EXPERTS if structure.kind == "factorial" else 4,
-        softmax=softmax,
         structure=replaced(structure, num_slots=min(structure.num_slots, 2)),
         latent=replaced(latent, size=2 if latent.kind == "full-gaussian" else 1),
     )

@@ -7,7 +7,7 @@ from tightbound.drill import altered
 from tightbound.drill.altered import Altered
 from tightbound.drill.fault import Examination, Fault, Planted, on
 from tightbound.drill.faults import GENERAL
-from tightbound.drill.planting.splits import with_split
+from tightbound.drill.planting import with_split
 from tightbound.families.lookup import Recipe
 from tightbound.families.sequences import checks, planting
 from tightbound.families.sequences import recipe as vrnn
@@ -270,7 +270,6 @@ PLANTED: tuple[Planted, ...] = (
     *on(
         ("vrnn/digits",),
         GENERAL["kl_summed_over_batch"],
-        GENERAL["rate_a_hundred_times_too_high"],
         GENERAL["batches_dropped"],
         GENERAL["proposal_frozen"],
         _OWN["grey_rows_for_bits"],

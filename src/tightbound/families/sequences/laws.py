@@ -25,10 +25,10 @@ def transform(setup: Setup) -> ev.Transform | None:
     moments = [_moments(setup.data[name]) for name in names]
     mean, spread, mean_error, spread_error = (np.stack(each) for each in zip(*moments, strict=True))
     # offsets on a grid around the mean, within any clip
-    offsets_in_file = scale.mean + scale.scale * np.linspace(-2.0, 2.0, 9)[:, None]
+    made = scale.mean + scale.scale * np.linspace(-2.0, 2.0, 9)[:, None]
     if scale.clip is not None:
-        offsets_in_file = np.clip(offsets_in_file, -scale.clip, scale.clip)
-    back = np.abs(scale.undo(scale.apply(offsets_in_file)) - offsets_in_file) / scale.scale
+        made = np.clip(made, -scale.clip, scale.clip)
+    back = np.abs(scale.undo(scale.apply(made)) - made) / scale.scale
     return ev.Transform(
         split_names=np.array(names),
         mean=mean,

@@ -6,7 +6,6 @@ import numpy as np
 from jaxtyping import Float
 
 from tightbound.errors import UserError
-from tightbound.files.writing import replacing
 
 TICKS_PER_STEP = 480  # a step lasts a quarter note
 MICROSECONDS_PER_STEP = 500_000  # 120 quarter notes a minute
@@ -34,8 +33,7 @@ def write_midi(roll: Float[np.ndarray, "time keys"], path: Path, *, lowest_pitch
         track.append(Message(kind, note=lowest_pitch + key, velocity=_VELOCITY, time=wait))
         now = step
     track.append(MetaMessage("end_of_track", time=(len(roll) - now) * TICKS_PER_STEP))
-    with replacing(path) as file:
-        MidiFile(type=0, tracks=[track], ticks_per_beat=TICKS_PER_STEP).save(file=file)
+    MidiFile(type=0, tracks=[track], ticks_per_beat=TICKS_PER_STEP).save(path)
 
 
 def changes(roll: Float[np.ndarray, "time keys"]) -> list[tuple[int, bool, int]]:

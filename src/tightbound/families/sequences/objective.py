@@ -7,7 +7,6 @@ from tightbound.errors import UserError
 from tightbound.inference.filtering import Filtering, SchemeName
 from tightbound.train.settings import ObjectiveSettings
 from tightbound.unread import refuse_unread
-from tightbound.values import Amount, Count, Draws, Fraction, Whole, require_meant
 
 if TYPE_CHECKING:
     from tightbound.train.objective import Claim
@@ -18,33 +17,32 @@ class StepObjective:
     """The bound that is raised. With fivo, held-out numbers are of the same filter."""
 
     estimator: Literal["elbo", "iwae", "fivo"] = "elbo"
-    num_samples: Draws = 1
+    num_samples: int = 1
     """Draws, or particles, per sequence."""
     path: Literal["full", "stop_proposal"] = "full"
     """stop_proposal (sticking the landing): elbo only."""
-    kl_weight: Amount = 1.0
+    kl_weight: float = 1.0
     """elbo: final weight of log p(z) - log q(z|x)."""
-    kl_warmup_steps: Whole = 0
+    kl_warmup_steps: int = 0
     """elbo: steps over which that weight rises linearly from 0."""
-    free_bits: Amount = 0.0
+    free_bits: float = 0.0
     """elbo: KL of a whole sequence, in nats averaged over the batch, below which nothing is gained."""
-    threshold: Fraction = 0.5
+    threshold: float = 0.5
     """fivo: share of the particles below which the effective sample size makes them resample."""
-    resample_every: Count = 1
+    resample_every: int = 1
     """fivo: steps between which resampling is considered."""
     resampling: SchemeName = "systematic"
     resampling_gradient: Literal["dropped", "kept"] = "dropped"
     """fivo: whether the gradient has the terms of resampling. Kept, it is unbiased and noisy, and
     needs multinomial resampling at threshold 1 or 0."""
-    truncate: Count | None = None
+    truncate: int | None = None
     """Steps between updates within a sequence, whose state is carried on; None takes sequences whole."""
-    backpropagate: Count | None = None
+    backpropagate: int | None = None
     """truncate: last steps that the gradient of each such update goes back through; None is as many."""
-    reset: Fraction = 0.0
+    reset: float = 0.0
     """truncate: probability that the carried state is dropped and a window begins anew."""
 
     def __post_init__(self):
-        require_meant(self)
         if self.estimator != "fivo":
             refuse_unread(
                 self,

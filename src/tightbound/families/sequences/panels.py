@@ -9,10 +9,8 @@ import numpy as np
 from jaxtyping import Float
 
 from tightbound.estimators.estimate import Estimate
-from tightbound.families.sequences.documents import Profile
 from tightbound.report.contents import RunContents
 from tightbound.report.draw.charts import Curve, column_chart, line_chart
-from tightbound.report.draw.figures import save_figure
 from tightbound.report.panels import colour_of
 from tightbound.report.sections import Sections, charts_section
 
@@ -33,7 +31,7 @@ class Panel:
 
 def sections(contents: RunContents) -> Sections:
     """What the proposal and the output do, step by step."""
-    charts = sequence_panels(contents.newest("profile", Profile))
+    charts = sequence_panels(contents.newest("profile"))
     return Sections(charts_section("Sequences, step by step", charts, "") if charts else "")
 
 
@@ -120,7 +118,7 @@ def write_profile(profile: Mapping[str, Any], path: Path) -> None:
             borderpad=0,
             handlelength=1.2,
         )
-    save_figure(figure, path)
+    figure.savefig(path)
 
 
 def _draw_columns(axes: Any, profile: Mapping[str, Any], in_use: Sequence[bool]) -> None:

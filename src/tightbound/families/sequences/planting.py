@@ -20,8 +20,7 @@ from tightbound.data.batch import Batch, Split
 from tightbound.data.sequences import Sequence
 from tightbound.data.strokes import OffsetScale, Strokes
 from tightbound.diagnose.laws.steps import without_earlier_weights
-from tightbound.drill.planting.models import with_model, with_proposal
-from tightbound.drill.planting.objectives import all_real
+from tightbound.drill.planting import all_real, with_model, with_proposal
 from tightbound.estimators.bounds import filtering_terms
 from tightbound.evaluation import evaluate
 from tightbound.families.sequences.details import Details, offset_scale_of
@@ -60,12 +59,6 @@ class ChangedSteps(AbstractStateful):
     change_readings: Callable[[PyTree[Array]], PyTree[Array]] = eqx.field(
         static=True, default=_as_it_is
     )
-    carries: bool = eqx.field(
-        static=True, default=True
-    )  # False: every step begins from the first state
-    piece: int | None = eqx.field(
-        static=True, default=None
-    )  # steps, after which a whole pass begins anew
 
     @property
     def kinds(self) -> Mapping[str, Kind]:  # pyright: ignore[reportIncompatibleVariableOverride]
@@ -100,24 +93,7 @@ class ChangedSteps(AbstractStateful):
     def advance(
         self, state: PyTree[Array], z: PyTree[Array], reading: PyTree[Array]
     ) -> PyTree[Array]:
-        if not self.carries:
-            return self.inner.init()
         return self.inner.advance(state, self.see(z), reading)
-
-    def score(self, x: Sequence, z: PyTree[Array]) -> dict[str, Float[Array, " time"]]:
-        if self.piece is None:
-            return super().score(x, z)
-        x, piece = harmless(x), self.piece
-
-        def step(state, inputs):
-            z_t, x_t, reading, clock = inputs
-            begins = clock % piece == 0
-            state = jax.tree.map(lambda new, old: jnp.where(begins, new, old), self.init(), state)
-            return self.advance(state, z_t, reading), self.step_score(state, z_t, x_t, clock)
-
-        inputs = (z, x.values, self.readings(x), jnp.arange(len(x.mask)))
-        _, scores = jax.lax.scan(step, self.init(), inputs)
-        return {name: jnp.where(x.mask, log_p, 0.0) for name, log_p in scores.items()}
 
     def step_score(
         self, state: PyTree[Array], z: PyTree[Array], x_t: PyTree[Array], clock: Int[Array, ""]
@@ -197,16 +173,44 @@ def nothing(z: PyTree[Array]) -> PyTree[Array]:
     return jax.tree.map(jnp.zeros_like, z)
 
 
+class ScoredInPieces(ChangedSteps):
+    """Whole sequences are scored in pieces of three steps, each from the first state."""
+
+    def score(self, x: Sequence, z: PyTree[Array]) -> dict[str, Float[Array, " time"]]:
+        x = harmless(x)
+
+        def step(state, inputs):
+            z_t, x_t, reading, clock = inputs
+            begins = clock % 3 == 0
+            state = jax.tree.map(lambda new, old: jnp.where(begins, new, old), self.init(), state)
+            return self.advance(state, z_t, reading), self.step_score(state, z_t, x_t, clock)
+
+        inputs = (z, x.values, self.readings(x), jnp.arange(len(x.mask)))
+        _, scores = jax.lax.scan(step, self.init(), inputs)
+        return {name: jnp.where(x.mask, log_p, 0.0) for name, log_p in scores.items()}
+
+
 def scored_in_pieces(setup: Setup) -> Setup:
-    """Training goes on along the state; the pass that scores whole sequences begins anew every three steps."""
-    return with_steps(piece=3)(setup)
+    """Training goes on along the state; the pass that scores whole sequences begins anew."""
+    kind: Any = ScoredInPieces
+    return with_model(kind)(setup)
+
+
+class WithoutCarry(ChangedSteps):
+    """Every step begins from the first state."""
+
+    def advance(
+        self, state: PyTree[Array], z: PyTree[Array], reading: PyTree[Array]
+    ) -> PyTree[Array]:
+        return self.inner.init()
 
 
 def evaluated_without_carry(setup: Setup) -> Setup:
     """Evaluation forgets the state between steps."""
+    forgetful: Any = WithoutCarry
 
     def wrong(model, proposal, split, **settings):
-        return evaluate(_changed(model, carries=False), proposal, split, **settings)
+        return evaluate(forgetful(model), proposal, split, **settings)
 
     return replace(setup, evaluator=wrong)
 

@@ -10,7 +10,6 @@ from tightbound.families.sequences import FAMILY
 from tightbound.families.sequences.objective import StepObjective
 from tightbound.train.settings import OptimiserSettings, RunSettings
 from tightbound.unread import refuse_unread, refuse_unread_of
-from tightbound.values import Count, Few, Name, Positive, Size, require_meant
 
 if TYPE_CHECKING:  # a recipe is looked up without JAX; only `build` needs it
     import numpy as np
@@ -28,15 +27,12 @@ class ExchangeRates:
 
     source: Literal["exchange-rates"] = "exchange-rates"
     """Others, with settings of their own: nutria. They decide the family."""
-    path: Name | None = None
+    path: str | None = None
     """Your own file of the same format; None takes the published one."""
-    currencies: tuple[Name, ...] = ()
+    currencies: tuple[str, ...] = ()
     """None names all twelve there are."""
-    window: Count = 250
+    window: int = 250
     """Trading days in a sequence."""
-
-    def __post_init__(self):
-        require_meant(self)
 
 
 @dataclass(frozen=True)
@@ -45,11 +41,8 @@ class Nutria:
 
     source: Literal["nutria"] = "nutria"
     """Others, with settings of their own: exchange-rates. They decide the family."""
-    path: Name | None = None
+    path: str | None = None
     """Your own counts, one a line; None takes the published ones."""
-
-    def __post_init__(self):
-        require_meant(self)
 
 
 SeriesData = ExchangeRates | Nutria
@@ -70,15 +63,14 @@ class StateSpaceModel:
     proposal: Literal["prior", "guided", "network"] = "guided"
     """What particles are drawn from: the model's own transition (the bootstrap filter); the same
     after a look at x_t, exactly (nutria) or to first order (exchange-rates); or a network."""
-    network_size: Size = 32
+    network_size: int = 32
     """network: hidden units."""
-    depth: Few = 1
+    depth: int = 1
     """network: hidden layers."""
-    min_scale: Positive = 1e-3
+    min_scale: float = 1e-3
     """Floor of the baselines' scales, of a network's, and of both noises of the nutria's logs."""
 
     def __post_init__(self):
-        require_meant(self)
         if self.proposal != "network":
             refuse_unread(self, "proposal", "network_size", "depth")
 
@@ -94,9 +86,6 @@ class StateSpaceRecipe:
     objective: StepObjective = field(default_factory=lambda: StepObjective("fivo", num_samples=16))
     optimiser: OptimiserSettings = field(default_factory=OptimiserSettings)
     run: RunSettings = field(default_factory=RunSettings)
-
-    def __post_init__(self):
-        require_meant(self)
 
     def _unread(self) -> tuple[str, ...]:
         """Settings of the model that the family of these data does not have."""

@@ -19,6 +19,7 @@ from tightbound.errors import UserError
 from tightbound.families.sampling import (
     Checkpoints,
     Drawn,
+    at_least_one,
     refuse_spherical_alone,
 )
 from tightbound.families.sequences.details import offset_scale_of
@@ -42,7 +43,6 @@ from tightbound.families.sequences.stroke_drawings import (
 from tightbound.families.sequences.stroke_drawings import write_png as write_strokes
 from tightbound.inference.stepwise import stepwise_pair
 from tightbound.models.stateful import AbstractStateful, AbstractStepwise
-from tightbound.values import Count, Few, Rows, Seed, Whole, require_meant
 
 if TYPE_CHECKING:
     from tightbound.train.loop import TrainState
@@ -72,25 +72,22 @@ class SequenceSamples:
     """Sequences (strokes, music, images by rows, series) drawn beside held-out ones. Without a prefix and
     without two rows to mix the model runs freely."""
 
-    num: Rows = 16
+    num: int = 16
     """Sequences drawn."""
-    num_steps: Count | None = None
+    num_steps: int | None = None
     """Steps that are drawn; by default as many as the held-out row beside has (left)."""
-    prefix: Count | None = None
+    prefix: int | None = None
     """Steps of held-out rows that are given, after which the model goes on."""
-    row: Whole | None = None
+    row: int | None = None
     """The first of the held-out rows shown; 0 by default."""
-    between: tuple[Whole, Whole] | None = None
+    between: tuple[int, int] | None = None
     """Two held-out rows: z of both is inferred and mixed step by step, and x is drawn along each mixture
     with the same noise."""
     spherical: bool = False
     """With `--between`: mix along the arc from one z to the other instead of the straight line."""
-    columns: Few | None = None
+    columns: int | None = None
     """Pictures in a line of the sheet."""
-    seed: Seed = 0
-
-    def __post_init__(self):
-        require_meant(self)
+    seed: int = 0
 
     @property
     def first_row(self) -> int:
@@ -101,14 +98,14 @@ class SequenceSamples:
     ) -> Drawn:
         """Write the sheet, beside it the files of the medium, and what the proposal and the output do at
         every step of a few held-out rows (`profile-step-N.json`, which the report draws)."""
-        from tightbound.files.writing import write_whole
+        from tightbound.train.folder import write_whole
 
         self._refuse_what_cannot_be_meant()
         model, proposal = stepwise_pair(state.model, setup.evaluated(state.proposal))
         valid = setup.data["valid"]
         _refuse_what_is_not_there(self, valid)
         noise_key, draw_key, profile_key = jax.random.split(jax.random.key(self.seed), 3)
-        batch = _model_input(setup, valid.take(_rows(self, valid)), noise_key)
+        batch = _as_seen(setup, valid.take(_rows(self, valid)), noise_key)
         if self.between is not None:
             name, shown = "between", mixed(model, proposal, batch, self, draw_key)
         elif self.prefix:
@@ -128,6 +125,9 @@ class SequenceSamples:
         return Drawn([*files, *profiles])
 
     def _refuse_what_cannot_be_meant(self) -> None:
+        at_least_one(
+            num=self.num, num_steps=self.num_steps, prefix=self.prefix, columns=self.columns
+        )
         refuse_spherical_alone(self.spherical, self.between)
         alone = {"prefix": self.prefix, "num-steps": self.num_steps, "row": self.row}
         clashing = [name for name, value in alone.items() if value is not None]
@@ -236,7 +236,7 @@ def write_sheet(
     scale: OffsetScale | None,
 ) -> list[Path]:
     """The sheet as `name.png`; of strokes also as SVG, and of music every drawn roll as MIDI."""
-    from tightbound.files.writing import write_whole
+    from tightbound.train.folder import write_whole
 
     png = folder / f"{name}.png"
     if medium == "strokes":
@@ -305,7 +305,7 @@ def _refuse_what_is_not_there(request: SequenceSamples, valid: Split) -> None:
         )
 
 
-def _model_input(setup: "Setup", batch: Batch, key: PRNGKeyArray) -> Batch:
+def _as_seen(setup: "Setup", batch: Batch, key: PRNGKeyArray) -> Batch:
     """The batch as the model sees it, cut to its longest row."""
     if setup.noise is not None:
         batch = setup.noise(batch, key)

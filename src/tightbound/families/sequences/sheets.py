@@ -8,8 +8,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 from jaxtyping import Float
 
-from tightbound.report.draw.figures import save_figure
-
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
@@ -120,4 +118,4 @@ def _write(pictures, path, columns, draw, *, x_label, y_label) -> None:
         axes.spines[:].set_color(_RULE)
     figure.supxlabel(x_label, fontsize=8, color=_SOFT)
     figure.supylabel(y_label, fontsize=8, color=_SOFT)
-    save_figure(figure, path)
+    figure.savefig(path)

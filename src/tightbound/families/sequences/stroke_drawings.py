@@ -9,8 +9,6 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Float
 
-from tightbound.report.draw.figures import save_figure
-
 LineKind = Literal["real", "given", "drawn"]
 
 LIGHT: Mapping[str, str] = {
@@ -145,7 +143,7 @@ def write_png(sheet: Sheet, path: Path) -> None:
             axes.plot(x, y, solid_capstyle="round", solid_joinstyle="round", **look)
     for caption in sheet.captions:
         axes.text(caption.x, caption.y, caption.text, fontsize=_TYPE * points, color=LIGHT["soft"])
-    save_figure(figure, path)
+    figure.savefig(path)
 
 
 def _box(picture: StrokePicture) -> Float[np.ndarray, "2 2"]:

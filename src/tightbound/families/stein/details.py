@@ -2,8 +2,6 @@
 
 from dataclasses import dataclass
 
-import optax
-
 from tightbound.data.point_tables import TargetScale
 from tightbound.inference.stein import Interaction
 from tightbound.train.setup import Setup
@@ -14,9 +12,6 @@ class Details:
     """`Setup.details` of this family."""
 
     interaction: Interaction | None = None  # between the components, where one is stated
-    after_the_force: optax.GradientTransformation | None = (
-        None  # what turns its force into an update
-    )
     target_scale: TargetScale | None = None  # of a regression: how its targets were normalised
 
 

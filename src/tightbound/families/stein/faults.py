@@ -2,12 +2,11 @@
 
 from typing import Any
 
-from tightbound.diagnose.checks import gradient, objective, probability
 from tightbound.diagnose.checks import mixtures as checks
+from tightbound.diagnose.checks import objective, probability
 from tightbound.drill.fault import Examination, Fault, Planted, on
 from tightbound.drill.faults import GENERAL
-from tightbound.drill.planting.models import with_proposal
-from tightbound.drill.planting.optimisers import with_optimiser
+from tightbound.drill.planting import with_optimiser, with_proposal
 from tightbound.families.lookup import Recipe
 from tightbound.families.stein import planting
 from tightbound.families.stein import recipe_encoders as stein_vae
@@ -71,7 +70,7 @@ TRAPS: tuple[Recipe, ...] = (
     _encoders("stein/no-repulsion", **_three(repulsion=0.0)),
     _encoders("stein/cool", **_three(temperature=0.5)),
     _encoders("stein/model-rate", **_three(model_rate=5e-4)),
-    _line("stein/svgd", guide=GuideSettings(), **_of_line(method="svgd", num_components=10)),
+    _line("stein/svgd", **_of_line(method="svgd", num_components=10)),
     _line("stein/mean-field", guide=GuideSettings()),
     _line("stein/linear-kernel", **_of_line(kernel="linear")),
     _line("stein/all-points", run=_LINE.run),
@@ -188,7 +187,7 @@ _FAULTS = (
         "Stein",
         "The gradient passes through the parameters in log q, which are to be held constant.",
         planting.nothing_held_constant,
-        gradient.CONSTANTS_MISSING,
+        objective.CONSTANTS_MISSING,
         ("TB202",),
     ),
 )

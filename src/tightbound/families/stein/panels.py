@@ -8,15 +8,11 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from tightbound.diagnose.evidence import read_fields
-from tightbound.families.stein.documents import OF_KIND, AnyKind
-from tightbound.report.contents import RunContents
+from tightbound.report.contents import RunContents, read_arrays, step_of
 from tightbound.report.draw.charts import Curve, Level, column_chart, line_chart, scatter
 from tightbound.report.draw.heat_map import Facet, heat_map
 from tightbound.report.panels import MOST_FILES, colour_of, evenly_spaced
 from tightbound.report.sections import Sections, charts_section
-from tightbound.report.series import PER_DATA_SET
-from tightbound.train.folder import step_of
 
 _FIELDS = (
     *("entropy", "usage", "bound", "gradient_norm"),
@@ -30,23 +26,16 @@ _SECOND = 2  # the colour of what the main curve is held against
 def sections(contents: RunContents) -> Sections:
     """The components over training, predictions of points, and a known density beside its proposal."""
     parts = {
-        "Against the target": target_panels(_newest(contents, "target-step")),
-        "Predictions": prediction_panels(_newest(contents, "prediction-step")),
-        "Components of the mixture": component_panels(contents.evidence, pooled=contents.pooled),
+        "Against the target": target_panels(contents.newest("target-step")),
+        "Predictions": prediction_panels(contents.newest("prediction-step")),
+        "Components of the mixture": component_panels(contents.evidence),
     }
     shown = [charts_section(title, charts, "") for title, charts in parts.items() if charts]
     return Sections("".join(shown))
 
 
-def _newest(contents: RunContents, name: str) -> Mapping[str, Any] | None:
-    """The newest of the documents, held against the type of its own kind."""
-    document = contents.newest(name, AnyKind)
-    return None if document is None else contents.newest(name, OF_KIND[document["kind"]])
-
-
-def component_panels(evidence: Sequence[Path], *, pooled: bool = False) -> list[str]:
-    """Charts of the probes' components; none where no probe saw a mixture. Where rows are points of one
-    data set (`pooled`), a bound is of the data set."""
+def component_panels(evidence: Sequence[Path]) -> list[str]:
+    """Charts of the probes' components; none where no probe saw a mixture."""
     history = _History(evenly_spaced(evidence, MOST_FILES))
     if not len(history.steps):
         return []
@@ -57,7 +46,7 @@ def component_panels(evidence: Sequence[Path], *, pooled: bool = False) -> list[
             history,
             "bound",
             "Bound of every component",
-            PER_DATA_SET if pooled else "nats per sequence",
+            "nats per sequence",
             "E[log p − log q] of a component's own draws, q the whole mixture, on the probe's rows. A "
             "component far below the others covers what they do not, or has not arrived.",
         ),
@@ -98,7 +87,7 @@ class _History:
 
     def __init__(self, evidence: Sequence[Path]):
         names = [f"components.{field}" for field in _FIELDS]
-        found = [(step_of(path), read_fields(path, names)) for path in evidence]
+        found = [(step_of(path), read_arrays(path, names)) for path in evidence]
         having = [(step, arrays) for step, arrays in found if len(arrays) == len(names)]
         self.steps = np.array([step for step, _ in having], float)
         self._arrays = [arrays for _, arrays in having]

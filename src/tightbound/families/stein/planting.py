@@ -11,12 +11,12 @@ import optax
 from jaxtyping import Array, Float, Key, PRNGKeyArray, PyTree
 
 from tightbound.diagnose.laws.mixtures import interaction_of, norms
-from tightbound.drill.planting.models import with_proposal
-from tightbound.families.stein.transport import with_force
+from tightbound.drill.planting import with_proposal
 from tightbound.inference.stein import stein_force, transported
 from tightbound.inference.weigh import draws
 from tightbound.models.base import AbstractProposal
 from tightbound.models.mixture import Mixture, mixtures
+from tightbound.train.guard import guarded
 from tightbound.train.objective import Objective
 from tightbound.train.setup import Setup
 
@@ -183,19 +183,26 @@ def weight_missing(setup: Setup) -> Setup:
 
 
 def with_repulsion_times(factor: float) -> Callable[[Setup], Setup]:
-    """The Stein force written anew before the same optimiser, with its repulsion multiplied: 0 leaves it
-    out, -1 turns it."""
+    """The Stein force written anew, with its repulsion multiplied: 0 leaves it out, -1 turns it."""
 
     def plant(setup: Setup) -> Setup:
-        acting, optimiser = interaction_of(setup), setup.details.after_the_force
+        acting = interaction_of(setup)
         assert acting is not None
-        settings = {"repulsion": factor * acting.repulsion, "num_rows": acting.num_rows}
 
         def update(gradient, state, params=None):
-            return transported(gradient, params, acting.kernel, **settings), state
+            moved = transported(
+                gradient,
+                params,
+                acting.kernel,
+                repulsion=factor * acting.repulsion,
+                num_rows=acting.num_rows,
+            )
+            return moved, state
 
         force = optax.GradientTransformation(lambda params: optax.EmptyState(), update)  # pyright: ignore[reportArgumentType]
-        return replace(setup, optimiser=with_force(force, optimiser))
+        learns_a_model = bool(jax.tree.leaves(eqx.filter(setup.model, eqx.is_inexact_array)))
+        adam = optax.adam(2e-3 if learns_a_model else 2e-2)  # about what the recipes have
+        return replace(setup, optimiser=guarded(optax.chain(force, adam)))
 
     return plant
 

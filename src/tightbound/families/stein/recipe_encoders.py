@@ -12,7 +12,6 @@ from tightbound.families.stein import FAMILY
 from tightbound.families.stein.settings import MixtureSettings, inference, interaction
 from tightbound.models.auto_encoders import VAEModel, make_pair, make_twin
 from tightbound.train.settings import OptimiserSettings, RunSettings
-from tightbound.values import require_meant
 
 if TYPE_CHECKING:  # a recipe is looked up without JAX; only `build` needs it
     from tightbound.train.setup import Setup
@@ -29,9 +28,6 @@ class SteinVAERecipe:
     mixture: MixtureSettings = field(default_factory=MixtureSettings)
     optimiser: OptimiserSettings = field(default_factory=OptimiserSettings)
     run: RunSettings = field(default_factory=RunSettings)
-
-    def __post_init__(self):
-        require_meant(self)
 
     def build(self, seed: int) -> "Setup":
         """Load the data and make everything the run needs."""
@@ -81,9 +77,7 @@ class SteinVAERecipe:
             objective=found.objective,
             optimiser=found.optimiser,
             family=FAMILY,
-            details=Details(
-                interaction(self.mixture, num_rows=len(splits["train"])), found.after_the_force
-            ),
+            details=Details(interaction(self.mixture, num_rows=len(splits["train"]))),
             run=self.run,
             baselines=image_baselines(splits["train"], splits["valid"], self.model.output, levels),
             twin=twin,

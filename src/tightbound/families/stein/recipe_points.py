@@ -17,7 +17,6 @@ from tightbound.families.stein.settings import (
 )
 from tightbound.train.settings import OptimiserSettings, RunSettings
 from tightbound.unread import refuse_unread
-from tightbound.values import Name, Positive, Rows, Size, Whole, require_meant
 
 if TYPE_CHECKING:  # a recipe is looked up without JAX; only `build` needs it
     from jaxtyping import PRNGKeyArray
@@ -40,15 +39,12 @@ class UCIData:
     source: UCISource = "yacht"
     """Others, with settings of their own: csv; line, wave, two-classes; mnist. For instance
     `--data.source csv --help`."""
-    path: Name | None = None
+    path: str | None = None
     """A folder with files of yours in the collection's format; None takes the published ones."""
-    fold: Whole = 0
+    fold: int = 0
     """The given fold, 0 to 9, that is held out to test."""
     target: Literal["repository", "stored"] = "repository"
     """What published figures predict, or the last column as the collection has it."""
-
-    def __post_init__(self):
-        require_meant(self)
 
 
 @dataclass(frozen=True)
@@ -58,17 +54,14 @@ class CSVData:
     source: Literal["csv"] = "csv"
     """Others, with settings of their own: yacht, energy, concrete, wine, protein; line, wave,
     two-classes; mnist."""
-    path: Name | None = None
+    path: str | None = None
     """The file: cells apart by commas, semicolons, tabs or spaces, with or without a line of names."""
-    target: Name | None = None
+    target: str | None = None
     """Name of the column to predict, or its number where the file has no names; None: the last."""
-    leave_out: tuple[Name, ...] = ()
+    leave_out: tuple[str, ...] = ()
     """Columns that are neither target nor input."""
-    fold: Whole = 0
+    fold: int = 0
     """Which of ten folds, 0 to 9, is held out to test."""
-
-    def __post_init__(self):
-        require_meant(self)
 
 
 @dataclass(frozen=True)
@@ -77,11 +70,8 @@ class MadeUpPoints:
 
     source: Literal["line", "wave", "two-classes"] = "line"
     """Others, with settings of their own: csv; yacht, energy, concrete, wine, protein; mnist."""
-    num_points: Rows = 100
+    num_points: int = 100
     """Points to train on."""
-
-    def __post_init__(self):
-        require_meant(self)
 
 
 @dataclass(frozen=True)
@@ -91,11 +81,8 @@ class MNISTPoints:
     source: Literal["mnist"] = "mnist"
     """Others, with settings of their own: csv; yacht, energy, concrete, wine, protein; line, wave,
     two-classes."""
-    path: Name | None = None
+    path: str | None = None
     """A folder with your own four idx files; None takes the published ones."""
-
-    def __post_init__(self):
-        require_meant(self)
 
 
 PointData = UCIData | CSVData | MadeUpPoints | MNISTPoints
@@ -106,16 +93,15 @@ class PointModelSettings:
     """The law of a target given its inputs."""
 
     family: Literal["linear", "logistic", "network"] = "network"
-    hidden_sizes: tuple[Size, ...] = (50, 50)
+    hidden_sizes: tuple[int, ...] = (50, 50)
     """network: units of every hidden layer."""
     activation: Literal["relu", "tanh", "softplus", "elu", "gelu"] = "relu"
     scale_by_fan_in: bool = False
     """network: weights have the prior variance 1 / inputs of their layer, not 1."""
-    noise_scale: Positive = 0.5
+    noise_scale: float = 0.5
     """linear: the known scale of the noise."""
 
     def __post_init__(self):
-        require_meant(self)
         if self.family != "network":
             refuse_unread(self, "family", "hidden_sizes", "activation", "scale_by_fan_in")
         if self.family != "linear":
@@ -134,10 +120,6 @@ class SteinPointRecipe:
     mixture: MixtureSettings = field(default_factory=MixtureSettings)
     optimiser: OptimiserSettings = field(default_factory=OptimiserSettings)
     run: RunSettings = field(default_factory=RunSettings)
-
-    def __post_init__(self):
-        require_meant(self)
-        self.guide.refuse_for_points(self.mixture)
 
     def build(self, seed: int) -> "Setup":
         """Load the points and make everything the run needs."""
@@ -177,7 +159,7 @@ class SteinPointRecipe:
             is_bound=self.mixture.is_bound,
             twin=_twin(self.model, self.guide, self.mixture),
             family=FAMILY,
-            details=Details(interaction(self.mixture, num_rows=1), found.after_the_force, scale),
+            details=Details(interaction(self.mixture, num_rows=1), scale),
             notes=notes,
             seed=seed,
         )

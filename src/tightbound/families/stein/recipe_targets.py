@@ -15,7 +15,6 @@ from tightbound.families.stein.settings import (
 )
 from tightbound.train.settings import OptimiserSettings, RunSettings
 from tightbound.unread import refuse_unread
-from tightbound.values import Correlation, Size, require_meant
 
 if TYPE_CHECKING:  # a recipe is looked up without JAX; only `build` needs it
     from jaxtyping import Array, PRNGKeyArray
@@ -29,12 +28,11 @@ class TargetSettings:
     """The density that is fitted; log Z = 0, so minus the ELBO is a KL."""
 
     family: Literal["gaussian", "correlated-gaussian", "two-modes"] = "gaussian"
-    latent_size: Size = 10
-    correlation: Correlation = 0.5
+    latent_size: int = 10
+    correlation: float = 0.5
     """correlated-gaussian: of neighbours."""
 
     def __post_init__(self):
-        require_meant(self)
         if self.family != "correlated-gaussian":
             refuse_unread(self, "family", "correlation")
 
@@ -50,10 +48,6 @@ class SteinTargetRecipe:
     mixture: MixtureSettings = field(default_factory=MixtureSettings)
     optimiser: OptimiserSettings = field(default_factory=OptimiserSettings)
     run: RunSettings = field(default_factory=RunSettings)
-
-    def __post_init__(self):
-        require_meant(self)
-        self.guide.refuse_for_points(self.mixture)
 
     def build(self, seed: int) -> "Setup":
         """The density, its proposal and what fits one to the other."""
@@ -81,7 +75,7 @@ class SteinTargetRecipe:
             objective=found.objective,
             optimiser=found.optimiser,
             family=FAMILY,
-            details=Details(interaction(self.mixture, num_rows=1), found.after_the_force),
+            details=Details(interaction(self.mixture, num_rows=1)),
             run=self.run,
             is_bound=self.mixture.is_bound,
             seed=seed,

@@ -5,8 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tightbound.errors import UserError
-from tightbound.families.sampling import Checkpoints, Drawn
-from tightbound.values import Few, Rows, Seed, require_meant
+from tightbound.families.sampling import Checkpoints, Drawn, at_least_one
 
 if TYPE_CHECKING:
     from tightbound.train.loop import TrainState
@@ -20,21 +19,19 @@ class SteinSamples:
     """For regression and classification runs: predictions on held-out points. For known densities: the
     proposal beside the target. For images: draws, and reconstructions by every component."""
 
-    num: Rows | None = None
+    num: int | None = None
     """Draws of the latents, for points in all (200 by default), for a known density from every component
     (1000); images (64)."""
-    columns: Few | None = None
+    columns: int | None = None
     """Of images: pictures in a line of a sheet (16 by default)."""
-    seed: Seed = 0
-
-    def __post_init__(self):
-        require_meant(self)
+    seed: int = 0
 
     def write(
         self, setup: "Setup", state: "TrainState", folder: Path, checkpoints: Checkpoints
     ) -> Drawn:
         from tightbound.families.stein.model_target import AbstractTarget
 
+        at_least_one(num=self.num, columns=self.columns)
         of_target = isinstance(setup.model, AbstractTarget)
         of_points = setup.data["train"].pooled
         if self.columns is not None and (of_target or of_points):

@@ -34,7 +34,7 @@ def write_predictions(
       hold their target;
     - of classes: how often the likeliest class is right, by how likely it was said to be.
     """
-    from tightbound.files.writing import write_whole
+    from tightbound.train.folder import write_whole
 
     train, valid = setup.data["train"], setup.data["valid"]
     key = jax.random.key(seed)

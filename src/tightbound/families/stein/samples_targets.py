@@ -30,7 +30,7 @@ def write_target(
     """`target-step-N.json`: in one or two dimensions the densities on a grid, of the target, of the
     proposal and of its components, or the places of components that are points; in more the mean and
     the variance of every dimension, from `num` draws of every component."""
-    from tightbound.files.writing import write_whole
+    from tightbound.train.folder import write_whole
 
     model, proposal = state.model, setup.evaluated(state.proposal)
     assert isinstance(model, AbstractTarget)

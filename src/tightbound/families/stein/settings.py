@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from tightbound.errors import UserError
 from tightbound.train.settings import OptimiserSettings
-from tightbound.unread import refuse_unread, refuse_unread_of
-from tightbound.values import Amount, Count, Draws, Few, Positive, require_meant
+from tightbound.unread import refuse_unread
 
 if TYPE_CHECKING:  # a recipe is looked up without JAX; only `build` needs it
     from jaxtyping import Array, PRNGKeyArray, PyTree
@@ -25,27 +24,37 @@ class MixtureSettings:
     method: Literal["stein", "svgd", "annealed-svgd", "single-guide"] = "stein"
     """svgd and its annealed form move points without a density: they have no bound. single-guide is one
     component, whose draws are those of all components together."""
-    num_components: Few = 5
-    draws: Draws = 1
+    num_components: int = 5
+    draws: int = 1
     """Of every component, at every step; points have one, which is themselves."""
     kernel: Literal["rbf", "imq", "linear", "rbf-and-imq"] = "rbf"
     """Between components: of their distance (rbf falls faster than imq), or of their product."""
     per_site: bool = False
     """A kernel, and a bandwidth, of its own for every array of parameters."""
-    repulsion: Amount = 1.0
+    repulsion: float = 1.0
     """What keeps components apart is multiplied by this."""
-    temperature: Positive = 1.0
+    temperature: float = 1.0
     """stein: multiplies log p, but not log q; anything but 1 is no bound."""
-    cycles: Count = 10
+    cycles: int = 10
     """annealed-svgd: 2 or more; in each but the last log p is switched off and brought back."""
-    power: Positive = 10.0
+    power: float = 10.0
     """annealed-svgd: how late in a cycle that happens."""
-    model_rate: Positive | None = None
+    model_rate: float | None = None
     """The learning rate of the model's own parameters; None: that of the components."""
 
     def __post_init__(self):
-        require_meant(self)
-        if self.method == "annealed-svgd" and self.cycles < 2:
+        if self.num_components < 1 or self.draws < 1:
+            raise UserError(
+                f"A mixture of {self.num_components} components with {self.draws} draws of each was "
+                "asked for; both must be at least 1. One component is a single guide."
+            )
+        if not (self.temperature > 0 and self.repulsion >= 0):
+            raise UserError(
+                f"The temperature is {self.temperature} and the repulsion {self.repulsion}; the first "
+                "multiplies log p and must be above 0, the second keeps components apart and must not "
+                "be negative."
+            )
+        if self.method == "annealed-svgd" and not (self.cycles >= 2 and self.power > 0):
             raise UserError(
                 f"Annealing in {self.cycles} cycles with the power {self.power} was asked for; give at "
                 "least 2 cycles, of which the last is not annealed, and a power above 0."
@@ -85,20 +94,18 @@ class GuideSettings:
     """What every component is, where it does not look at the data."""
 
     family: Literal["mean-field", "full-rank"] = "mean-field"
-    """A normal with a diagonal or with a full covariance. Points (svgd) are neither, and have no scale:
-    for them leave this and `start_scale` at their defaults."""
-    start_scale: Positive = 0.1
+    """A normal with a diagonal or with a full covariance. Points (svgd) are neither, and have no scale."""
+    start_scale: float = 0.1
     """Of every latent."""
-    start_spread: Amount = 1.0
+    start_spread: float = 1.0
     """First means are draws of the prior times this, or of N(0, I) where the prior is the target."""
 
     def __post_init__(self):
-        require_meant(self)
-
-    def refuse_for_points(self, mixture: MixtureSettings) -> None:
-        """UserError where a law or a scale was set for components that are points."""
-        if mixture.is_points:
-            refuse_unread_of(self, "mixture.method", mixture.method, ("family", "start_scale"))
+        if not (self.start_scale > 0 and self.start_spread >= 0):
+            raise UserError(
+                f"`start_scale` is {self.start_scale} and `start_spread` {self.start_spread}; a scale "
+                "must be above 0, a spread must not be negative."
+            )
 
     def maker(
         self,

@@ -22,9 +22,6 @@ class Inference(NamedTuple):
     proposal: AbstractProposal
     objective: Objective
     optimiser: optax.GradientTransformation
-    after_the_force: optax.GradientTransformation | None = (
-        None  # the optimiser without what is before it
-    )
 
 
 def single_guide(
@@ -62,7 +59,7 @@ def stein_mixture(
     proposal = mixture(make, num_components, key=key, shared=shared)
     objective = Objective("elbo", num_components * draws, "stop_proposal", temperature=temperature)
     force = stein_transport(kernel or RBF(), repulsion=repulsion, num_rows=num_rows)
-    return Inference(proposal, objective, with_force(force, optimiser), optimiser)
+    return Inference(proposal, objective, guarded(optax.chain(force, optimiser)))
 
 
 def svgd(
@@ -91,13 +88,6 @@ def svgd(
         temperature=lambda step: annealing(step) / num_components,
         key=key,
     )
-
-
-def with_force(
-    force: optax.GradientTransformation, optimiser: optax.GradientTransformation
-) -> optax.GradientTransformation:
-    """The optimiser, given forces in the place of gradients, and stopped at the first that is no number."""
-    return guarded(optax.chain(force, optimiser))
 
 
 def stein_transport(

@@ -5,6 +5,7 @@ A chart is a `<figure>` of text. What a pointer shows is in `data-points`, read 
 Coordinates in the SVG are pixels of a frame WIDTH wide, scaled to the page's column.
 """
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
@@ -21,20 +22,12 @@ from tightbound.report.draw.scales import (
     WIDTH,
     Frame,
     groups_of_near,
+    log_ticks,
     padded,
     span,
+    tick_labels,
     ticks,
     ticks_at,
-)
-from tightbound.report.draw.svg import (
-    axes,
-    axis_name,
-    empty,
-    figure,
-    legend_of,
-    point,
-    svg,
-    upright_grid,
 )
 
 NUM_COLOURS = 8
@@ -43,8 +36,8 @@ MARKED = 60  # a curve of fewer points shows them
 _LABEL_GAP = (
     20.0  # pixels from one level's name to the next: a line of text, on a narrow screen too
 )
-_LETTER = 7.5  # pixels that a letter of a level's name takes at most, on average
 _LABEL_LENGTH = 36  # characters of the names of levels that lie together
+
 # A drawing inside the drawing cuts off what lies outside the frame, without an id to refer to. It is
 # a little wider than the frame, for the dots at its ends.
 _INSIDE = (
@@ -110,7 +103,7 @@ def line_chart(
     ]
     note = " ".join(sentence for sentence in (note, *sentences) if sentence)
     drawing = [
-        axes(frame, x_label, y_label, across=ticks_at(along)),
+        _axes(frame, x_label, y_label, across=ticks_at(along)),
         _INSIDE,
         *(_band(c, frame) for c in curves),
         *(_line(c, frame) for c in curves),
@@ -118,18 +111,8 @@ def line_chart(
         *(_levels(group, frame) for group in together),
     ]
     named = [curve for curve in curves if curve.name]
-    legend = legend_of([(c.name, c.colour) for c in named])
+    legend = _legend([(c.name, c.colour) for c in named])
     return figure(title, note, legend, svg(drawing, _line_points(named, frame, x_label)))
-
-
-def _beside(x: float, name: str) -> str:
-    """The name of a rule that stands at x: on its left, or on its right where there is no room for it."""
-    has_room = x - LEFT > _LETTER * len(name)
-    place, anchor = (x - 5, "end") if has_room else (x + 5, "start")
-    return (
-        f'<text class="level-name" x="{place:.1f}" y="{TOP + 12}" text-anchor="{anchor}">'
-        f"{escape(name)}</text>"
-    )
 
 
 def column_chart(
@@ -157,8 +140,8 @@ def column_chart(
         point(x, None, f"{name}\n{h:.3g}")
         for x, name, h in zip(middles, names, heights, strict=True)
     ]
-    drawing = [axes(frame, x_label, y_label, across=()), *bars]
-    return figure(title, note, "", svg(drawing, points))
+    axes = _axes(frame, x_label, y_label, across=())
+    return figure(title, note, "", svg([axes, *bars], points))
 
 
 def histogram(
@@ -189,13 +172,13 @@ def histogram(
             frame.across((edges[:-1] + edges[1:]) / 2), edges[:-1], edges[1:], counts, strict=True
         )
     ]
-    whole = [count for count in ticks(*frame.y) if count == round(count)]
-    drawing = [axes(frame, x_label, "count", up=whole), *bars]
+    drawing = [_axes(frame, x_label, "count"), *bars]
     if rule is not None:
         [x] = frame.across(np.array([rule.value]))
         drawing.append(
             f'<line class="level" x1="{x:.1f}" x2="{x:.1f}" y1="{TOP}" y2="{HEIGHT - BOTTOM}"/>'
-            f"{_beside(x, rule.name)}"
+            f'<text class="level-name" x="{x - 5:.1f}" y="{TOP + 12}" text-anchor="end">'
+            f"{escape(rule.name)}</text>"
         )
     return figure(title, note, "", svg(drawing, points))
 
@@ -215,7 +198,7 @@ def scatter(
         return figure(title, note, "", empty("no finite value was recorded"))
     frame = Frame(padded(x[finite]), padded(y[finite]))
     rows = np.flatnonzero(finite)
-    across, down = frame.across(x[finite]).tolist(), frame.down(y[finite]).tolist()
+    across, down = frame.across(x[finite]), frame.down(y[finite])
     dots = [
         f'<circle class="dot c1" cx="{a:.1f}" cy="{d:.1f}" r="3.2"/>'
         for a, d in zip(across, down, strict=True)
@@ -224,7 +207,7 @@ def scatter(
         point(a, d, f"row {row}\n{x[row]:.3g}, {y[row]:.3g}")
         for a, d, row in zip(across, down, rows, strict=True)
     ]
-    return figure(title, note, "", svg([axes(frame, x_label, y_label), *dots], points))
+    return figure(title, note, "", svg([_axes(frame, x_label, y_label), *dots], points))
 
 
 def change_chart(
@@ -245,7 +228,7 @@ def change_chart(
     bottom = TOP + _ROW * len(names)
     frame = Frame(padded(ends[np.isfinite(ends)]), (0.0, 1.0))
     [zero] = frame.across(np.array([0.0]))
-    drawing, points = [upright_grid(frame, bottom)], []
+    drawing, points = [_upright_grid(frame, bottom)], []
     rows = zip(names, values, whiskers, labels, strict=True)
     for i, (name, value, whisker, label) in enumerate(rows):
         middle = TOP + _ROW * (i + 0.5)
@@ -286,7 +269,7 @@ def stacked_chart(
     ends = np.concatenate([reach.ravel(), totals - whiskers, totals + whiskers])
     frame = Frame(padded(ends), (0.0, 1.0))
     bottom = TOP + _ROW * len(names)
-    drawing, points = [upright_grid(frame, bottom)], []
+    drawing, points = [_upright_grid(frame, bottom)], []
     for i, name in enumerate(names):
         middle, left, right = TOP + _ROW * (i + 0.5), 0.0, 0.0
         for colour, (part, value) in enumerate(zip(parts, values[:, i], strict=True), start=1):
@@ -312,8 +295,77 @@ def stacked_chart(
     drawing.append(f'<line class="axis" x1="{zero:.1f}" x2="{zero:.1f}" y1="{TOP}" y2="{bottom}"/>')
     drawing.append(f'<text class="axis-name" x="4" y="14">{escape(y_label)}</text>')
     drawing.append(axis_name(x_label, bottom + 38))
-    legend = legend_of([(part, colour) for colour, part in enumerate(parts, start=1)])
+    legend = _legend([(part, colour) for colour, part in enumerate(parts, start=1)])
     return figure(title, note, legend, svg(drawing, points, height=bottom + BOTTOM))
+
+
+def figure(title: str, note: str, legend: str, drawing: str) -> str:
+    """A chart as the page has it, under its title."""
+    caption = f"<strong>{escape(title)}</strong>" + (
+        f" <span>{escape(note)}</span>" if note else ""
+    )
+    return f'<figure class="chart"><figcaption>{caption}</figcaption>{legend}{drawing}</figure>'
+
+
+def svg(drawing: Sequence[str], points: Sequence[list], *, height: int = HEIGHT) -> str:
+    """A drawing WIDTH wide; `points` are where a pointer is told something, each a `point`."""
+    data = escape(json.dumps(list(points), ensure_ascii=False, allow_nan=False))
+    pointer = f'<line class="pointer" x1="0" x2="0" y1="{TOP}" y2="{height - BOTTOM}" hidden=""/>'
+    body = "".join(drawing)
+    return (
+        f'<svg viewBox="0 0 {WIDTH} {height}" role="img" data-points="{data}">{body}{pointer}</svg>'
+    )
+
+
+def empty(reason: str) -> str:
+    """What stands in place of a drawing."""
+    return f'<p class="empty">{escape(reason)}</p>'
+
+
+def _legend(entries: Sequence[tuple[str, int]]) -> str:
+    items = (f'<li class="c{colour}">{escape(name)}</li>' for name, colour in entries)
+    return f'<ul class="legend">{"".join(items)}</ul>'
+
+
+def _axes(
+    frame: Frame, x_label: str, y_label: str, *, across: Sequence[float] | None = None
+) -> str:
+    """`across` are the ticks of x, round numbers where there are none."""
+    parts = []
+    across = ticks(*frame.x) if across is None else across
+    up = log_ticks(*frame.y) if frame.log_y else ticks(*frame.y)
+    for y, label in zip(frame.down(np.array(up)), tick_labels(up), strict=True):
+        parts.append(
+            f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>'
+            f'<text x="{LEFT - 8}" y="{y + 4:.1f}" text-anchor="end">{label}</text>'
+        )
+    for x, label in zip(frame.across(np.array(across)), tick_labels(list(across)), strict=True):
+        parts.append(
+            f'<text x="{x:.1f}" y="{HEIGHT - BOTTOM + 18}" text-anchor="middle">{label}</text>'
+        )
+    base = HEIGHT - BOTTOM
+    parts.append(f'<line class="axis" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{base}" y2="{base}"/>')
+    parts.append(f'<text class="axis-name" x="4" y="14">{escape(y_label)}</text>')
+    parts.append(axis_name(x_label, HEIGHT - 8))
+    return "".join(parts)
+
+
+def _upright_grid(frame: Frame, bottom: int) -> str:
+    """The lines and numbers of an x axis below rows."""
+    across = ticks(*frame.x)
+    return "".join(
+        f'<line class="grid" x1="{x:.1f}" x2="{x:.1f}" y1="{TOP}" y2="{bottom}"/>'
+        f'<text x="{x:.1f}" y="{bottom + 18}" text-anchor="middle">{label}</text>'
+        for x, label in zip(frame.across(np.array(across)), tick_labels(across), strict=True)
+    )
+
+
+def axis_name(label: str, y: int) -> str:
+    """What runs along x, at the right below the drawing."""
+    return (
+        f'<text class="axis-name" x="{WIDTH - RIGHT}" y="{y}" text-anchor="end">'
+        f"{escape(label)}</text>"
+    )
 
 
 def _line(curve: Curve, frame: Frame) -> str:
@@ -325,23 +377,19 @@ def _line(curve: Curve, frame: Frame) -> str:
             for a, d in zip(across, down, strict=True)
             if np.isfinite(d)
         )
-    known = np.isfinite(down)
-    joined = np.append(known[1:], False) | np.append(False, known[:-1])  # to the next or the last
-    marked = known if len(known) < MARKED and not curve.quiet else known & ~joined
-    return "".join(
-        [
-            f'<path class="{kind} c{curve.colour}" d="{_path(across, down)}"/>',
-            *(
-                f'<circle class="mark c{curve.colour}" cx="{a:.1f}" cy="{d:.1f}" r="2.6"/>'
-                for a, d in zip(across[marked], down[marked], strict=True)
-            ),
+    parts = [f'<path class="{kind} c{curve.colour}" d="{_path(across, down)}"/>']
+    if len(curve.x) < MARKED and not curve.quiet:
+        parts += [
+            f'<circle class="mark c{curve.colour}" cx="{a:.1f}" cy="{d:.1f}" r="2.6"/>'
+            for a, d in zip(across, down, strict=True)
+            if np.isfinite(d)
         ]
-    )
+    return "".join(parts)
 
 
 def _path(across: Float[np.ndarray, " points"], down: Float[np.ndarray, " points"]) -> str:
     """Every stretch of finite points starts with a line of no length, so that a point alone between
-    gaps is drawn, thin as the line is."""
+    gaps shows as a dot."""
     commands, pen_down = [], False
     # A coordinate far outside the frame (a bound of -1e30) is no valid SVG number in some browsers.
     for x, y in zip(across, np.clip(down, -1e4, 1e4), strict=True):
@@ -437,3 +485,8 @@ def _line_points(curves: Sequence[Curve], frame: Frame, x_label: str) -> list[li
         point(at, None, "\n".join([f"{x_label} {x:.15g}", *told[x]]))
         for at, x in zip(across, sorted(told), strict=True)
     ]
+
+
+def point(x: float, y: float | None, text: str) -> list:
+    """What a pointer is told near (x, y), or wherever it is near x."""
+    return [round(float(x), 1), None if y is None else round(float(y), 1), text]

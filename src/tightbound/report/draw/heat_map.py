@@ -8,8 +8,8 @@ from html import escape
 import numpy as np
 from jaxtyping import Float
 
+from tightbound.report.draw.charts import axis_name, empty, figure, point, svg
 from tightbound.report.draw.scales import RIGHT, WIDTH
-from tightbound.report.draw.svg import axis_name, empty, figure, point, svg
 
 _LARGEST_CELL = 24.0  # pixels
 _LETTER = 5.4  # pixels of a letter of a name

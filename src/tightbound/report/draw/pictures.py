@@ -7,8 +7,6 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from tightbound.files.writing import replacing
-
 GAP = 1  # pixels of the data between two images
 SHEET_WIDTH = 640  # pixels aimed at: small images are enlarged by a whole number
 PAPER = 128  # grey between images, unlike the black or white of their borders
@@ -27,8 +25,7 @@ def image_sheet(images: Float[np.ndarray, "n h w"], path: Path, columns: int) ->
         )
     sheet = _sheet(images, columns)
     scale = max(SHEET_WIDTH // sheet.shape[1], 1)
-    with replacing(path) as file:
-        file.write(png(np.kron(sheet, np.ones((scale, scale), np.uint8))))
+    path.write_bytes(png(np.kron(sheet, np.ones((scale, scale), np.uint8))))
 
 
 def side_by_side(

@@ -1,4 +1,4 @@
-"""TB210, TB211, TB219 and TB223: is an update too large, too small, or nothing?"""
+"""TB21x: does a step do what a step should?"""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 from jaxtyping import Float
 
-from tightbound.diagnose.evidence import Evidence, Line
+from tightbound.diagnose.evidence import Evidence, Guard, Line, Optimiser
 from tightbound.diagnose.finding import Cause, Finding, Verdict, not_run
 
 ROWS_INTERFERE = Cause(
@@ -26,6 +26,45 @@ RATE_TOO_LOW = Cause(
     "Thirty times the update would still raise the bound, at step after step.",
     "Multiply the learning rate by 10 to 30.",
 )
+MODULE_FROZEN = Cause(
+    "module_never_moves",
+    "The optimiser leaves this module alone whatever its gradient is.",
+    "Check which parameters the optimiser was given.",
+)
+NOT_RESET = Cause(
+    "gradient_not_reset",
+    "A gradient goes on moving the parameters long after it was given: it is accumulated and never "
+    "cleared.",
+    "Clear the gradient after every update.",
+)
+BATCHES_DROPPED = Cause(
+    "batches_dropped",
+    "Some gradients never move anything: accumulation keeps only one batch out of several.",
+    "Average the accumulated gradients instead of overwriting them.",
+)
+EVERYTHING_CLIPPED = Cause(
+    "everything_clipped",
+    "A tenth of the gradient gives the same update: every entry is cut to the clip's threshold, and "
+    "only signs are left.",
+    "Raise the threshold far above a typical entry, or clip the norm.",
+)
+NOT_FINITE = Cause(
+    "not_finite",
+    "A NaN or an infinity has reached the bound.",
+    "Look at the site and rows named; floor scales and mask by selection.",
+)
+BOUND_FALLS = Cause(
+    "bound_falls",
+    "Training lowers the bound that it is to raise: steps are too large for the place it has reached, "
+    "or the model is following something else.",
+    "Lower the learning rate, or let it decay; `tightbound why` says which site has lost.",
+)
+INITIAL_SCALE = Cause(
+    "initial_scale",
+    "The untrained output is far from the data's scale: it is much worse than knowing nothing.",
+    "Use the library's initialisation; start output layers near zero.",
+)
+
 UPDATES_STOPPED = Cause(
     "updates_stopped",
     "Updates are nothing although gradients are not: the learning rate has gone to zero, by a schedule "
@@ -73,13 +112,13 @@ def updates_do_not_overshoot(
     else:
         verdict, where = Verdict.OK, "every probed update"
         meaning = "No probed update overshoots."
-    causes = (with_multiples(RATE_TOO_HIGH, history, step),) if fault else ()
+    causes = (_with_multiples(RATE_TOO_HIGH, history, step),) if fault else ()
     return Finding(
         code, check, verdict, worst, share, "of the bound's size", where, meaning, causes
     )
 
 
-def with_multiples(cause: Cause, history: Sequence[Evidence], step: int) -> Cause:
+def _with_multiples(cause: Cause, history: Sequence[Evidence], step: int) -> Cause:
     """The cause with the advice that the line of one probe gives: which multiple of the update gains
     most; of components and model apart where each was moved alone. Without a finite line, by what the
     update is of the parameters."""
@@ -103,7 +142,7 @@ def with_multiples(cause: Cause, history: Sequence[Evidence], step: int) -> Caus
         else:
             said.append(f"{name} may stay")
     if not said:
-        return with_update_ratio(cause, evidence)
+        return _with_update_ratio(cause, evidence)
     advice = ", ".join(said)
     return replace(cause, advice=f"Along the update of step {step}: {advice}; or warm it up.")
 
@@ -125,7 +164,7 @@ def _fraction(multiple: float) -> str:
     return "a tenth" if np.isclose(multiple, 0.1) else f"1/{1 / multiple:.0f}"
 
 
-def with_update_ratio(cause: Cause, evidence: Evidence) -> Cause:
+def _with_update_ratio(cause: Cause, evidence: Evidence) -> Cause:
     """The advice that the size of an update gives: a thousandth of the parameters' is usual."""
     gradients = evidence.gradients
     if gradients is None or not len(gradients.modules):
@@ -172,14 +211,14 @@ def updates_help_other_rows(
     """
     code, check = "TB219", "updates_help_other_rows"
     gains = [(step, _gains(line)) for step, line in _lines(history) if line.other.size > 0]
-    helpful = [(step, own, other) for step, (own, other) in gains if own > 0]
-    if len(helpful) < 6:
+    raised = [(step, own, other) for step, (own, other) in gains if own > 0]
+    if len(raised) < 6:
         return not_run(code, check, "fewer than six probed updates raised their own batch's bound")
-    harmful = [-other > max(least, 0.5 * own) for _, own, other in helpful]
+    harmful = [-other > max(least, 0.5 * own) for _, own, other in raised]
     measured = float(np.mean(harmful))
     fault = measured > share
     known = not np.isnan([both for _, both in gains]).any()
-    worst_step, own, other = min(helpful, key=lambda item: np.nan_to_num(item[2], nan=np.inf))
+    worst_step, own, other = min(raised, key=lambda item: np.nan_to_num(item[2], nan=np.inf))
     return Finding(
         code,
         check,
@@ -188,7 +227,7 @@ def updates_help_other_rows(
         share,
         "of the probed updates",
         f"worst at step {worst_step}",
-        f"Of {len(helpful)} updates that raised their own batch {sum(harmful)} lowered other rows; the "
+        f"Of {len(raised)} updates that raised their own batch {sum(harmful)} lowered other rows; the "
         f"worst gave {own:+.3g} and took {other:+.3g} nats per sequence.",
         (ROWS_INTERFERE,) if fault else (),
     )
@@ -265,12 +304,12 @@ def updates_are_large_enough(
     if not is_bound:
         return not_run(code, check, "the settings state no bound that an update should raise")
     ahead = {e.step: 1.0 if e.schedule is None else e.schedule.largest_ahead for e in history}
-    probes = [(step, line) for step, line in _lines(history) if step >= 4]
-    if not probes or history[-1].step < first_step:
+    seen = [(step, line) for step, line in _lines(history) if step >= 4]
+    if not seen or history[-1].step < first_step:
         return not_run(code, check, f"fewer than {first_step} steps were probed")
-    lines = [line for step, line in probes if ahead[step] <= rise]
-    if len(lines) < min(3, len(probes)):
-        times = ahead[probes[-1][0]]
+    lines = [line for step, line in seen if ahead[step] <= rise]
+    if len(lines) < min(3, len(seen)):
+        times = ahead[seen[-1][0]]
         reason = f"the learning rate is still rising: updates are to be {times:.3g} times larger"
         return not_run(code, check, reason)
     gains = [(_gain(line, 1.0), _gain(line, 30.0)) for line in lines]
@@ -364,3 +403,312 @@ def _gain(line: Line, multiple: float) -> float:
     with np.errstate(invalid="ignore"):  # inf - inf
         gains = [batch - batch[0] for batch in (line.same, line.other)]
     return float(np.min([gain[line.multiples == multiple].mean() for gain in gains]))
+
+
+def every_module_moves(optimiser: Optimiser | None) -> Finding:
+    """TB212. Does a gradient move every module?  Measured: how many it does not."""
+    code, check = "TB212", "every_module_moves"
+    if optimiser is None or len(optimiser.modules) == 0:
+        return not_run(code, check, "the optimiser was not asked")
+    frozen = [str(name) for name in optimiser.modules[~optimiser.moved]]
+    return Finding(
+        code,
+        check,
+        Verdict.FAULT if frozen else Verdict.OK,
+        float(len(frozen)),
+        0.0,
+        "modules",
+        ", ".join(frozen) or "all modules",
+        f"The optimiser never moves {', '.join(frozen)}."
+        if frozen
+        else "A gradient moves every module.",
+        (MODULE_FROZEN,) if frozen else (),
+    )
+
+
+def _was_asked(optimiser: Optimiser, most: int = 32) -> bool:
+    """Whether it moved twice, and often enough to be asked sixty times."""
+    return 0 < optimiser.gradients_per_update <= most
+
+
+def _why_not_asked(optimiser: Optimiser | None) -> str:
+    """The reason why nothing is known of an optimiser's answers."""
+    if optimiser is None:
+        return "the optimiser was not asked"
+    if optimiser.gradients_per_update == 0:
+        return "the optimiser did not move twice, however many gradients it was given"
+    return (
+        f"one update comes of {optimiser.gradients_per_update} gradients: asking it takes too long"
+    )
+
+
+def gradients_are_forgotten(
+    optimiser: Optimiser | None, *, threshold: float = 0.1, held: float = 0.3
+) -> Finding:
+    """TB213. After one gradient and 60 zero ones, has the motion died away?
+
+    Gradients are counted in updates: where an optimiser accumulates k of them, each stands for k. Measured: the last update's size over the largest one's. Momentum and Adam leave far below 1 %.
+    Fault also where an update 29 zero gradients later is more than `held` of that by the same gradient
+    at every step, which then is what is measured: sums that are cleared now and then, once an epoch.
+    """
+    code, check = "TB213", "gradients_are_forgotten"
+    if optimiser is None or not _was_asked(optimiser):
+        return not_run(code, check, _why_not_asked(optimiser))
+    late, still = optimiser.late_motion, optimiser.held_motion
+    by_late = not late <= threshold
+    fault = by_late or not still <= held
+    zeros = 29 if fault and not by_late else 60
+    return Finding(
+        code,
+        check,
+        Verdict.FAULT if fault else Verdict.OK,
+        late if zeros == 60 else still,
+        threshold if zeros == 60 else held,
+        "of the first updates' size" if zeros == 60 else "of the update by constant gradients",
+        f"the optimiser, {zeros} zero gradients after one that was not",
+        f"{zeros} zero gradients later the update is still {late if zeros == 60 else still:.1%} of the "
+        f"{'first' if zeros == 60 else 'one that the gradient makes when it stays'}.",
+        (NOT_RESET,) if fault else (),
+    )
+
+
+def every_gradient_counts(optimiser: Optimiser | None) -> Finding:
+    """TB214. Does every gradient move something, sooner or later?  Measured: the share of positions
+    in a sequence at which a single gradient never moves anything."""
+    code, check = "TB214", "every_gradient_counts"
+    if optimiser is None or not _was_asked(optimiser):
+        return not_run(code, check, _why_not_asked(optimiser))
+    ignored = optimiser.ignored_share
+    if ignored == 0.0:
+        verdict = Verdict.OK
+    elif ignored == 1.0:  # an optimiser that ignores everything moves no module: TB212 says so
+        verdict = Verdict.UNDECIDED
+    else:
+        verdict = Verdict.FAULT
+    return Finding(
+        code,
+        check,
+        verdict,
+        ignored,
+        0.0,
+        "of gradients",
+        "the optimiser, one gradient among zeros",
+        f"{ignored:.0%} of single gradients never move a parameter.",
+        (BATCHES_DROPPED,) if verdict is Verdict.FAULT else (),
+    )
+
+
+def clipping_leaves_sizes(optimiser: Optimiser | None, *, threshold: float = 0.9) -> Finding:
+    """TB215. Does the size of a gradient still matter?
+
+    The made-up gradient's entries span six decades, 1e-6 to 1. Measured: the share of entries whose
+    update is the same for a tenth of the gradient. An honest clip leaves small entries alone.
+    """
+    code, check = "TB215", "clipping_leaves_sizes"
+    if optimiser is None or not _was_asked(optimiser):
+        return not_run(code, check, _why_not_asked(optimiser))
+    fault = not optimiser.unanswered_share <= threshold
+    return Finding(
+        code,
+        check,
+        Verdict.FAULT if fault else Verdict.OK,
+        optimiser.unanswered_share,
+        threshold,
+        "of entries",
+        "the optimiser, gradient entries from 1e-6 to 1",
+        f"For {optimiser.unanswered_share:.0%} of entries a tenth of the gradient gives the same update.",
+        (EVERYTHING_CLIPPED,) if fault else (),
+    )
+
+
+def values_are_finite(history: Sequence[Evidence]) -> Finding:
+    """TB216. Is every score finite?  Names the first step, the sites and the first rows. Measured: how
+    many scores are not, of every site, draw and row; where a guard has refused a gradient, of that
+    step, replayed, with its components."""
+    code, check = "TB216", "values_are_finite"
+    seen = [(evidence.step, evidence.sites) for evidence in history if evidence.sites is not None]
+    seen = [(step, sites) for step, sites in seen if sites.log_p.size > 0]
+    stopped = [e.guard for e in history if e.guard is not None and e.guard.step >= 0]
+    if stopped:
+        return _refused(code, check, stopped[0], history)
+    if not seen:
+        return not_run(code, check, "no scored sites were gathered")
+    for step, sites in seen:
+        bad = ~(np.isfinite(sites.log_p) & np.isfinite(sites.log_q))
+        if bad.any():
+            names = ", ".join(map(str, sites.names[bad.any((1, 2))]))
+            rows = ", ".join(map(str, np.flatnonzero(bad.any((0, 1)))[:5]))
+            return Finding(
+                code,
+                check,
+                Verdict.FAULT,
+                float(bad.sum()),
+                0.0,
+                "scores",
+                f"step {step}, site {names}, held-out rows {rows}",
+                f"Site {names} is not finite at step {step}.",
+                (NOT_FINITE, RATE_TOO_HIGH),
+            )
+    return Finding(
+        code,
+        check,
+        Verdict.OK,
+        0.0,
+        0.0,
+        "scores",
+        f"steps {seen[0][0]} to {seen[-1][0]}",
+        "Every score is finite.",
+    )
+
+
+def _refused(code: str, check: str, guard: Guard, history: Sequence[Evidence]) -> Finding:
+    """What a guard refused, from the replayed step."""
+    sites = ", ".join(map(str, guard.names[guard.bad_scores > 0])) or "none"
+    parts = [f"site {sites}", f"training rows {', '.join(map(str, guard.rows[:5])) or 'none'}"]
+    if len(guard.components):
+        parts.insert(1, f"component {', '.join(map(str, guard.components))}")
+    # a gradient that is finite may be made an update that is not
+    what = "The gradient" if len(guard.modules) else "The update"
+    where = f" in {', '.join(map(str, guard.modules))}" if len(guard.modules) else ""
+    last = [
+        e.step
+        for e in history
+        if e.step <= guard.step and e.line is not None and np.isfinite(e.line.same[:1]).all()
+    ]
+    cause = _with_multiples(RATE_TOO_HIGH, history, last[-1]) if last else RATE_TOO_HIGH
+    return Finding(
+        code,
+        check,
+        Verdict.FAULT,
+        float(guard.bad_scores.sum()),
+        0.0,
+        "scores",
+        f"the step after step {guard.step}, {', '.join(parts)}",
+        f"{what} after step {guard.step} is not finite{where}; it was refused, and the parameters are those "
+        "of that step.",
+        (cause, NOT_FINITE),
+    )
+
+
+def bound_does_not_fall(
+    history: Sequence[Evidence],
+    *,
+    climbs: bool = True,
+    share: float = 0.02,
+    num_errors: float = 5.0,
+    first_step: int = 100,
+) -> Finding:
+    """TB221. Is the bound that is climbed higher at the last probe than at step `first_step`?
+
+    Reads the bound of the probe's training rows, the same rows and draws at both, paired. Measured:
+    how far it has fallen, as a share of its size (at least 1 nat). Fault beyond `share` and
+    `num_errors` standard errors, or where it is no longer finite; undecided where it is lower by less.
+    `climbs` says that training raises this very bound: a KL weight, another temperature or another
+    bound may lower it by right.
+    """
+    code, check = "TB221", "bound_does_not_fall"
+    if not climbs:
+        return not_run(code, check, "what is trained is not the ELBO itself")
+    seen = [(e.step, e.line) for e in history if e.line is not None and e.step >= first_step]
+    seen = [(step, line) for step, line in seen if (line.multiples == 0).any() and line.same.size]
+    if len(seen) < 2:
+        return not_run(code, check, f"fewer than two probes from step {first_step} on")
+    (start, first), (end, last) = seen[0], seen[-1]
+    before, after = (
+        np.concatenate([line.same[line.multiples == 0.0], line.other[line.multiples == 0.0]], 1)
+        for line in (first, last)
+    )
+    size = max(1.0, float(np.abs(before).mean()))
+    with np.errstate(invalid="ignore"):  # inf - inf
+        fall = np.asarray(before - after, np.float64).ravel() / size  # 1e30 squared is no float32
+    measured = float(fall.mean())
+    error = float(fall.std(ddof=1) / np.sqrt(len(fall))) if np.isfinite(fall).all() else np.nan
+    if not np.isfinite(before).all():
+        verdict = Verdict.UNDECIDED
+    elif not np.isfinite(after).all():
+        verdict, measured = Verdict.FAULT, float("inf")
+    elif measured > share and measured > num_errors * error:
+        verdict = Verdict.FAULT
+    else:
+        verdict = Verdict.UNDECIDED if measured > 0 else Verdict.OK
+    falls = verdict is Verdict.FAULT
+    return Finding(
+        code,
+        check,
+        verdict,
+        measured,
+        share,
+        "of the bound's size",
+        f"steps {start} to {end}, training rows",
+        f"The bound of step {start} is not finite."
+        if not np.isfinite(before).all()
+        else f"The bound of the same rows and draws is {measured:.1%} of its size lower at step {end} "
+        f"than at step {start}."
+        if measured > 0
+        else f"The bound has risen by {-measured:.1%} of its size since step {start}.",
+        (_with_update_ratio(BOUND_FALLS, history[-1]),) if falls else (),
+    )
+
+
+def output_starts_near_the_data(
+    first: Evidence, ignorance: float | None, *, per_unit: bool = False, factor: float = 3.0
+) -> Finding:
+    """TB217. Is the untrained model far worse than knowing nothing?
+
+    Measured: -E log p(x | z) of the untrained model over that of the `ignorance` baseline (uniform
+    bits), both in nats per sequence; with `per_unit`, where a sequence is a data set whose points have
+    the baseline each, both per unit. Of data without such a baseline: half the width of the middle
+    two thirds of x less the output's mean, over the scale of the training data.
+    """
+    code, check = "TB217", "output_starts_near_the_data"
+    if first.sites is None or first.step != 0 or not first.sites.observed.any():
+        return not_run(code, check, "the untrained model was not scored")
+    if ignorance is None or ignorance >= 0:
+        return _means_start_near_the_data(code, check, first, factor)
+    scores = first.sites.log_p[first.sites.observed]
+    if scores.size == 0:
+        return not_run(code, check, "the untrained model was scored on no rows")
+    with np.errstate(invalid="ignore"):  # inf - inf
+        log_likelihood = float(scores.sum(0).mean())
+    if per_unit:
+        log_likelihood /= max(float(first.sites.num_units.mean()), 1.0)
+    measured = log_likelihood / ignorance
+    fault = not measured <= factor
+    return Finding(
+        code,
+        check,
+        Verdict.FAULT if fault else Verdict.OK,
+        measured,
+        factor,
+        "times the uniform baseline",
+        "step 0, log p(x | z)",
+        f"Before training log p(x | z) is {log_likelihood:.5g} nats; knowing nothing gives {ignorance:.5g}.",
+        (INITIAL_SCALE,) if fault else (),
+    )
+
+
+def _means_start_near_the_data(code: str, check: str, first: Evidence, factor: float) -> Finding:
+    """The same of real-valued data, by the output's means."""
+    if first.outputs is None or first.data is None or len(first.data.scale) == 0:
+        reason = (
+            "there is neither a uniform baseline nor a mean of the output for this kind of data"
+        )
+        return not_run(code, check, reason)
+    quantiles = first.outputs.residual_quantiles
+    if len(quantiles) == 0 or not first.data.scale[0] > 0:
+        return not_run(code, check, "the untrained output or the data had no scale to compare")
+    low, high = np.quantile(quantiles, [1 / 6, 5 / 6])
+    with np.errstate(invalid="ignore"):  # inf - inf
+        measured = float((high - low) / 2 / first.data.scale[0])
+    fault = not measured <= factor
+    return Finding(
+        code,
+        check,
+        Verdict.FAULT if fault else Verdict.OK,
+        measured,
+        factor,
+        "times the data's scale",
+        "step 0, x less the output's mean",
+        f"Before training the output's means are {measured:.3g} times the data's scale away from x.",
+        (INITIAL_SCALE,) if fault else (),
+    )

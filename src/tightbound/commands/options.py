@@ -8,25 +8,18 @@ from typing import Annotated, Any, TypeVar
 import tyro
 from rich.console import Console
 
-from tightbound.command_line.usage_errors import parse_arguments
+from tightbound.commands.usage_errors import parse_arguments
 from tightbound.errors import UserError
 from tightbound.families.lookup import Recipe, find_recipe
-from tightbound.families.settings import with_choices
 from tightbound.families.sources import of_arguments
 from tightbound.report.tables import Table, TableFormat, print_table, render
-from tightbound.values import Name
 
 Options = TypeVar("Options")
 Others = TypeVar("Others")
 
 # A run, named on the command line; with @STEP where a checkpoint may be chosen.
-RunFolderName = Annotated[tyro.conf.Positional[Name], tyro.conf.arg(metavar="RUN")]
-RunReference = Annotated[tyro.conf.Positional[Name], tyro.conf.arg(metavar="RUN[@STEP]")]
-
-# Recipe files that the user lets a run folder name: what it names is not run otherwise.
-TrustedRecipes = Annotated[
-    tuple[str, ...], tyro.conf.UseAppendAction, tyro.conf.arg(metavar="FILE")
-]
+RunFolderName = Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="RUN")]
+RunReference = Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="RUN[@STEP]")]
 
 
 def parse(options: Any, command: str, arguments: Sequence[str]) -> Any:
@@ -51,7 +44,7 @@ def parse_with_recipe(
         print(f"usage: tightbound {command} RECIPE [options]   (RECIPE --help adds its settings)\n")
         parse(options, f"{command} RECIPE", ["--help"])
     name, *rest = arguments
-    recipe = with_choices(of_arguments(find_recipe(name), rest), rest)
+    recipe = of_arguments(find_recipe(name), rest)
     recipe, chosen = _joined(
         (Annotated[type(recipe), tyro.conf.arg(name="")], recipe),
         (Annotated[options, tyro.conf.arg(name="")], options()),

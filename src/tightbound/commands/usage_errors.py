@@ -12,15 +12,6 @@ from tightbound.errors import UserError
 
 _FRAME = re.compile(r"[│╭╮╰╯]")
 _RULE = re.compile(r"^[─-]+$")  # of ASCII where the terminal has nothing else
-_NO_NUMBER = re.compile(
-    r"Error parsing (--\S+): (?:invalid literal for (int)\(\).*|could not convert string to float): (.*)"
-)
-_NO_MATCH = re.compile(
-    r"Error parsing (--\S+): no type matching (\S*\b(?:INT|FLOAT)\b\S*) could be instantiated from \[(.*?)\]"
-)
-_REFUSED = re.compile(
-    r"Error parsing \w+\.?(\S*): (.*)"
-)  # by a dataclass of settings, in its own words
 
 
 def parse_arguments(options: Any, prog: str, arguments: Sequence[str]) -> Any:
@@ -63,16 +54,4 @@ def usage_sentence(framed: str) -> str:
         ]
         hint = f" Did you mean {suggested[0]}?" if suggested else ""
         return f"Nothing here is called {unknown}.{hint}"
-    if wrong := _NO_NUMBER.match(told):
-        option, is_whole, given = wrong.groups()
-        return f"{option} is {given}, but it must be a {'whole ' if is_whole else ''}number."
-    if wrong := _NO_MATCH.match(told):
-        option, kinds, given = wrong.groups()
-        number = "a whole number" if "INT" in kinds else "a number"
-        return (
-            f"{option} is {given}, but it must be {number}{' or None' if 'None' in kinds else ''}."
-        )
-    if refused := _REFUSED.match(told):
-        group, told = refused.groups()
-        told = re.sub(r"^`(\w+)` is", rf"`{group}.\1` is", told) if group else told
     return told[:1].upper() + told[1:].rstrip(".") + "."
